@@ -1,0 +1,1 @@
+"""The durable buffer: readings, hours and the journal of what was sent (SQLite)."""

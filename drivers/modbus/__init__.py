@@ -1,0 +1,1 @@
+"""Modbus meters: TCP and RTU."""

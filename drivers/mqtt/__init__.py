@@ -1,0 +1,1 @@
+"""MQTT meters: any broker, any topic, any JSON."""

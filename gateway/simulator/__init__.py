@@ -1,0 +1,1 @@
+"""Simulated EnerKey, Modbus meters and MQTT devices for `demo`, `simulate` and the tests."""
