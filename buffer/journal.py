@@ -1,0 +1,195 @@
+"""The journal of what is sent: intent before the first byte, one open message per meter, every fate explicit (R12-R15).
+
+    hour:     pending ─▶ claimed ─▶ accepted        message:  open ─▶ accepted | refused | not_sent | unknown ─▶ verified
+                 ▲          ├─▶ pending (not applied)
+                 └──────────┴─▶ held (refused, or a read-back that fits nothing: a person decides)
+
+Every function works inside the caller's transaction; the caller sends only after it has committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from buffer.model import Accepted, Fate, NotSent, Refused
+from buffer.store import Connection
+
+BIN_MS = 300_000  # request_budget: 5-minute bins
+BINS_PER_DAY = 288
+
+HourFate = Literal["accepted", "pending", "held"]
+
+
+class PendingHour(NamedTuple):
+    """A closed hour that EnerKey has not accepted: the hour, its consumption and the boundary value at its end."""
+
+    hour: int
+    consumption: int
+    boundary: int
+
+
+class Intent(NamedTuple):
+    """A message about to be sent. `values`: the consumption that it adds, by hour."""
+
+    meter: int
+    family: Literal["consumption", "cumulative"]
+    enerkey_id: int
+    body: bytes
+    values: Mapping[int, int]
+    key_slot: int
+
+
+class OpenMessage(NamedTuple):
+    """A message whose fate is unknown, as it stands in the journal."""
+
+    id: int
+    meter: int
+    family: str
+    enerkey_id: int
+    key_slot: int
+    fate_at: int
+    values: dict[int, int]
+
+
+def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
+    """Record the intent and claim its hours; returns the message's number. Send only after this has committed (R12).
+
+    sqlite3.IntegrityError when the meter already has an open message (R13).
+    """
+    message = db.execute(
+        "INSERT INTO message (meter, family, enerkey_id, body, sha256, key_slot, boot_id, created_at, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open')",
+        (
+            intent.meter, intent.family, intent.enerkey_id, intent.body, hashlib.sha256(intent.body).hexdigest(),
+            intent.key_slot, boot_id, now_ms,
+        ),
+    ).lastrowid  # fmt: skip
+    if message is None:
+        raise AssertionError("an INSERT gives a rowid")
+    db.executemany(
+        "INSERT INTO message_hour (message, meter, hour, value) VALUES (?, ?, ?, ?)",
+        [(message, intent.meter, hour, value) for hour, value in intent.values.items()],
+    )
+    _set_hours(db, intent.meter, dict.fromkeys(intent.values, "claimed"))
+    spend(db, now_ms)
+    return message
+
+
+def settle(db: Connection, message: int, fate: Fate, now_ms: int) -> None:
+    """Write down what became of an open message."""
+    meter, values = _of(db, message)
+    match fate:
+        case Accepted():
+            state, words, hours = "accepted", f"HTTP {fate.status}", "accepted"
+            _credit(db, meter, values, message, now_ms)
+        case Refused():
+            state, words = "refused", f"HTTP {fate.status}: {fate.text}"
+            hours = "held" if fate.why == "data" else "pending"
+        case NotSent():
+            state, words, hours = "not_sent", fate.text, "pending"
+        case _:
+            state, words, hours = "unknown", fate.text, "claimed"
+    db.execute("UPDATE message SET state = ?, fate = ?, fate_at = ? WHERE id = ?", (state, words, now_ms, message))
+    _set_hours(db, meter, dict.fromkeys(values, hours))
+
+
+def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], words: str, now_ms: int) -> None:
+    """Close an unknown message with what a read-back proved for each of its hours."""
+    meter, values = _of(db, message)
+    accepted = {hour: value for hour, value in values.items() if fates[hour] == "accepted"}
+    _credit(db, meter, accepted, message, now_ms)
+    db.executemany(
+        "UPDATE message_hour SET fate = ? WHERE message = ? AND hour = ?",
+        [(fate, message, hour) for hour, fate in fates.items()],
+    )
+    db.execute("UPDATE message SET state = 'verified', fate = ?, fate_at = ? WHERE id = ?", (words, now_ms, message))
+    _set_hours(db, meter, fates)
+
+
+def orphaned_intents(db: Connection, now_ms: int) -> int:
+    """At start every intent still open has an unknown fate: the process ended between sending and settling. How many."""
+    return db.execute(
+        "UPDATE message SET state = 'unknown', fate = 'the gateway stopped before the answer was recorded', fate_at = ?"
+        " WHERE state = 'open'",
+        (now_ms,),
+    ).rowcount
+
+
+def pending(db: Connection, meter: int, most: int, *, estimated: bool = True) -> list[PendingHour]:
+    """The oldest closed hours of a meter that nobody has accepted, spanning at most `most` hours; without estimates if so asked."""
+    find = f"SELECT hour, consumption, boundary FROM hour WHERE {_sendable(estimated)} ORDER BY hour LIMIT ?"  # noqa: S608
+    rows = [PendingHour(*row) for row in db.execute(find, (meter, most))]
+    return [row for row in rows if row.hour < rows[0].hour + most]
+
+
+def oldest_pending(db: Connection, meters: Iterable[int], *, estimated: bool = True) -> dict[int, int]:
+    """The oldest pending hour of each of these meters that has one and no open message."""
+    busy = {row[0] for row in db.execute("SELECT meter FROM message WHERE state IN ('open', 'unknown')")}
+    find = f"SELECT min(hour) FROM hour WHERE {_sendable(estimated)}"  # noqa: S608 - a constant text
+    oldest = {meter: db.execute(find, (meter,)).fetchone()[0] for meter in meters if meter not in busy}
+    return {meter: hour for meter, hour in oldest.items() if hour is not None}
+
+
+def _sendable(estimated: bool) -> str:  # noqa: FBT001 - a flag of the operator's, passed through
+    return "meter = ? AND state = 'pending'" + ("" if estimated else " AND quality <> 'estimated'")
+
+
+def unknown_messages(db: Connection) -> list[OpenMessage]:
+    """Messages whose fate is unknown, longest waiting first."""
+    rows = db.execute(
+        "SELECT id, meter, family, enerkey_id, key_slot, fate_at FROM message WHERE state = 'unknown' ORDER BY fate_at"
+    ).fetchall()
+    return [OpenMessage(*row, _of(db, row[0])[1]) for row in rows]
+
+
+def in_ledger(db: Connection, meter: int, hours: Sequence[int]) -> dict[int, int]:
+    """What we know that EnerKey has accepted for these hours."""
+    find = "SELECT hour, accepted FROM ledger WHERE meter = ? AND hour BETWEEN ? AND ?"
+    return dict(db.execute(find, (meter, min(hours), max(hours)))) if hours else {}
+
+
+def ever_accepted(db: Connection, meter: int) -> bool:
+    """Whether EnerKey has accepted anything of this meter."""
+    return db.execute("SELECT 1 FROM ledger WHERE meter = ? LIMIT 1", (meter,)).fetchone() is not None
+
+
+def held_before(db: Connection, meter: int, hour: int) -> bool:
+    """Whether an hour up to this one waits for a person's decision."""
+    find = "SELECT 1 FROM hour WHERE meter = ? AND hour <= ? AND state = 'held' LIMIT 1"
+    return db.execute(find, (meter, hour)).fetchone() is not None
+
+
+def spend(db: Connection, now_ms: int) -> None:
+    """Count one request, durably with what it is for (R22)."""
+    db.execute(
+        "INSERT INTO request_budget VALUES (?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1", (now_ms // BIN_MS,)
+    )
+    db.execute("DELETE FROM request_budget WHERE bin < ?", (now_ms // BIN_MS - BINS_PER_DAY,))
+
+
+def spent(db: Connection, now_ms: int) -> int:
+    """Requests of the last 24 h."""
+    row = db.execute("SELECT sum(requests) FROM request_budget WHERE bin > ?", (now_ms // BIN_MS - BINS_PER_DAY,)).fetchone()
+    return row[0] or 0
+
+
+def _of(db: Connection, message: int) -> tuple[int, dict[int, int]]:
+    meter = db.execute("SELECT meter FROM message WHERE id = ?", (message,)).fetchone()[0]
+    hours = db.execute("SELECT hour, value FROM message_hour WHERE message = ? ORDER BY hour", (message,))
+    return meter, dict(hours.fetchall())
+
+
+def _credit(db: Connection, meter: int, values: Mapping[int, int], message: int, now_ms: int) -> None:
+    db.executemany(
+        "INSERT INTO ledger (meter, hour, accepted, message, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (meter, hour)"
+        " DO UPDATE SET accepted = accepted + excluded.accepted, message = excluded.message, at = excluded.at",
+        [(meter, hour, value, message, now_ms) for hour, value in values.items()],
+    )
+
+
+def _set_hours(db: Connection, meter: int, states: Mapping[int, str]) -> None:
+    db.executemany(
+        "UPDATE hour SET state = ? WHERE meter = ? AND hour = ?", [(state, meter, hour) for hour, state in states.items()]
+    )

@@ -1,0 +1,167 @@
+"""The schema, as numbered forward steps. Each step is one transaction; names never change once released.
+
+Table names are the contract with operators who open the file (DESIGN 4). Times of readings are ms since the epoch, hours are hours since
+the epoch, values are micro (10⁻⁶ of the meter's unit); other times are ms since the epoch too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+steps = Migrations("meter-gateway")
+
+
+class NewerDatabase(Exception):  # noqa: N818 - says what was found
+    """The file was written by a newer release (R30)."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database up to this release's schema; NewerDatabase, file untouched, when it is ahead of it."""
+    database = Database(connection)
+    known = {step.name for step in steps.pending(Database(memory=True))}
+    ahead = {step.name for step in steps.applied(database)} - known
+    if ahead:
+        raise NewerDatabase(f"written by a newer release: unknown schema step {', '.join(sorted(ahead))}")
+    if steps.pending(database):
+        steps.apply(database)
+
+
+@steps()
+def m001_initial(database: Database) -> None:
+    """Every table of DESIGN 4."""
+    for statement in SCHEMA_001.split(";\n"):
+        if statement.strip():
+            database.execute(statement)
+
+
+SCHEMA_001 = """
+CREATE TABLE meter (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    enerkey_id INTEGER,
+    unit TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    push TEXT NOT NULL,
+    source TEXT NOT NULL,              -- where the values come from, for people
+    configured INTEGER NOT NULL        -- 0 once it has left the configuration; its data stays (R31)
+) STRICT;
+CREATE TABLE reading (
+    at INTEGER NOT NULL,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    value INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    PRIMARY KEY (at, meter)            -- time first: one poll of many meters touches few pages (reliability 2.6)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rejected (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    connection TEXT NOT NULL,
+    source TEXT,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    payload TEXT NOT NULL
+) STRICT;
+CREATE TABLE rejected_count (
+    connection TEXT NOT NULL,
+    source TEXT NOT NULL,              -- '' where the message fitted no source
+    reason TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    PRIMARY KEY (connection, source, reason)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE counter_state (
+    meter INTEGER PRIMARY KEY REFERENCES meter(id),
+    opening_hour INTEGER NOT NULL,     -- the edge at which this meter's hours begin
+    opening INTEGER NOT NULL,          -- the boundary value there
+    quality TEXT NOT NULL,             -- of the newest frozen boundary
+    tail_at INTEGER,                   -- the newest good reading up to that boundary
+    tail_value INTEGER
+) STRICT;
+CREATE TABLE driver_state (
+    connection TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (connection, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE unplaced (
+    id INTEGER PRIMARY KEY,
+    boot_id TEXT NOT NULL,
+    boottime INTEGER NOT NULL,         -- ms since that boot
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    value INTEGER NOT NULL,
+    source_at INTEGER,                 -- the source's own time, where it gave one
+    received INTEGER NOT NULL          -- what the untrusted clock said
+) STRICT;
+CREATE TABLE hour (
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,
+    consumption INTEGER NOT NULL,
+    boundary INTEGER NOT NULL,         -- register value, or running total, at the hour's end
+    quality TEXT NOT NULL,
+    closed_at INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'claimed', 'accepted', 'held', 'missing')),
+    UNIQUE (meter, hour)
+) STRICT;
+CREATE INDEX hour_pending ON hour (meter, hour) WHERE state = 'pending';
+CREATE INDEX hour_held ON hour (meter, hour) WHERE state = 'held';
+CREATE TABLE adjustment (
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,         -- consumption, for cumulative meters too
+    message INTEGER,
+    at INTEGER NOT NULL,
+    UNIQUE (meter, hour)
+) STRICT;
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    family TEXT NOT NULL CHECK (family IN ('consumption', 'cumulative')),
+    enerkey_id INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    sha256 TEXT NOT NULL,
+    key_slot INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'accepted', 'refused', 'not_sent', 'unknown', 'verified')),
+    fate_at INTEGER,
+    fate TEXT NOT NULL DEFAULT ''      -- the server's or the network's words
+) STRICT;
+CREATE UNIQUE INDEX message_one_open ON message (meter) WHERE state IN ('open', 'unknown');
+CREATE TABLE message_hour (
+    id INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL REFERENCES message(id),
+    meter INTEGER NOT NULL,
+    hour INTEGER NOT NULL,
+    value INTEGER NOT NULL,            -- the consumption that this message adds to the hour
+    fate TEXT NOT NULL DEFAULT '',
+    UNIQUE (message, hour)
+) STRICT;
+CREATE TABLE request_budget (
+    bin INTEGER PRIMARY KEY,           -- 5-minute bins since the epoch
+    requests INTEGER NOT NULL
+) STRICT;
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID
+"""

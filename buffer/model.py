@@ -1,0 +1,105 @@
+"""What the buffer holds: hours, messages and their fates; and the units in which it counts.
+
+Values are integers of 10⁻⁶ of the meter's unit ("micro"); times are integer milliseconds since the epoch (readings) and integer
+hours since the epoch (hours), UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Literal
+
+MICRO = 1_000_000
+HOUR_MS = 3_600_000
+INT64 = 2**63 - 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Kind = Literal["counter", "interval", "power"]
+Quality = Literal["measured", "interpolated", "estimated", "missing"]
+QUALITIES: tuple[Quality, ...] = ("measured", "interpolated", "estimated", "missing")
+
+
+def weakest(*qualities: Quality) -> Quality:
+    """The weakest of the qualities (R11)."""
+    return max(qualities, key=QUALITIES.index)
+
+
+def to_micro(value: Decimal) -> int:
+    """An exact decimal as micro, rounded half up (away from zero); OverflowError beyond int64."""
+    micro = int((value * MICRO).quantize(Decimal(1), rounding=ROUND_HALF_UP)) if value.adjusted() < 30 else INT64 + 1
+    if abs(micro) > INT64:
+        raise OverflowError(f"{value} is beyond what a counter can hold")
+    return micro
+
+
+def from_micro(micro: int) -> Decimal:
+    """Micro as an exact decimal."""
+    return Decimal(micro).scaleb(-6)
+
+
+def round_half_up(numerator: int, denominator: int) -> int:
+    """numerator / denominator as the nearest integer, halves away from zero; denominator > 0."""
+    sign = -1 if numerator < 0 else 1
+    return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))
+
+
+def to_ms(at: datetime) -> int:
+    """Milliseconds since the epoch of an aware time, rounded down."""
+    return (at - EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """Aware UTC time of milliseconds since the epoch."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+def hour_of(ms: int) -> int:
+    """The hour since the epoch in which an instant lies."""
+    return ms // HOUR_MS
+
+
+def hour_start(hour: int) -> datetime:
+    """The instant at which an hour begins."""
+    return EPOCH + timedelta(hours=hour)
+
+
+# --- fates of a message (DESIGN 2, reliability 3.8) ---------------------------------------------------------------------
+
+RefusedFor = Literal["data", "meter", "key", "size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """EnerKey answered 2xx, completely: every item is applied."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """EnerKey said no and applied nothing. `why`: the data, the meter, the key, or the message's size; `text`: its words."""
+
+    why: RefusedFor
+    status: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nothing was applied and the message itself is fine: no connection, or the rate limit (`retry_after` in seconds, if told)."""
+
+    text: str
+    limited: bool = False
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have been applied or not: never sent again before a read-back has proved that it was not (R14)."""
+
+    text: str
+
+
+Fate = Accepted | Refused | NotSent | Unknown

@@ -1,0 +1,153 @@
+"""Readings on their way in: stored once, never altered; what is no reading is kept with its reason, bounded (R1, R2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from buffer.hours import Sample
+from buffer.store import Connection
+
+REJECTED_KEPT = 10_000  # rows of `rejected`; the counts per reason go on for ever
+PAYLOAD_KEPT = 500  # characters
+EVENTS_KEPT = 20_000
+
+
+class MeterRow(NamedTuple):
+    """What the table `meter` says of one meter of the configuration."""
+
+    name: str
+    enerkey_id: int | None
+    unit: str
+    kind: str
+    push: str
+    source: str
+
+
+class StoredReading(NamedTuple):
+    """One row of `reading`: ms, meter's number, micro, ms."""
+
+    at: int
+    meter: int
+    value: int
+    received: int
+
+
+class UnplacedReading(NamedTuple):
+    """A reading under an untrusted clock: placed in time once the clock of the same boot is trusted (R5)."""
+
+    boot_id: str
+    boottime: int
+    meter: int
+    value: int
+    source_at: int | None
+    received: int
+
+
+class Rejection(NamedTuple):
+    """One row of `rejected`."""
+
+    at: int
+    connection: str
+    source: str | None
+    reason: str
+    detail: str
+    payload: str
+
+
+def register_meters(db: Connection, meters: Sequence[MeterRow]) -> dict[str, int]:
+    """Enter the configured meters and return their numbers by name; meters that left keep everything they have (R31)."""
+    db.execute("UPDATE meter SET configured = 0")
+    db.executemany(
+        "INSERT INTO meter (name, enerkey_id, unit, kind, push, source, configured) VALUES (?, ?, ?, ?, ?, ?, 1)"
+        " ON CONFLICT (name) DO UPDATE SET enerkey_id = excluded.enerkey_id, unit = excluded.unit, kind = excluded.kind,"
+        " push = excluded.push, source = excluded.source, configured = 1",
+        meters,
+    )
+    return dict(db.execute("SELECT name, id FROM meter WHERE configured"))
+
+
+def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredReading, int]]:
+    """Store readings; returns those whose instant already holds another value, with that value: the first one stays.
+
+    The same (meter, instant, value) again is a duplicate and changes nothing (R4).
+    """
+    before = db.total_changes
+    db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", readings)
+    if db.total_changes - before == len(readings):
+        return []
+    find = "SELECT value FROM reading WHERE at = ? AND meter = ?"
+    stored = ((reading, db.execute(find, (reading.at, reading.meter)).fetchone()[0]) for reading in readings)
+    return [(reading, value) for reading, value in stored if value != reading.value]
+
+
+def add_unplaced(db: Connection, readings: Sequence[UnplacedReading]) -> None:
+    """Keep readings whose time is not trusted yet."""
+    db.executemany(
+        "INSERT INTO unplaced (boot_id, boottime, meter, value, source_at, received) VALUES (?, ?, ?, ?, ?, ?)", readings
+    )
+
+
+def take_unplaced(db: Connection, boot_id: str, offset: int) -> list[StoredReading]:
+    """Remove this boot's unplaced readings and return them placed: at the source's time, else boottime + `offset` ms."""
+    rows = db.execute(
+        "DELETE FROM unplaced WHERE boot_id = ? RETURNING coalesce(source_at, boottime + ?), meter, value, received",
+        (boot_id, offset),
+    ).fetchall()
+    return [StoredReading(*row) for row in rows]
+
+
+def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
+    """Count every rejection for ever and keep the newest ones whole."""
+    rows = [row._replace(payload=row.payload[:PAYLOAD_KEPT]) for row in rejections]
+    db.executemany(
+        "INSERT INTO rejected (at, connection, source, reason, detail, payload) VALUES (?, ?, ?, ?, ?, ?)", rows
+    )
+    db.executemany(
+        "INSERT INTO rejected_count VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET count = count + 1, last_at = excluded.last_at",
+        [(row.connection, row.source or "", row.reason, row.at) for row in rows],
+    )
+    if rows:
+        db.execute("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?", (REJECTED_KEPT,))
+
+
+def note(db: Connection, at: int, level: str, subject: str, text: str) -> None:
+    """Record an event; the journal of a Raspberry Pi forgets at reboot, this table does not."""
+    db.execute("INSERT INTO event (at, level, subject, text) VALUES (?, ?, ?, ?)", (at, level, subject, text))
+    db.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (EVENTS_KEPT,))
+
+
+def samples_of(db: Connection, since: dict[int, int]) -> dict[int, list[Sample]]:
+    """Every meter's samples later than its instant in `since` (ms), sorted.
+
+    The table is ordered by time, so meters that wait for about the same hour share one scan; one that lags far behind (a dead meter
+    come back) gets its own.
+    """
+    found: dict[int, list[Sample]] = {meter: [] for meter in since}
+    for group in _alike(since):
+        earliest = min(since[meter] for meter in group)
+        alone = f" AND meter = {group[0]:d}" if len(group) == 1 else ""
+        for at, meter, value in db.execute(f"SELECT at, meter, value FROM reading WHERE at > ?{alone}", (earliest,)):  # noqa: S608
+            if meter in group and at > since[meter]:
+                found[meter].append((at, value))
+    return found
+
+
+def newest_per_meter(db: Connection, meters: Iterable[int]) -> dict[int, int]:
+    """The newest reading's instant of each meter that has one."""
+    find = "SELECT at FROM reading WHERE meter = ? ORDER BY at DESC LIMIT 1"
+    rows = ((meter, db.execute(find, (meter,)).fetchone()) for meter in meters)
+    return {meter: row[0] for meter, row in rows if row}
+
+
+ALIKE_MS = 6 * 3_600_000
+
+
+def _alike(since: dict[int, int]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for meter in sorted(since, key=lambda meter: since[meter]):
+        if groups and since[meter] - since[groups[-1][0]] <= ALIKE_MS:
+            groups[-1].append(meter)
+        else:
+            groups.append([meter])
+    return groups

@@ -1,0 +1,112 @@
+"""Workers in threads, watched: a worker that dies takes the process down, a worker that stalls starves the watchdog."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Protocol
+
+from drivers.base import Clock, Now
+from gateway.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = 10.0  # s; every worker ticks at least this often, whatever it asked for
+STOP_WITHIN = 10.0  # s; a request still open then is left as unknown (DESIGN 3)
+LOOK_EVERY = 1.0  # s between the supervisor's looks
+
+
+class Worker(Protocol):
+    """Decides and acts once per call, and says when it wants to be called again."""
+
+    name: str
+    wake: Event
+
+    def step(self, now: Now) -> float:
+        """Returns the next due boottime."""
+        ...
+
+
+@dataclass(slots=True)
+class _Watched:
+    worker: Worker
+    limit: float  # s between two ticks before the watchdog is no longer fed
+    ticked: float
+    close: Callable[[], None] | None
+    thread: Thread | None = None
+    ended: bool = False
+
+
+class Service:
+    """Runs workers until told to stop or until one of them dies."""
+
+    def __init__(self, clock: Clock, notifier: Notifier) -> None:
+        """Nothing runs before `run`."""
+        self._clock = clock
+        self._notifier = notifier
+        self._watched: list[_Watched] = []
+        self.stopping = Event()
+        self.failed = False
+
+    def add(self, worker: Worker, *, limit: float, close: Callable[[], None] | None = None) -> None:
+        """`limit`: seconds within which the worker must tick. `close` is called by its own thread at the end."""
+        self._watched.append(_Watched(worker, limit, self._clock.now().boottime, close))
+
+    def start(self) -> None:
+        """Start every worker's thread and say READY."""
+        for watched in self._watched:
+            watched.thread = Thread(target=self._work, args=(watched,), name=watched.worker.name, daemon=True)
+            watched.thread.start()
+        self._notifier.send("READY=1")
+
+    def supervise(self) -> None:
+        """Wait for the end in the main thread, feeding the watchdog only while every worker ticks."""
+        while not self.stopping.wait(LOOK_EVERY):
+            late = self.late()
+            if late:
+                log.error("no tick from %s; the watchdog is not fed", ", ".join(late))
+            else:
+                self._notifier.send("WATCHDOG=1")
+
+    def stop(self) -> bool:
+        """Wake everybody and wait a bounded time; False when somebody is still at work and was left behind."""
+        self.stopping.set()
+        self._notifier.send("STOPPING=1")
+        for watched in self._watched:
+            watched.worker.wake.set()
+        deadline = STOP_WITHIN
+        for watched in self._watched:
+            if watched.thread:
+                watched.thread.join(deadline)
+                deadline = deadline if not watched.thread.is_alive() else 0.1
+        return all(watched.ended or watched.thread is None for watched in self._watched)
+
+    def late(self) -> Sequence[str]:
+        """Workers that have not ticked within their limit."""
+        now = self._clock.now().boottime
+        return [each.worker.name for each in self._watched if now - each.ticked > each.limit]
+
+    def ticks(self) -> dict[str, float]:
+        """Seconds since each worker's last tick."""
+        now = self._clock.now().boottime
+        return {each.worker.name: now - each.ticked for each in self._watched}
+
+    def _work(self, watched: _Watched) -> None:
+        worker = watched.worker
+        try:
+            while not self.stopping.is_set():
+                now = self._clock.now()
+                watched.ticked = now.boottime
+                worker.wake.clear()
+                due = worker.step(now)
+                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + LONGEST_WAIT))
+        except Exception:  # noqa: BLE001 - the thread's top: a dead worker must end the process, loudly
+            log.critical("worker %s died", worker.name, exc_info=True)
+            self.failed = True
+            self.stopping.set()
+        finally:
+            if watched.close:
+                watched.close()
+            watched.ended = True
