@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from buffer.lock import Lock
 from buffer.migrations import migrate
@@ -45,6 +46,10 @@ PRAGMAS = (  # reliability 3.6
 
 class StoreError(Exception):
     """The write is not durable (or not known to be); state must be read again before the next external effect (R26)."""
+
+
+class Unreadable(Exception):  # noqa: N818 - says what was found
+    """The database file cannot be read (not there, not permitted, not a database)."""
 
 
 class Store:
@@ -80,9 +85,12 @@ class Store:
         return future.result()
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a short-lived read-only connection."""
-        with read_only(self.path) as db:
-            return work(db)
+        """Run `work` on a short-lived read-only connection; StoreError when the file cannot be read."""
+        try:
+            with read_only(self.path) as db:
+                return work(db)
+        except Unreadable as error:
+            raise StoreError(f"not read: {error}") from error
 
     def close(self) -> None:
         """Finish what is queued, checkpoint, and release the lock."""
@@ -163,9 +171,14 @@ class Store:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[Connection]:
-    """A read-only connection for one short look. Raises sqlite3.Error."""
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+    """A read-only connection for one short look; Unreadable when there is nothing to be read."""
+    try:
+        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+    except sqlite3.Error as error:
+        raise Unreadable(str(error)) from None
     try:
         yield db
+    except sqlite3.Error as error:
+        raise Unreadable(str(error)) from error
     finally:
         db.close()

@@ -42,8 +42,9 @@ class _Watched:
 class Service:
     """Runs workers until told to stop or until one of them dies."""
 
-    def __init__(self, clock: Clock, notifier: Notifier) -> None:
-        """Nothing runs before `run`."""
+    def __init__(self, clock: Clock, notifier: Notifier, longest_wait: float = LONGEST_WAIT) -> None:
+        """Nothing runs before `start`. `longest_wait` is in the clock's seconds."""
+        self._longest_wait = longest_wait
         self._clock = clock
         self._notifier = notifier
         self._watched: list[_Watched] = []
@@ -96,12 +97,14 @@ class Service:
     def _work(self, watched: _Watched) -> None:
         worker = watched.worker
         try:
-            while not self.stopping.is_set():
+            while True:
+                worker.wake.clear()
+                if self.stopping.is_set():  # looked at after the clear: `stop` sets it before it wakes anybody
+                    return
                 now = self._clock.now()
                 watched.ticked = now.boottime
-                worker.wake.clear()
                 due = worker.step(now)
-                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + LONGEST_WAIT))
+                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))
         except Exception:  # noqa: BLE001 - the thread's top: a dead worker must end the process, loudly
             log.critical("worker %s died", worker.name, exc_info=True)
             self.failed = True

@@ -1,0 +1,116 @@
+"""Read-only looks at the whole buffer, for `status` and `hours`. Every function takes a read-only connection."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from buffer.store import Connection
+
+
+class MeterOverview(NamedTuple):
+    """One configured meter as the buffer sees it. Times in ms, hours since the epoch, values in micro."""
+
+    name: str
+    unit: str
+    push: str
+    kind: str
+    source: str
+    last_at: int | None
+    last_value: int | None
+    last_hour: int | None  # newest closed hour
+    last_accepted: int | None
+    pending: int
+    held: int
+    unknown: int
+
+
+class HourView(NamedTuple):
+    """One closed hour and what became of it."""
+
+    hour: int
+    consumption: int
+    boundary: int
+    quality: str
+    state: str
+    accepted: int | None  # what the ledger says EnerKey has
+    adjusted: int
+
+
+class EventView(NamedTuple):
+    """One row of `event`."""
+
+    at: int
+    level: str
+    subject: str
+    text: str
+
+
+class RejectedView(NamedTuple):
+    """How often something was refused as a reading, and when last."""
+
+    connection: str
+    source: str
+    reason: str
+    count: int
+    last_at: int
+
+
+def meters(db: Connection) -> list[MeterOverview]:
+    """Every configured meter, by name."""
+    rows = db.execute("SELECT id, name, unit, push, kind, source FROM meter WHERE configured ORDER BY name").fetchall()
+    return [_meter(db, *row) for row in rows]
+
+
+def _meter(db: Connection, number: int, name: str, unit: str, push: str, kind: str, source: str) -> MeterOverview:  # noqa: PLR0913, PLR0917
+    def one(query: str) -> tuple[int | None, ...]:
+        row: tuple[int | None, ...] | None = db.execute(query, (number,)).fetchone()
+        return row or (None, None)
+
+    last_at, last_value = one("SELECT at, value FROM reading WHERE meter = ? ORDER BY at DESC LIMIT 1")
+    return MeterOverview(
+        name, unit, push, kind, source, last_at, last_value,
+        one("SELECT max(hour) FROM hour WHERE meter = ?")[0],
+        one("SELECT max(hour) FROM ledger WHERE meter = ?")[0],
+        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'pending'")[0] or 0,
+        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'")[0] or 0,
+        one("SELECT count(*) FROM message WHERE meter = ? AND state = 'unknown'")[0] or 0,
+    )  # fmt: skip
+
+
+def meter_named(db: Connection, name: str) -> tuple[int, str, str] | None:
+    """A meter's number, unit and push mode; None when the buffer does not know it."""
+    row: tuple[int, str, str] | None = db.execute("SELECT id, unit, push FROM meter WHERE name = ?", (name,)).fetchone()
+    return row
+
+
+def hours(db: Connection, meter: int, since: int, until: int) -> list[HourView]:
+    """A meter's closed hours in [since, until)."""
+    rows = db.execute(
+        "SELECT hour.hour, consumption, boundary, quality, state, ledger.accepted,"
+        " coalesce((SELECT sum(amount) FROM adjustment WHERE meter = hour.meter AND hour = hour.hour), 0)"
+        " FROM hour LEFT JOIN ledger ON ledger.meter = hour.meter AND ledger.hour = hour.hour"
+        " WHERE hour.meter = ? AND hour.hour >= ? AND hour.hour < ? ORDER BY hour.hour",
+        (meter, since, until),
+    )
+    return [HourView(*row) for row in rows]
+
+
+def rejected(db: Connection) -> list[RejectedView]:
+    """Counts per connection, source and reason, most frequent first."""
+    rows = db.execute("SELECT connection, source, reason, count, last_at FROM rejected_count ORDER BY count DESC")
+    return [RejectedView(*row) for row in rows]
+
+
+def events(db: Connection, most: int) -> list[EventView]:
+    """The newest events, newest first."""
+    return [EventView(*row) for row in db.execute("SELECT at, level, subject, text FROM event ORDER BY id DESC LIMIT ?", (most,))]
+
+
+def unplaced(db: Connection) -> int:
+    """Readings that wait for a trusted clock."""
+    return int(db.execute("SELECT count(*) FROM unplaced").fetchone()[0])
+
+
+def numbers(db: Connection) -> dict[str, int]:
+    """The configured meters' numbers by name."""
+    return dict(db.execute("SELECT name, id FROM meter WHERE configured"))

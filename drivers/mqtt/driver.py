@@ -1,0 +1,198 @@
+"""The MQTT driver: messages in, one durable batch, then their acknowledgements (reliability R3, R4 and 3.5)."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from drivers.base import Health, LastRead, NotStored
+from drivers.mqtt.backlog import Backlog, Held
+from drivers.mqtt.config import Connection, Source, kind_of, pace
+from drivers.mqtt.session import Message, PahoSession, Session
+from drivers.mqtt.supervisor import NEVER, Supervisor
+from drivers.mqtt.translator import Translator
+from drivers.reading import Reading, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from drivers.base import Now, Ports
+
+log = logging.getLogger(__name__)
+
+MOST = 500  # messages in one batch
+RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
+RETRY_LONGEST = 15.0  # s
+PATIENCE = 60.0  # s of a store that takes nothing, until the broker is left to keep the messages
+SILENT_AFTER = 3  # paces without a message, until `status` says so
+
+
+def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> MqttDriver:
+    """A driver that has touched nothing yet. `connection.password` is the secret itself, not a reference to it."""
+    settings = cast("Connection", connection)
+    session = PahoSession(settings, settings.client_id or ports.client_id, ports.clock)
+    return MqttDriver(name, settings, cast("Mapping[str, Source]", sources), ports, session)
+
+
+class MqttDriver:
+    """One broker and the sources behind its topics. See `drivers.base.Driver`."""
+
+    def __init__(
+        self, name: str, connection: Connection, sources: Mapping[str, Source], ports: Ports, session: Session
+    ) -> None:
+        """`session` is closed with the driver."""
+        self.name = name
+        self.wake = session.wake
+        self._connection = connection
+        self._sources = sources
+        self._ports = ports
+        self._session = session
+        topics = [source.topic for source in sources.values()]
+        self._supervisor = Supervisor(name, connection, topics, session, ports)
+        self._translator = Translator(sources)
+        self._backlog = Backlog(connection.flush)
+        self._resumed_at: float | None = None
+        self._taken: deque[Message] = deque()  # not translated yet
+        self._batch: list[Reading | Rejected] = []  # translated, not stored yet
+        self._unacknowledged: list[Message] = []  # translated, in the order of their arrival
+        self._acknowledged = 0
+        self._failing = _Failing()
+
+    def step(self, now: Now) -> float:
+        """Take what has come, store it, acknowledge it; connect when due. Waits for nothing but `deliver`."""
+        if not self._taken and not self._batch:
+            self._taken.extend(self._session.take(MOST))
+        full = len(self._taken) >= MOST
+        due = self._supervisor.step(now)  # after `take`: a message is never ahead of its Connected
+        self._notice_resumption()
+        if self._batch and now.boottime < self._failing.retry_at:
+            return min(due, self._failing.retry_at)
+        if not self._batch:
+            self._translate(now)
+        if not self._store():
+            return min(due, self._failing.retry_at)
+        self._acknowledge()
+        return now.boottime if full or self._taken else min(due, self._backlog.due())
+
+    def poll(self, now: Now) -> None:
+        """Keep listening: sources speak when they like."""
+        self.step(now)
+
+    def health(self) -> Health:
+        """As the protocol says; `counts` besides: ignored (a matter of course), reconnects, dropped_qos0."""
+        counts = {key: self._translator.counts[key] for key in ("messages", "readings", "rejected", "ignored")}
+        counts["acknowledged"] = self._acknowledged
+        counts["reconnects"] = max(0, self._supervisor.connects - 1)
+        counts["dropped_qos0"] = self._session.dropped()
+        detail = self._failing.detail or self._supervisor.detail
+        ready = self._supervisor.ready_since
+        state = "trouble" if detail else "ok" if ready is not None else "starting"
+        return Health(state, detail, ready, counts, self._devices())
+
+    def last_reads(self) -> Mapping[str, LastRead]:
+        """As the protocol says."""
+        return self._translator.last_reads.copy()
+
+    def close(self) -> None:
+        """Disconnect; what is not acknowledged stays at the broker."""
+        self._session.close()
+
+    def _notice_resumption(self) -> None:
+        resumed_at = self._supervisor.resumed_at
+        if resumed_at is not None and resumed_at != self._resumed_at:
+            self._backlog.begin(resumed_at)
+        self._resumed_at = resumed_at
+
+    def _translate(self, now: Now) -> None:
+        until = now.boottime + self._connection.flush
+        boottime = now.boottime
+        while self._taken and boottime < until:
+            message = self._taken.popleft()
+            self._unacknowledged.append(message)
+            self._batch += self._fresh(message)
+            boottime = self._ports.clock.now().boottime
+        self._batch += self._backlog.release(boottime)
+
+    def _fresh(self, message: Message) -> list[Reading | Rejected]:
+        """What the message says, without what a newer message of the backlog may still replace."""
+        items = self._translator.translate(message)
+        if not self._backlog.concerns(message):
+            return items
+        fresh: list[Reading | Rejected] = []
+        for item in items:
+            if isinstance(item, Rejected) or item.stamped or kind_of(self._sources[item.source]) == "interval":
+                fresh.append(item)
+            elif older := self._backlog.hold(Held(item, message)):
+                fresh += self._translator.replaced(item.source, older.message)
+        return fresh
+
+    def _store(self) -> bool:
+        """Make the batch durable; False when it is to be offered again later."""
+        if not self._batch:
+            return True
+        try:
+            self._ports.deliver(self._batch)
+        except NotStored as error:
+            self._not_stored(str(error))
+            return False
+        self._batch = []
+        if self._failing.withheld:
+            self._ports.note("info", self.name, "readings are stored again; connecting")
+            self._supervisor.resume(self._ports.clock.now())
+        self._failing = _Failing()
+        return True
+
+    def _not_stored(self, why: str) -> None:
+        now = self._ports.clock.now()
+        failing = self._failing
+        failing.again(now, why)
+        if not failing.withheld and now.boottime - failing.since >= PATIENCE:
+            failing.withheld = True
+            text = f"nothing could be stored for {PATIENCE:g} s ({why}): disconnected, the broker keeps the messages"
+            self._supervisor.withhold(text)
+            self._ports.note("error", self.name, text)
+
+    def _acknowledge(self) -> None:
+        """Acknowledge all messages whose content is durable: everything translated but what is held."""
+        if not self._unacknowledged:
+            return
+        done = [message for message in self._unacknowledged if not self._backlog.holds(message)]
+        self._unacknowledged = [message for message in self._unacknowledged if self._backlog.holds(message)]
+        self._acknowledged += self._session.acknowledge(done)
+
+    def _devices(self) -> dict[str, str]:
+        return {name: self._device(name) for name in self._sources}
+
+    def _device(self, name: str) -> str:
+        source = self._sources[name]
+        if source.topic in self._supervisor.refused:
+            return f"subscription refused: {self._supervisor.refused[source.topic]}"
+        read = self._translator.last_reads.get(name)
+        if read is None:
+            return "nothing heard yet: does the topic exist, and may this user read it?"
+        silent = self._ports.clock.now().boottime - self._translator.heard[name]
+        if silent > SILENT_AFTER * pace(self._connection, source):
+            return f"nothing heard for {silent / 60:.0f} min"
+        return read.problem or "ok"
+
+
+class _Failing:
+    """A store that takes nothing: since when, and when to try again. All times are boottime."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        self.retry_at = -NEVER
+        self.detail = ""
+        self.withheld = False
+        self._pause = 0.0
+
+    def again(self, now: Now, why: str) -> None:
+        if not self._pause:
+            self.since = now.boottime
+            log.warning("readings could not be stored, trying again: %s", why)
+        self._pause = min(RETRY_LONGEST, 2 * self._pause or RETRY_FIRST)
+        self.retry_at = now.boottime + self._pause
+        self.detail = f"readings could not be stored: {why}"

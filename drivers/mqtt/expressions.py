@@ -1,0 +1,74 @@
+"""JMESPath (https://jmespath.org/specification.html), with messages for people and one kind of failure."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+import jmespath
+from jmespath.exceptions import (
+    ArityError,
+    JMESPathError,
+    JMESPathTypeError,
+    LexerError,
+    ParseError,
+    UnknownFunctionError,
+)
+
+_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+# what jmespath 1.1 lets out of `search`: its own errors are ValueErrors, the rest comes from its functions' arithmetic
+
+
+class ExpressionFailed(Exception):  # noqa: N818 - says what happened
+    """An expression that cannot be applied to a document; the text says why, without the document."""
+
+
+class Expression(Protocol):
+    """A compiled expression."""
+
+    def search(self, value: object) -> Any:  # noqa: ANN401 - a piece of any JSON document
+        """What the expression finds; None where there is nothing."""
+        ...
+
+
+def compile_expression(text: str) -> Expression:
+    """The compiled expression; raises ValueError with what is wrong with it and where."""
+    try:
+        compiled: Any = jmespath.compile(text)
+    except ParseError as error:
+        raise ValueError(_parse_fault(error, text)) from None
+    except JMESPathError:
+        raise ValueError("must not be empty: write the path of the number in the JSON payload") from None
+    if compiled.parsed["type"] == "literal":
+        raise ValueError("must be a path, not a constant: keys with special characters take double quotes")
+    try:
+        compiled.search({})  # a function's name and number of arguments show only when it is called
+    except (UnknownFunctionError, ArityError) as error:
+        raise ValueError(f"must be a JMESPath expression: {_lowered(str(error))}") from None
+    except _FAILURES:
+        pass  # a type that an empty object cannot have
+    return cast("Expression", compiled)
+
+
+def find(expression: Expression, document: object) -> Any:  # noqa: ANN401 - a piece of any JSON document
+    """What the expression finds in a document, None where there is nothing; raises ExpressionFailed."""
+    try:
+        return expression.search(document)
+    except JMESPathTypeError as error:  # its own text repeats the document
+        raise ExpressionFailed(f"{error.function_name}() does not take {error.actual_type}") from None
+    except _FAILURES as error:
+        raise ExpressionFailed(str(error)[:200]) from None
+
+
+def _parse_fault(error: ParseError, text: str) -> str:
+    if isinstance(error, LexerError):
+        unexpected = f"{_lowered(error.message)} at position {error.lexer_position + 1}"
+    elif not error.token_value:
+        unexpected = "it ends too early"
+    else:
+        unexpected = f'unexpected "{error.token_value}" at position {error.lex_position + 1}'
+    hint = "" if '"' in text else "; keys with characters such as : - . or blanks take double quotes"
+    return f"must be a JMESPath expression: {unexpected}{hint}"
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,382 @@
+"""The MQTT wire: the port that the driver sees, and its implementation over paho-mqtt. Nothing else imports paho.
+
+paho's network thread only puts messages into the inbox and happenings into a queue, and wakes the owner. Every
+connection is a client of its own with a number, its *epoch*: no acknowledgement reaches another connection than its
+message's. MQTT 5.0, sections 3.1.2.11 (session expiry, receive maximum), 3.8.3.1 (retain handling), 4.4 (redelivery).
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import deque
+from threading import Event as Flag
+from threading import Lock, Timer
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from drivers.mqtt.config import Connection, address_of
+from drivers.mqtt.payload import LONGEST
+from drivers.mqtt.reasons import KEEPALIVE_TIMEOUT, Reason, of_code, of_dead_line, of_early_close, of_error, of_silence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paho.mqtt.reasoncodes import ReasonCode
+
+    from drivers.base import Clock, Now
+
+log = logging.getLogger(__name__)
+
+CONNECT_WITHIN = 5.0  # s for TCP and again for TLS, real time like everything in this file
+ANSWER_WITHIN = 3.0  # s from CONNECT to CONNACK while another version may be tried; amqtt 0.12 never answers MQTT 5
+ANSWER_WITHIN_AT_LAST = 10.0  # s where there is no other version to try
+CLOSE_WITHIN = 2.0  # s for a clean DISCONNECT
+LARGEST_PACKET = 1024 * 1024  # bytes; a larger one would only fill the memory, and come again after the crash
+FILTERS_PER_PACKET = 8  # some brokers allow no more in one SUBSCRIBE
+
+
+class Message(NamedTuple):
+    """A PUBLISH as it arrived. `mid` means something only together with `epoch`. An undecodable topic is ""."""
+
+    epoch: int
+    mid: int
+    qos: int
+    topic: str
+    payload: bytes
+    retain: bool
+    arrived: Now
+
+
+class Connected(NamedTuple):
+    """The broker accepted the connection; `resumed`: it had kept the session, and sends what waited in it."""
+
+    resumed: bool
+
+
+class Subscribed(NamedTuple):
+    """All filters were answered at boottime `at`; `refused` says which ones the broker refused, and why."""
+
+    at: float
+    refused: Mapping[str, str]
+
+
+class Ended(NamedTuple):
+    """The connection is gone, or never came."""
+
+    reason: Reason
+
+
+Happening = Connected | Subscribed | Ended
+
+
+class Session(Protocol):
+    """One client's session at a broker, over any number of connections. All methods return at once and never raise."""
+
+    wake: Flag  # set whenever there is something to take or something happened
+
+    def open(self, protocol: str, filters: Sequence[str], stale: Sequence[str]) -> None:
+        """Begin to connect with MQTT "5" or "3.1.1", subscribe to `filters` at QoS 1, unsubscribe `stale` ones."""
+        ...
+
+    def happenings(self) -> list[Happening]:
+        """What happened to the open connection since the last call. A message is never ahead of its Connected."""
+        ...
+
+    def take(self, most: int) -> list[Message]:
+        """The oldest messages that wait."""
+        ...
+
+    def acknowledge(self, messages: Sequence[Message]) -> int:
+        """Acknowledge those that came over the open connection; returns how many. The others are delivered again."""
+        ...
+
+    def shut(self) -> None:
+        """Disconnect; the session stays at the broker. Nothing more is heard of this connection."""
+        ...
+
+    def close(self) -> None:
+        """Shut, and wait a moment for the connection to end."""
+        ...
+
+    def dropped(self) -> int:
+        """Messages of QoS 0 that had to be thrown away since the start, because nobody took them in time."""
+        ...
+
+
+class Inbox:
+    """Messages on their way from the network thread to the owner. When full, the oldest of QoS 0 makes room.
+
+    Those of QoS 1 are bounded by what the broker sends ahead of acknowledgements.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """`limit` in messages."""
+        self._limit = limit
+        self._waiting: deque[Message] = deque()
+        self._lock = Lock()
+        self.dropped = 0
+
+    def put(self, message: Message) -> None:
+        """Called by the network thread."""
+        with self._lock:
+            if len(self._waiting) >= self._limit:
+                self._make_room()
+            self._waiting.append(message)
+
+    def take(self, most: int) -> list[Message]:
+        """Called by the owner."""
+        with self._lock:
+            return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+    def _make_room(self) -> None:
+        for position, message in enumerate(self._waiting):
+            if message.qos == 0:
+                del self._waiting[position]
+                self.dropped += 1
+                return
+
+
+class PahoSession:
+    """A session over paho-mqtt."""
+
+    def __init__(self, connection: Connection, client_id: str, clock: Clock) -> None:
+        """Touches nothing yet. `connection.password` is the secret itself."""
+        self._connection = connection
+        self._client_id = client_id
+        self._clock = clock
+        self.wake = Flag()
+        self._inbox = Inbox(2 * connection.receive_maximum + 1000)  # mosquitto 2.0.11 exceeds the receive maximum
+        self._attempt: _Attempt | None = None
+        self._epoch = 0
+
+    def open(self, protocol: str, filters: Sequence[str], stale: Sequence[str]) -> None:
+        """As the port says."""
+        self.shut()
+        self._epoch += 1
+        self._attempt = _Attempt(self._epoch, protocol, self._connection, self._clock, self._inbox, self.wake)
+        self._attempt.start(self._client_id, filters, stale)
+
+    def happenings(self) -> list[Happening]:
+        """As the port says."""
+        queue = self._attempt.happenings if self._attempt else deque()
+        return [queue.popleft() for _ in range(len(queue))]
+
+    def take(self, most: int) -> list[Message]:
+        """As the port says."""
+        return self._inbox.take(most)
+
+    def acknowledge(self, messages: Sequence[Message]) -> int:
+        """As the port says."""
+        attempt = self._attempt
+        if attempt is None:
+            return 0
+        return sum(attempt.acknowledge(each) for each in messages if each.qos and each.epoch == attempt.epoch)
+
+    def shut(self) -> None:
+        """As the port says."""
+        if self._attempt:
+            self._attempt.abandon()
+            self._attempt = None
+
+    def close(self) -> None:
+        """As the port says."""
+        attempt = self._attempt
+        self.shut()
+        if attempt and not attempt.ended.wait(CLOSE_WITHIN):
+            log.info("the connection to the broker did not end within %g s and is left behind", CLOSE_WITHIN)
+
+    def dropped(self) -> int:
+        """As the port says."""
+        return self._inbox.dropped
+
+
+class _Client(Client):
+    """paho's client, whose network thread reports its end: no traceback, no reconnecting of its own."""
+
+    attempt: _Attempt
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:  # noqa: ARG002, FBT001, FBT002 - paho's signature
+        """The network thread, from connecting to the end of the connection."""
+        error: Exception | None = None
+        try:
+            return super().loop_forever(timeout)
+        except Exception as failure:  # noqa: BLE001 - the top of a foreign thread: what ends it must reach the supervisor
+            error = failure
+            return MQTTErrorCode.MQTT_ERR_UNKNOWN
+        finally:
+            self.attempt.finished(error)
+
+
+class _Attempt:
+    """One connection, from CONNECT to its end. The callbacks run in paho's network thread."""
+
+    def __init__(
+        self, epoch: int, protocol: str, connection: Connection, clock: Clock, inbox: Inbox, wake: Flag
+    ) -> None:
+        self.epoch = epoch
+        self.happenings: deque[Happening] = deque()
+        self.ended = Flag()
+        self._protocol = protocol
+        self._connection = connection
+        self._address = address_of(connection.url)
+        self._clock = clock
+        self._inbox = inbox
+        self._wake = wake
+        self._client: _Client | None = None
+        self._abandoned = False
+        self._answered = False
+        self._end: Reason | None = None
+        self._filters: Sequence[str] = ()
+        self._stale: Sequence[str] = ()
+        self._asked: dict[int, Sequence[str]] = {}
+        self._refused: dict[str, str] = {}
+        self._silence = Timer(self._patience(), self._fell_silent)
+        self._silence.daemon = True
+
+    def start(self, client_id: str, filters: Sequence[str], stale: Sequence[str]) -> None:
+        """Begin; the outcome is a happening."""
+        self._filters, self._stale = filters, stale
+        try:
+            client = self._client = self._made(client_id)
+            host, port, _ = self._address
+            client.connect_async(host, port, round(self._connection.keepalive), **self._persistence())
+        except (OSError, ValueError) as error:  # certificate files
+            self.finished(error)
+        else:
+            client.loop_start()
+
+    def acknowledge(self, message: Message) -> bool:
+        """Send the PUBACK; False when the connection has ended."""
+        if self._client is None or self.ended.is_set():
+            return False
+        return self._client.ack(message.mid, message.qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def abandon(self) -> None:
+        """Disconnect and say no more."""
+        self._abandoned = True
+        self._silence.cancel()
+        if self._client:
+            self._client.disconnect()
+
+    def finished(self, error: Exception | None) -> None:
+        """The network thread is at its end; what it held is let go."""
+        self._silence.cancel()
+        client, self._client = self._client, None
+        if client:
+            client.on_connect = client.on_subscribe = client.on_message = None
+            client.on_disconnect = client.on_socket_open = None
+            if open_socket := client.socket():
+                open_socket.close()
+        self.ended.set()
+        self._happened(Ended(self._reason(error)))
+
+    def _reason(self, error: Exception | None) -> Reason:
+        if error and not isinstance(error, OSError):
+            log.error("the MQTT network thread failed", exc_info=error)
+        if error:
+            return of_error(error, self._address.host, self._address.port)
+        if self._end:
+            return self._end
+        if not self._answered:
+            return of_early_close(self._protocol, tls=self._address.tls)
+        return Reason("line", "the broker closed it, or the network failed")
+
+    def _made(self, client_id: str) -> _Client:
+        persistent = self._connection.session_expiry > 0
+        five = self._protocol == "5"
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=None if five else not persistent,
+            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.attempt = self
+        client.connect_timeout = CONNECT_WITHIN
+        client.on_socket_open = lambda *_: self._silence.start()
+        client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
+        client.on_message, client.on_disconnect = self._on_message, self._on_disconnect
+        if self._connection.username:
+            client.username_pw_set(self._connection.username, self._connection.password)
+        if self._address.tls:
+            client.tls_set_context(ssl.create_default_context(cafile=self._connection.ca_file))
+        return client
+
+    def _persistence(self) -> dict[str, Any]:
+        if self._protocol != "5":
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's __init__ has no types
+        properties.SessionExpiryInterval = round(self._connection.session_expiry)
+        properties.ReceiveMaximum = self._connection.receive_maximum
+        properties.MaximumPacketSize = LARGEST_PACKET
+        return {"clean_start": self._connection.session_expiry == 0, "properties": properties}
+
+    def _patience(self) -> float:
+        return ANSWER_WITHIN if self._connection.protocol == "auto" else ANSWER_WITHIN_AT_LAST
+
+    def _happened(self, happening: Happening) -> None:
+        if not self._abandoned:
+            self.happenings.append(happening)
+            self._wake.set()
+
+    def _fell_silent(self) -> None:
+        client = self._client
+        if client and not self._answered:
+            self._end = of_silence(self._protocol, self._patience())
+            client.disconnect()
+
+    def _on_connect(
+        self, client: Client, _: object, flags: ConnectFlags, code: ReasonCode, __: Properties | None
+    ) -> None:
+        self._silence.cancel()
+        self._answered = True
+        if self._abandoned:
+            client.disconnect()
+        elif code.is_failure:
+            self._end = of_code(code.value, str(code))
+        else:
+            self._happened(Connected(flags.session_present))
+            self._subscribe(client)
+
+    def _subscribe(self, client: Client) -> None:
+        if self._stale:
+            client.unsubscribe(list(self._stale))
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        for first in range(0, len(self._filters), FILTERS_PER_PACKET):
+            some = self._filters[first : first + FILTERS_PER_PACKET]
+            wanted: list[Any] = [(each, options if self._protocol == "5" else 1) for each in some]
+            _, mid = client.subscribe(wanted)
+            if mid is not None:
+                self._asked[mid] = some
+
+    def _on_subscribe(self, _: Client, __: object, mid: int, codes: list[ReasonCode], ___: Properties | None) -> None:
+        answered = zip(self._asked.pop(mid, ()), codes, strict=False)
+        self._refused |= {each: str(code) for each, code in answered if code.is_failure}
+        if not self._asked:
+            self._happened(Subscribed(self._clock.now().boottime, self._refused))
+
+    def _on_message(self, _: Client, __: object, message: MQTTMessage) -> None:
+        if self._abandoned:
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        payload, arrived = bytes(message.payload[: LONGEST + 1]), self._clock.now()
+        self._inbox.put(Message(self.epoch, message.mid, message.qos, topic, payload, message.retain, arrived))
+        self._wake.set()
+
+    def _on_disconnect(
+        self, _: Client, __: object, flags: DisconnectFlags, code: ReasonCode, ___: Properties | None
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._end = of_code(code.value, str(code))
+        elif code.value == KEEPALIVE_TIMEOUT and self._answered:
+            self._end = of_dead_line(self._connection.keepalive)

@@ -1,0 +1,121 @@
+"""From messages to readings and rejections: which sources a topic serves, and what they find in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from drivers.base import LastRead
+from drivers.mqtt.payload import Body, PayloadError, Sample, extract, mapping_of, printable
+from drivers.mqtt.topics import covers
+from drivers.reading import Reading, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from drivers.mqtt.config import Source
+    from drivers.mqtt.session import Message
+
+RECORD_EVERY = 3600.0  # s between two records of the same thing that happens on healthy topics
+ROUTES_KEPT = 4096  # topics whose sources are remembered; beyond it a wildcard meets endlessly many
+PAYLOAD_SHOWN = 500  # characters, as `Rejected` says
+RAW_SHOWN = 200  # characters, as `LastRead` says
+TICK = timedelta(milliseconds=1)  # the resolution of stored readings
+
+NO_SOURCE = "no source for this topic"
+WAITED = "waited in the broker without a time"
+
+
+class Translator:
+    """Translates messages for the sources of one connection, and remembers the newest look at each."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        """`sources` by their ids."""
+        self._sources = sources
+        self._mappings = {name: mapping_of(source) for name, source in sources.items()}
+        self._routes: dict[str, tuple[str, ...]] = {}
+        self._recorded: dict[tuple[str | None, str], float] = {}
+        self._newest: dict[str, datetime] = {}
+        self.counts: Counter[str] = Counter()
+        self.last_reads: dict[str, LastRead] = {}
+        self.heard: dict[str, float] = {}  # source -> boottime of its newest message
+
+    def translate(self, message: Message) -> list[Reading | Rejected]:
+        """What one message says, to each source that it serves; what is a matter of course may be left out."""
+        self.counts["messages"] += 1
+        names = self._served(message.topic)
+        if not names:
+            return self._rejections(None, message, PayloadError(NO_SOURCE, message.topic[:200], expected=True))
+        body = Body(message.payload)
+        return [item for name in names for item in self._for_source(name, body, message)]
+
+    def replaced(self, source: str, message: Message) -> list[Reading | Rejected]:
+        """A newer message took the place of this one's reading."""
+        self.counts["readings"] -= 1
+        return self._rejections(source, message, PayloadError(WAITED, "a newer one took its place", expected=True))
+
+    def _served(self, topic: str) -> tuple[str, ...]:
+        route = self._routes.get(topic)
+        if route is None:
+            route = tuple(name for name, source in self._sources.items() if covers(source.topic, topic))
+            if len(self._routes) >= ROUTES_KEPT:
+                self._routes.clear()
+            self._routes[topic] = route
+        return route
+
+    def _for_source(self, name: str, body: Body, message: Message) -> list[Reading | Rejected]:
+        source = self._sources[name]
+        self.heard[name] = message.arrived.boottime
+        try:
+            sample = self._sample(name, body, message)
+        except PayloadError as error:
+            self._look_failed(name, message, error)
+            return self._rejections(name, message, error)
+        return [self._reading(name, source, sample, message)]
+
+    def _sample(self, name: str, body: Body, message: Message) -> Sample:
+        sample = extract(body, self._mappings[name], message.arrived)
+        if message.retain and sample.at is None and not self._sources[name].use_retained:
+            raise PayloadError("retained without a time", "its age is not known", expected=True)
+        return sample
+
+    def _reading(self, name: str, source: Source, sample: Sample, message: Message) -> Reading:
+        at = sample.at or self._arrival(name, message)
+        reading = Reading(name, at, sample.value, source.unit or "", stamped=sample.at is not None)
+        self.counts["readings"] += 1
+        self.last_reads[name] = LastRead(
+            at, printable(message.payload, RAW_SHOWN), reading.value, reading.unit, where=message.topic
+        )
+        return reading
+
+    def _arrival(self, name: str, message: Message) -> datetime:
+        """The time of arrival, moved where two messages of one source came within the resolution of stored readings."""
+        arrived = message.arrived.wall
+        at = arrived.replace(microsecond=arrived.microsecond // 1000 * 1000)
+        newest = self._newest.get(name)
+        if newest is not None and newest - 1000 * TICK < at <= newest:
+            at = newest + TICK
+        self._newest[name] = at
+        return at
+
+    def _look_failed(self, name: str, message: Message, error: PayloadError) -> None:
+        before = self.last_reads.get(name)
+        if error.expected and before is not None and not before.problem:
+            return  # a partial message among whole ones is no news
+        raw = printable(message.payload, RAW_SHOWN)
+        self.last_reads[name] = LastRead(message.arrived.wall, raw, problem=str(error), where=message.topic)
+
+    def _rejections(self, name: str | None, message: Message, error: PayloadError) -> list[Reading | Rejected]:
+        self.counts["ignored" if error.expected else "rejected"] += 1
+        if error.expected and not self._worth_recording((name, error.reason), message.arrived.boottime):
+            return []
+        shown = printable(message.payload, PAYLOAD_SHOWN)
+        return [Rejected(name, message.arrived.wall, error.reason, error.detail, shown)]
+
+    def _worth_recording(self, what: tuple[str | None, str], boottime: float) -> bool:
+        if boottime - self._recorded.get(what, float("-inf")) < RECORD_EVERY:
+            return False
+        self._recorded[what] = boottime
+        return True

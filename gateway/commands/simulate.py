@@ -1,0 +1,186 @@
+"""`simulate WHAT`: simulated counterparts on loopback, to try a configuration without a building or an account."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from threading import Event
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from buffer.model import from_micro
+from gateway import logs, terminal
+from gateway.clock import SystemClock
+from gateway.errors import OK, GatewayError, NoDatabase
+from gateway.simulator.books import Unusable
+from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault, random_faults
+from gateway.simulator.http import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gateway.simulator.books import Push
+
+PORT = 8040
+
+
+class Part(NamedTuple):
+    """One thing that can be simulated."""
+
+    summary: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One subcommand per part."""
+    parts = parser.add_subparsers(title="what to simulate", dest="what", metavar="WHAT", required=True)
+    for name, part in PARTS.items():
+        sub = parts.add_parser(name, help=part.summary, description=part.summary[0].upper() + part.summary[1:] + ".")
+        for flag, words in (("--json", "one JSON document per line"), ("--verbose", "log more")):
+            sub.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=words)  # also before WHAT
+        part.configure(sub)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate until interrupted."""
+    logs.configure(verbose=args.verbose)
+    return PARTS[args.what].run(args)
+
+
+# --- EnerKey ----------------------------------------------------------------------------------------------------------
+
+
+def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=_port, default=PORT, help=f"default {PORT}; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; the gateway sends a key only there")
+    parser.add_argument("--key", action="append", default=[], help="an API key that is good (default: any); repeatable")
+    parser.add_argument("--meter", action="append", type=int, metavar="ID", help="a meter there is (default: any)")
+    parser.add_argument("--db", type=Path, metavar="FILE", help="keep what was pushed in this file (default: memory)")
+    parser.add_argument("--requests-per-day", type=int, default=40_000, metavar="N", help="default 40000")
+    parser.add_argument("--same-hour", choices=("sum", "replace"), default="sum", help="a second value of an hour")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        type=_fault,
+        default=[],
+        metavar="RATE:KIND",
+        help=f"fail this share of requests, as 0.05:lost-answer; kinds: {', '.join(FAULTS)}; repeatable",
+    )
+
+
+def _run_enerkey(args: argparse.Namespace) -> int:
+    say = _Voice(as_json=args.json)
+    simulator = _simulator(args)
+    simulator.on_push = say.push
+    try:
+        server = serve(simulator.handle, args.host, args.port)
+    except OSError as error:
+        simulator.close()
+        raise GatewayError(f"cannot listen on {args.host} port {args.port}: {error.strerror}; try --port 0") from None
+    with _until_interrupted() as interrupted:
+        say.listening(server.url, args)
+        interrupted.wait()
+    server.stop()
+    say.summary(simulator)
+    simulator.close()
+    return OK
+
+
+def _simulator(args: argparse.Namespace) -> EnerkeySimulator:
+    clock = SystemClock()
+    try:
+        simulator = EnerkeySimulator(
+            now=lambda: clock.now().wall,
+            keys=args.key,
+            meters=args.meter,
+            store=args.db,
+            requests_per_day=args.requests_per_day,
+            same_hour=args.same_hour,
+        )
+    except Unusable as error:
+        raise NoDatabase(f"--db {error}") from None
+    if args.fault:
+        simulator.faults = random_faults(dict(args.fault), Random())  # noqa: S311 - chance, not secrecy
+    return simulator
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: it must be a number from 0 to 65535")
+    return int(text)
+
+
+def _fault(text: str) -> tuple[Fault, float]:
+    rate, _, kind = text.partition(":")
+    try:
+        share = float(rate)
+    except ValueError:
+        share = -1.0
+    found = next((fault for fault in FAULTS if fault == kind), None)
+    if found is None or not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not RATE:KIND with a rate from 0 to 1, such as 0.05:lost-answer")
+    return found, share
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Event]:
+    """An event that Ctrl-C or SIGTERM sets."""
+    interrupted = Event()
+    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Voice:
+    """What the command says: lines for people, or one JSON document per line."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def listening(self, url: str, args: argparse.Namespace) -> None:
+        keys = f"{len(args.key)} keys" if args.key else "any key"
+        meters = "any meter" if args.meter is None else f"{len(args.meter)} meters"
+        where = args.db or "memory"
+        line = f"EnerKey simulator listening on {url} ({keys}, {meters}, kept in {where}); Ctrl-C ends it"
+        self._say(line, event="listening", url=url)
+
+    def push(self, push: Push) -> None:
+        total = from_micro(sum(item.value for item in push.items)).normalize()
+        first, last = min(item.stamp for item in push.items), max(item.stamp for item in push.items)
+        line = f"meter {push.meter}: {push.family}, {_items(len(push.items))}, {terminal.stamp(first)}"
+        line += f" to {terminal.stamp(last)}" if last > first else ""
+        line += f", {total:f}" if push.family == "consumption" or len(push.items) == 1 else ""
+        self._say(
+            line,
+            event="push",
+            meter=push.meter,
+            family=push.family,
+            items=[[item.stamp.isoformat(), str(from_micro(item.value))] for item in push.items],
+        )
+
+    def summary(self, simulator: EnerkeySimulator) -> None:
+        pushes = simulator.pushes
+        items, meters = sum(len(push.items) for push in pushes), len({push.meter for push in pushes})
+        line = f"{len(pushes)} pushes with {_items(items)} of {meters} meters; {simulator.requests()} requests in 24 h"
+        self._say(line, event="summary", pushes=len(pushes), items=items, meters=meters, requests=simulator.requests())
+
+    def _say(self, line: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+        if self._as_json:
+            terminal.document(facts)
+        else:
+            terminal.show(line)
+
+
+def _items(count: int) -> str:
+    return f"{count} item" if count == 1 else f"{count} items"
+
+
+PARTS: dict[str, Part] = {
+    "enerkey": Part("the EnerKey API over HTTP", _configure_enerkey, _run_enerkey),
+}

@@ -1,0 +1,215 @@
+"""From the files to drafts: every section, connection and meter checked by itself, as far as it can be read.
+
+A draft may hold stand-ins for wrong values (`gateway.validating`), so that relations between drafts are still checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from drivers import registry
+from drivers.fields import SourceBase
+from gateway.faults import Findings, Origin, Place, literal_secrets, nearest
+from gateway.sections import NAME, NAME_RULE, File, MeterSection
+from gateway.spreadsheet import RawMeter, read_meters, typed
+from gateway.tomlfile import UNREADABLE, TomlFile, parse
+from gateway.validating import Checked, check_table
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDraft:
+    """A connection; `driver` is None where nothing tells which one it is."""
+
+    name: str
+    place: Place
+    driver: str | None
+    checked: Checked[BaseModel] | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeterDraft:
+    """A meter; `id` is its name, or its place where the name is missing or not unique.
+
+    `connection` is the one the source names, or (then not `certain`) the one it probably means; None where nothing tells.
+    """
+
+    id: str
+    section: Checked[MeterSection]
+    source: Checked[SourceBase] | None
+    connection: ConnectionDraft | None
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Everything that could be read."""
+
+    file: Checked[File]
+    connections: Mapping[str, ConnectionDraft]
+    meters: tuple[MeterDraft, ...]
+
+
+def read(path: Path, findings: Findings) -> Draft | None:
+    """Read a configuration and the spreadsheet it names; None where there is nothing to go on with."""
+    document = _document(path, findings)
+    if document is None or document.content is None:
+        return None
+    lines = document.text.split("\n")
+    origin = Origin(str(path), document.lines, lines, secrets=literal_secrets(document.content))
+    file = check_table(File, document.content, Place(origin), findings)
+    connections = {
+        name: _connection(name, table, file.at(("connections", name)), findings)
+        for name, table in _readable(file.written(("connections",)), dict).items()
+    }
+    seen: set[str] = set()
+    meters = [_meter(raw, file, connections, seen, findings) for raw in _raw_meters(path, file, findings)]
+    return Draft(file, connections, tuple(meters))
+
+
+def _document(path: Path, findings: Findings) -> TomlFile | None:
+    nowhere = Place(Origin(str(path)))
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        findings.add(nowhere, f"cannot be read: {error.strerror}")
+        return None
+    except UnicodeDecodeError as error:
+        findings.add(nowhere, f"is not UTF-8 text (byte {error.start})")
+        return None
+    document = parse(text)
+    lines = text.split("\n")
+    keys_at = {line: keys for keys, line in document.lines.items()}
+    for fault in document.faults:
+        keys = keys_at.get(fault.line, ())
+        secret = _within_secret(lines, fault.line)
+        place = Place(Origin(str(path), text=lines, fixed_line=fault.line), ("password",) if secret else keys)
+        place = Place(place.origin, place.keys, ".".join(map(str, keys)))
+        findings.add(place, fault.message)
+    return document
+
+
+def _within_secret(lines: list[str], line: int) -> bool:
+    """Whether a line that is not TOML may belong to a secret: the key it stands under is one."""
+    above = [text for text in lines[:line] if "=" in text]
+    return bool(above) and Origin("", text=above[-1:]).excerpt(1) != above[-1].strip()
+
+
+def _readable(value: object, kind: type[Any]) -> Any:  # noqa: ANN401 - a table or a list, as asked for
+    return value if isinstance(value, kind) else kind()
+
+
+def _raw_meters(path: Path, file: Checked[File], findings: Findings) -> list[RawMeter]:
+    raw = []
+    for number, table in enumerate(_readable(file.written(("meters",)), list)):
+        place = file.at(("meters", number))
+        if isinstance(table, dict):
+            raw.append(RawMeter(table, place))
+        elif table != UNREADABLE:
+            findings.add(place, "must be a table: [[meters]]", table)
+    if file.value and file.value.meters_file and "meters_file" not in file.guessed:
+        raw += read_meters(path.parent / file.value.meters_file, file.at(("meters_file",)), findings)
+    return raw
+
+
+def _connection(name: str, table: object, place: Place, findings: Findings) -> ConnectionDraft:
+    if not NAME.fullmatch(name):
+        findings.add(place, f"the name of a connection {NAME_RULE}", {})
+    if not isinstance(table, dict):
+        if table != UNREADABLE:
+            findings.add(place, "must be a table: [connections.NAME]", table)
+        return ConnectionDraft(name, place, None, None)
+    models = {each: registry.config_of(each).Connection for each in registry.names()}
+    given = _given(table, "driver", models.values())
+    if given in models and "driver" in table:
+        return ConnectionDraft(name, place, str(given), check_table(models[str(given)], table, place, findings))
+    if given not in models:
+        _report_driver(given, place.at("driver"), findings)
+    driver = nearest(given, models) if isinstance(given, str) else _most_alike(table, models)
+    checked = check_table(models[driver], table, place, findings, {"driver": driver}) if driver else None
+    return ConnectionDraft(name, place, driver or None, checked)
+
+
+def _report_driver(given: object, place: Place, findings: Findings) -> None:
+    names = ", ".join(registry.names())
+    if given is None:
+        findings.add(place, f"missing; there are: {names}")
+    elif not isinstance(given, str):
+        findings.add(place, f"must be one of {names}", given)
+    elif given != UNREADABLE:
+        findings.add(place, f"unknown driver; there are: {names}", given, nearest(given, registry.names()))
+
+
+def _meter(
+    raw: RawMeter, file: Checked[File], connections: Mapping[str, ConnectionDraft], seen: set[str], findings: Findings
+) -> MeterDraft:
+    name = raw.table.get("name")
+    usable = isinstance(name, str) and NAME.fullmatch(name)
+    place = Place(raw.place.origin, raw.place.keys, f"meters.{name}" if usable else raw.place.shown or "meter")
+    section = check_table(MeterSection, typed(raw.table, MeterSection) if raw.cells else raw.table, place, findings)
+    unique = usable and name not in seen and name != "connection"  # a driver's faults begin with "connection" or an id
+    seen.add(str(name))
+    draft = MeterDraft(str(name) if unique else f"{place.shown}#{len(seen)}", section, None, None, certain=False)
+    table = section.written(("source",))
+    if not isinstance(table, dict):
+        return draft
+    raw_source = RawMeter(table, section.at(("source",)), raw.cells)
+    return _with_source(draft, raw_source, connections, findings, known="connections" not in file.guessed)
+
+
+def _with_source(
+    draft: MeterDraft, raw: RawMeter, connections: Mapping[str, ConnectionDraft], findings: Findings, *, known: bool
+) -> MeterDraft:
+    """A source is checked against the model of its connection's driver; where there is none, against the likeliest one."""
+    models: dict[str, type[SourceBase]] = {each: _source_model(each) for each in registry.names()}
+    named = _given(raw.table, "connection", models.values())
+    text = named if isinstance(named, str) else ""
+    certain = text in connections
+    if not certain and known:
+        _report_connection(named, connections, raw.place.at("connection"), findings)
+    connection = connections.get(text) or connections.get(nearest(text, connections))
+    driver = (connection.driver if connection else None) or _most_alike(raw.table, models)
+    if not driver:
+        return replace(draft, connection=connection, certain=certain)
+    table = typed(raw.table, models[driver]) if raw.cells else raw.table
+    trusted = None if certain else {"connection": text}
+    source = check_table(models[driver], table, raw.place, findings, trusted)
+    return replace(draft, source=source, connection=connection, certain=certain)
+
+
+def _given(table: Mapping[str, Any], key: str, models: Iterable[type[BaseModel]]) -> object:
+    """The value of a key, also where the key is misspelt (which its table's check reports); None where it is missing."""
+    known = {name for model in models for name in model.model_fields}
+    misspelt = (name for name in table if name not in known and nearest(name, known) == key)
+    return table.get(key, table.get(next(misspelt, key)))
+
+
+def _report_connection(
+    named: object, connections: Mapping[str, ConnectionDraft], place: Place, findings: Findings
+) -> None:
+    there = f"; there are: {', '.join(connections)}" if connections else "; there is no [connections.NAME]"
+    if named is None:
+        findings.add(place, f"missing{there}")
+    elif not isinstance(named, str):
+        findings.add(place, "must be the name of a connection in quotes", named)
+    elif named != UNREADABLE:
+        findings.add(place, f'no connection "{named}"{there}', named, nearest(named, connections))
+
+
+def _source_model(driver: str) -> type[SourceBase]:
+    model = registry.config_of(driver).Source
+    if not issubclass(model, SourceBase):
+        raise AssertionError(f"the driver contract: {model} is a SourceBase")  # noqa: TRY004
+    return model
+
+
+def _most_alike(table: Mapping[str, Any], models: Mapping[str, type[BaseModel]]) -> str | None:
+    """The driver whose model knows most of the keys, where one knows more than every other."""
+    known = {driver: sum(key in model.model_fields for key in table) for driver, model in models.items()}
+    best = max(known.values(), default=0)
+    winners = [driver for driver, number in known.items() if number == best]
+    return winners[0] if len(winners) == 1 else None

@@ -1,0 +1,177 @@
+"""What an operator may write: the sections of the configuration file, with their defaults, limits and meanings.
+
+`docs/configuration.md` is generated from these models.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from drivers.fields import Duration, Exact, Strict, parse_duration
+from gateway import secrets
+from gateway.enerkey.contract import Contract, check_url
+from gateway.locate import DEFAULT_DATA
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = 'must be up to 64 letters, digits and "-", "_", ".", beginning with a letter or digit'
+SETTLE_AUTO = 3600.0  # s; what "auto" means until a probe has measured how soon EnerKey shows what it was sent
+LARGEST = Decimal(9_000_000_000_000)  # what int64 micro can hold
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(NAME_RULE)
+    return value
+
+
+def _absolute(value: object) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a path in quotes")  # noqa: TRY004 - pydantic wants ValueError
+    if not Path(value).is_absolute():
+        raise ValueError('must be an absolute path, beginning with "/"')
+    return Path(value)
+
+
+def _settle(value: object) -> float:
+    if value == "auto":
+        return SETTLE_AUTO
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "auto"') from None
+
+
+def _reference(value: str) -> str:
+    try:
+        secrets.parse(value)
+    except secrets.SecretError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _named_tables(value: object) -> object:
+    """Tell `[connections]` without a name from a connection with a mistake in it."""
+    if isinstance(value, dict) and any(isinstance(value.get(key), str) for key in ("driver", "url")):
+        raise ValueError("must have a name for each connection: [connections.NAME]")
+    return value
+
+
+def _many_tables(value: object) -> object:
+    if isinstance(value, dict):
+        raise ValueError("must be written with two brackets: [[meters]]")  # noqa: TRY004 - pydantic wants ValueError
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+Reference = Annotated[str, AfterValidator(_reference)]
+
+
+class GatewaySection(Strict):
+    """Who this gateway is and where it keeps its data."""
+
+    name: Name = Field("meter-gateway", description="Name of this gateway in logs and `status`.")
+    data_dir: AbsolutePath = Field(
+        DEFAULT_DATA, description="Directory of the database `buffer.db` and its lock; an absolute path on a disk that honours fsync."
+    )
+
+
+class ClockSection(Strict):
+    """When the system clock may decide which hour a reading belongs to."""
+
+    trust: Literal["auto", "always"] = Field(
+        "auto",
+        description="`auto`: readings wait until the clock is known to be set (NTP, a plausible hardware clock, or EnerKey's answers). "
+        "`always`: believe it; for virtual machines whose host keeps the time.",
+    )
+
+
+class HoursSection(Strict):
+    """How readings become hours."""
+
+    grace: Annotated[Duration, Field(ge=0, le=3600)] = Field(
+        120.0, description="How long a reading that passed the end of an hour rests before that hour is closed for good."
+    )
+
+
+class EnerkeySection(Strict):
+    """Where hours go, with which key, and how. May be missing while every meter has `push = "off"`."""
+
+    url: Annotated[str, AfterValidator(check_url)] = Field(
+        "https://api.enerkey.com", description="Root of the EnerKey API. `http://` only to this machine itself (simulator)."
+    )
+    api_keys: tuple[Reference, ...] = Field(
+        (),
+        max_length=2,
+        strict=False,
+        description="One or two API keys in order of preference: `credential:NAME` (systemd), `env:NAME`, `file:/PATH`, "
+        "or the key itself (warned about). Required as soon as a meter pushes.",
+    )
+    requests_per_day: int = Field(40_000, ge=1, description="This gateway's share of the key's requests in 24 hours.")
+    same_hour: Literal["sum", "replace"] = Field(
+        "sum", description="What EnerKey does with a second value for an hour: adds it, or takes it instead."
+    )
+    hour_stamp: Literal["start", "end"] = Field(
+        "start", description="Whether consumption items are stamped with the start or the end of their hour."
+    )
+    settle: Annotated[float, BeforeValidator(_settle), Field(ge=1, le=7 * 86_400)] = Field(
+        3600.0,
+        description="How long a message of unknown fate rests before it is read back: a duration, or `auto` (one hour for now).",
+    )
+    on_unknown: Literal["verify", "hold"] = Field(
+        "verify",
+        description="A message of unknown fate: `verify` reads back and decides, `hold` waits for a person.",
+    )
+    push_spread: Annotated[Duration, Field(ge=0, le=3600)] = Field(
+        900.0, description="Each meter has a fixed offset after the full hour, somewhere within this time."
+    )
+    push_decimals: int = Field(6, ge=0, le=6, description="Most decimals of a number that is sent. Rounding never loses energy.")
+    push_estimated: bool = Field(True, description="Whether hours of quality `estimated` are sent.")  # noqa: FBT003 - pydantic's default
+    max_days: int = Field(31, ge=1, le=365, description="Most days of hours in one message. EnerKey takes 365.")
+    ca_file: AbsolutePath | None = Field(
+        None, description="Certificate authorities to trust instead of the built-in ones (PEM), for sites that inspect TLS."
+    )
+    contract: Contract = Field(default_factory=Contract, description="Paths and JSON names of the endpoints: see below.")
+
+
+class MeterSection(Strict):
+    """One EnerKey meter and the source of its values."""
+
+    name: Name = Field(description="Name of the meter in this gateway. Its history in the database hangs on it.")
+    enerkey_id: int | None = Field(
+        None, ge=1, le=2**63 - 1, description='Id of the meter in EnerKey; may be missing while `push = "off"`.'
+    )
+    push: Literal["consumption", "cumulative", "off"] = Field(
+        description="Send each hour's consumption, the register at each full hour, or nothing (collect only)."
+    )
+    unit: str = Field(description="Unit of the meter in EnerKey; readings are converted to it exactly.")
+    max_rate: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = Field(
+        None,
+        description="Most that can pass in one hour, in `unit`: main fuse, pipe size. Nothing faster is believed. "
+        "Default: the profile's rating, else no limit.",
+    )
+    start_value: Annotated[Exact, Field(ge=0, le=LARGEST)] = Field(
+        Decimal(0), description="First register value of an `interval` or `power` source whose meter is pushed `cumulative`."
+    )
+    source: dict[str, Any] = Field(description="Where the values come from: a connection and what to read there.")
+
+
+class File(Strict):
+    """The whole file. Connections and meters are checked one by one: their keys depend on the driver."""
+
+    gateway: GatewaySection = Field(default_factory=GatewaySection)
+    clock: ClockSection = Field(default_factory=ClockSection)
+    hours: HoursSection = Field(default_factory=HoursSection)
+    enerkey: EnerkeySection | None = None
+    connections: Annotated[dict[str, Any], BeforeValidator(_named_tables)] = Field(default_factory=dict)
+    meters_file: str | None = Field(
+        None,
+        min_length=1,
+        description="A CSV file with more meters, one a row, found from this file's directory. Stands above the first section.",
+    )
+    meters: Annotated[list[Any], BeforeValidator(_many_tables)] = Field(default_factory=list)

@@ -1,0 +1,262 @@
+"""A simulated EnerKey: what the public pages tell, strict where they are silent, and able to fail in every known way.
+
+It takes the same contract as the client and answers as DESIGN 7 describes: a bare key, one meter per message, values of
+one hour summed, 365 days at most, a rolling daily limit. `handle` is a plain function of a request: behind
+`gateway.simulator.http.serve` it is a server, behind a mock transport it needs no socket.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from threading import RLock
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, unquote
+
+from buffer.model import hour_of, hour_start, to_ms
+from gateway.enerkey.contract import Contract, Endpoint, endpoint
+from gateway.enerkey.models import number, parse_stamp, stamp
+from gateway.simulator.books import Books, Family, Item, Push, SameHour
+from gateway.simulator.http import Request, Response
+from gateway.simulator.pushed import Rejected, read_push, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from random import Random
+
+Fault = Literal["lost-request", "lost-answer", "500-before", "500-after", "503"]
+FAULTS: tuple[Fault, ...] = ("lost-request", "lost-answer", "500-before", "500-after", "503")
+
+FaultSource = Callable[[Request], "Fault | None"] | Iterator["Fault | None"]
+"""What goes wrong with a request: asked once per request, as a function or as a script that may end."""
+
+_ROOT = Endpoint("GET", "/")
+
+
+class EnerkeySimulator:
+    """The server's state and its one entry, `handle`. Thread-safe.
+
+    Change between requests as a test needs: `faults`; `keys` (empty: any key is good); `forbidden`, pairs of a key and
+    a family ("consumption", "cumulative", "values", "look") that answer 403; `meters`; `requests_per_day`; `on_push`,
+    told of every message that was applied.
+    """
+
+    def __init__(  # noqa: PLR0913 - every keyword is one property of the server, each with a default but the time
+        self,
+        contract: Contract | None = None,
+        *,
+        now: Callable[[], datetime],
+        keys: Collection[str] = (),
+        meters: Collection[int] | None = None,
+        store: Path | str | None = None,
+        requests_per_day: int = 40_000,
+        same_hour: SameHour = "sum",
+    ) -> None:
+        """`meters` None: every meter is known; `store` None: in memory. Raises books.Unusable."""
+        self.contract = contract or Contract()
+        self.keys = set(keys)
+        self.forbidden: set[tuple[str, str]] = set()
+        self.meters = None if meters is None else set(meters)
+        self.requests_per_day = requests_per_day
+        self.faults: FaultSource | None = None
+        self.on_push: Callable[[Push], None] | None = None
+        self._now = now
+        self._books = Books(store, same_hour)
+        self._lock = RLock()
+
+    def handle(self, request: Request) -> Response | None:
+        """Answer a request; None hangs up without an answer, which may or may not mean that nothing was applied."""
+        with self._lock:
+            fault = self._next_fault(request)
+            if fault == "lost-request":
+                return None
+            with self._books.transaction():
+                response, push = self._answer(request, fault)
+        if push and self.on_push:
+            self.on_push(push)
+        return None if fault == "lost-answer" else response
+
+    # --- looking in -----------------------------------------------------------------------------------------------
+
+    @property
+    def pushes(self) -> list[Push]:
+        """Every message that was applied, oldest first."""
+        with self._lock:
+            return self._books.pushes()
+
+    @property
+    def items(self) -> list[Item]:
+        """Every value that was applied, in the order of arrival."""
+        return [item for push in self.pushes for item in push.items]
+
+    def hourly(self, meter: int) -> dict[int, int]:
+        """All hours of a meter that have a value: micro by hour since the epoch."""
+        with self._lock:
+            return self._books.hourly(meter, *self._books.hours_known(meter))
+
+    def requests(self) -> int:
+        """Authorised requests of the last 24 h."""
+        with self._lock:
+            return self._books.requests(to_ms(self._now()))[0]
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._books.close()
+
+    # --- answering ------------------------------------------------------------------------------------------------
+
+    def _next_fault(self, request: Request) -> Fault | None:
+        if self.faults is None:
+            return None
+        return self.faults(request) if callable(self.faults) else next(self.faults, None)
+
+    def _answer(self, request: Request, fault: Fault | None) -> tuple[Response, Push | None]:
+        now = self._now()
+        push = None
+        try:
+            self._admit(request, now)
+            _fail(fault, {"503": 503, "500-before": 500})
+            response, push = self._route(request, now)
+            _fail(fault, {"500-after": 500})
+        except Rejected as rejected:
+            response = _json(rejected.status, json.dumps({"message": str(rejected)}), rejected.headers)
+        left = max(self.requests_per_day - self._books.requests(to_ms(now))[0], 0)
+        always = {"Date": format_datetime(now.astimezone(UTC), usegmt=True), "X-Rate-Limit": str(left)}
+        return replace(response, headers={**response.headers, **always}), push
+
+    def _admit(self, request: Request, now: datetime) -> None:
+        key = request.headers.get("authorization", "")
+        if not key or " " in key:
+            raise Rejected(401, "the Authorization header must hold the API key and nothing else")
+        if self.keys and key not in self.keys:
+            raise Rejected(401, "unknown API key")
+        spent, wait = self._books.requests(to_ms(now))
+        if spent >= self.requests_per_day:
+            raise Rejected(429, f"{spent} requests in 24 h are the limit", {"Retry-After": str(max(1, round(wait)))})
+        self._books.count_request(to_ms(now))
+
+    def _route(self, request: Request, now: datetime) -> tuple[Response, Push | None]:
+        contract = self.contract
+        routes: tuple[tuple[str, Endpoint], ...] = (
+            ("consumption", endpoint(contract.push_consumptions)),
+            ("cumulative", endpoint(contract.push_cumulative_readings)),
+            ("values", endpoint(contract.hourly_values)),
+            ("look", _ROOT),
+        )
+        fitting = [
+            (family, known, found)
+            for family, known in routes
+            if (found := fit(known.target, request.target)) is not None
+        ]
+        if not fitting:
+            raise Rejected(404, f"nothing is at {request.target[:100]}")
+        for family, known, found in fitting:
+            if known.method == request.method:
+                return self._act(family, request, found, now)
+        allowed = ", ".join(known.method for _, known, _ in fitting)
+        raise Rejected(405, f"use {allowed} here", {"Allow": allowed})
+
+    def _act(self, family: str, request: Request, found: dict[str, str], now: datetime) -> tuple[Response, Push | None]:
+        if (request.headers["authorization"], family) in self.forbidden:
+            raise Rejected(403, "this API key may not do that")
+        match family:
+            case "consumption" | "cumulative":
+                push = self._push(family, request, found, now)
+                return _json(200, json.dumps({"accepted": len(push.items)})), push
+            case "values":
+                return _json(200, self._values(found)), None
+            case _:
+                return _json(200, json.dumps({"name": "EnerKey simulator"})), None
+
+    def _push(self, family: Family, request: Request, found: dict[str, str], now: datetime) -> Push:
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise Rejected(415, "the body must be application/json")
+        push = read_push(self.contract, family, found.get("meter"), request.body, now)
+        self._know(push.meter)
+        try:
+            self._books.apply(push)
+        except OverflowError as error:
+            raise Rejected(400, str(error)) from None
+        return push
+
+    def _values(self, found: dict[str, str]) -> str:
+        meter = whole(found.get("meter") or found.get("meters") or "")
+        self._know(meter)
+        try:
+            since, until = parse_stamp(found.get("from")), parse_stamp(found.get("to"))
+        except ValueError as error:
+            raise Rejected(400, f"the range: {error}") from None
+        if since >= until:
+            raise Rejected(400, "the range: its end must be later than its beginning")
+        hours = self._books.hourly(meter, -hour_of(-to_ms(since)), -hour_of(-to_ms(until)))  # the next full hours
+        utc = found["from"].endswith("Z")
+        return _rows(
+            self.contract, [(_as_asked(hour_start(hour), since, utc=utc), micro) for hour, micro in hours.items()]
+        )
+
+    def _know(self, meter: int) -> None:
+        if self.meters is not None and meter not in self.meters:
+            raise Rejected(404, f"there is no meter {meter}")
+
+
+def random_faults(rates: dict[Fault, float], random: Random) -> Callable[[Request], Fault | None]:
+    """Faults by chance: each kind with its probability per request."""
+
+    def choose(_: Request) -> Fault | None:
+        point = random.random()
+        for fault, rate in rates.items():
+            point -= rate
+            if point < 0:
+                return fault
+        return None
+
+    return choose
+
+
+def _fail(fault: Fault | None, statuses: dict[Fault, int]) -> None:
+    if fault in statuses:
+        raise Rejected(statuses[fault], f"simulated failure: {fault}")
+
+
+def fit(template: str, target: str) -> dict[str, str] | None:
+    """The placeholders of a contract's path and query as a request fills them; None when it is another endpoint.
+
+    Query parameters come in any order; one that is missing leaves its placeholder out.
+    """
+    wanted_path, _, wanted_query = template.partition("?")
+    path, _, query = target.partition("?")
+    found = _placed(wanted_path, unquote(path))
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for name, pattern in parse_qsl(wanted_query, keep_blank_values=True):
+        if found is None or (name not in given and "{" not in pattern):
+            return None
+        if name in given:
+            part = _placed(pattern, given[name])
+            found = None if part is None else found | part
+    return found
+
+
+def _placed(pattern: str, text: str) -> dict[str, str] | None:
+    parts = re.split(r"\{([^{}]*)\}", pattern)  # literal, name, literal, name, ... literal
+    expression = "".join("(.+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
+    match = re.fullmatch(expression, text)
+    return None if match is None else dict(zip(parts[1::2], match.groups(), strict=True))
+
+
+def _as_asked(at: datetime, asked: datetime, *, utc: bool) -> str:
+    return stamp(at) if utc else at.astimezone(asked.tzinfo).isoformat(timespec="seconds")
+
+
+def _rows(contract: Contract, hours: list[tuple[str, int]]) -> str:
+    timestamp, value = json.dumps(contract.timestamp_key), json.dumps(contract.value_key)
+    rows = ",".join(f'{{{timestamp}:"{at}",{value}:{number(micro)}}}' for at, micro in hours)
+    return f"{{{json.dumps(contract.values_key)}:[{rows}]}}" if contract.values_key else f"[{rows}]"
+
+
+def _json(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(status, {"Content-Type": "application/json", **(headers or {})}, text.encode())

@@ -1,0 +1,132 @@
+"""Meters from a spreadsheet: a CSV file, one meter a row.
+
+Columns named like a meter's keys (`name`, `enerkey_id`, `push`, `unit`, `max_rate`, `start_value`) are those; every other column is a
+key of its source (`connection`, `device`, `point`, `topic`, ...), and `source_unit` is the source's `unit`. An empty cell is a key
+that is not there. Separator: comma, semicolon or tab, whichever the header uses most.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel
+
+from drivers import registry
+from gateway.faults import Findings, Origin, Place, nearest
+from gateway.sections import MeterSection
+from gateway.tomlfile import UNREADABLE
+
+METER_COLUMNS = tuple(name for name in MeterSection.model_fields if name != "source")
+REQUIRED_COLUMNS = ("name", "push", "unit", "connection")
+SOURCE_UNIT = "source_unit"
+
+_SEPARATORS = (",", ";", "\t")
+_TRUTH = {"true": True, "false": False}
+
+
+class RawMeter(NamedTuple):
+    """A meter as written; `cells` says that its values are texts from a spreadsheet."""
+
+    table: dict[str, Any]
+    place: Place
+    cells: bool = False
+
+
+def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMeter]:
+    """The meters of a CSV file. What is wrong with the file itself is reported where the configuration names it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        findings.add(named_at, f"{path} cannot be read: {error.strerror}", str(path))
+        return []
+    except UnicodeDecodeError:
+        findings.add(named_at, f'{path} is not UTF-8 text; save it as "CSV UTF-8"', str(path))
+        return []
+    lines = text.splitlines()
+    rows = _rows(text, Origin(str(path), text=lines), findings)
+    if not rows:
+        findings.add(Place(Origin(str(path), text=lines, fixed_line=1)), "no header row and no meters")
+        return []
+    header = [cell.strip() for cell in rows[0][1]]
+    columns = _checked_columns(header, Place(Origin(str(path), text=lines, fixed_line=rows[0][0])), findings)
+    return [
+        _meter(columns, cells, Place(Origin(str(path), text=lines, fixed_line=line)), findings) for line, cells in rows[1:]
+    ]
+
+
+def typed(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Cells as the types that the model's keys want; what does not look like one stays text, for the model to refuse."""
+    return {
+        key: _typed(value, _types_in(model.model_fields[key].annotation)) if key in model.model_fields else value
+        for key, value in table.items()
+    }
+
+
+def source_keys() -> set[str]:
+    """Every key that some driver's source knows."""
+    return {name for driver in registry.names() for name in registry.config_of(driver).Source.model_fields}
+
+
+def _rows(text: str, origin: Origin, findings: Findings) -> list[tuple[int, list[str]]]:
+    """The rows that hold something, each with its first line."""
+    first = text.split("\n", 1)[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(_SEPARATORS, key=first.count), strict=True)
+    rows = []
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        findings.add(Place(Origin(origin.file, text=origin.text, fixed_line=line)), f"not CSV: {error}")
+    return rows
+
+
+def _checked_columns(header: list[str], place: Place, findings: Findings) -> list[str]:
+    """The header with each column under the name that was meant; "" for columns to pass over."""
+    known = {*METER_COLUMNS, *source_keys(), SOURCE_UNIT}
+    columns: list[str] = []
+    for name in header:
+        meant = name if name in known or not name else nearest(name, known - set(header))
+        if name and name not in known:
+            findings.add(place.at(name, f"column {name}"), "unknown column", suggestion=nearest(name, known))
+        if meant and meant in columns:
+            findings.add(place.at(name, f"column {name}"), "is there twice", "")
+            meant = ""
+        columns.append(meant)
+    for name in REQUIRED_COLUMNS:
+        if name not in columns:
+            findings.add(place.at(name, f"column {name}"), "missing")
+    return columns
+
+
+def _meter(columns: list[str], cells: list[str], place: Place, findings: Findings) -> RawMeter:
+    if len(cells) > len(columns):
+        findings.add(place, f"has {len(cells)} cells, the header only {len(columns)}; is there a separator inside a cell?")
+    filled = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column and cell.strip()}
+    filled |= {column: UNREADABLE for column in REQUIRED_COLUMNS if column not in columns}  # reported once, in the header
+    table: dict[str, Any] = {key: value for key, value in filled.items() if key in METER_COLUMNS}
+    source = {key: value for key, value in filled.items() if key not in METER_COLUMNS}
+    if SOURCE_UNIT in source:
+        source["unit"] = source.pop(SOURCE_UNIT)
+    return RawMeter({**table, "source": source}, place, cells=True)
+
+
+def _types_in(annotation: object) -> set[object]:
+    arguments = get_args(annotation)
+    return {annotation}.union(*(_types_in(argument) for argument in arguments)) if arguments else {annotation}
+
+
+def _typed(cell: object, types: Iterable[object]) -> object:
+    if not isinstance(cell, str):
+        return cell
+    if bool in types and cell.lower() in _TRUTH:
+        return _TRUTH[cell.lower()]
+    if int in types and cell.lstrip("+-").isascii() and cell.lstrip("+-").isdigit():
+        return int(cell)
+    return cell

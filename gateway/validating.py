@@ -1,0 +1,231 @@
+"""A table of the configuration against its pydantic model: every fault of the table, and a value to go on checking with.
+
+One mistake must not hide another. Where a key is wrong, a *stand-in* that the model accepts takes its place, so that everything
+else of the table is still checked; `Checked.guessed` names such keys, and nothing that follows from them is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from gateway.faults import Findings, Place, joined, nearest, sentence
+from gateway.tomlfile import KeyPath, without_unreadable
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_STAND_INS: tuple[object, ...] = (
+    1,
+    "1",
+    "1s",
+    "stand-in",
+    True,
+    1.0,
+    "https://192.0.2.1",
+    "tcp://192.0.2.1:502",
+    "mqtt://192.0.2.1:1883",
+    [],
+    ["1"],
+    {},
+)
+_MOST_SUGGESTED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Generic[Model]):
+    """What became of a table. `value` is None where not even stand-ins make one."""
+
+    value: Model | None
+    place: Place
+    table: Mapping[str, Any]  # as written, under the keys that were meant
+    guessed: frozenset[str] = frozenset()
+    spelling: Mapping[str, str] = field(default_factory=dict)  # key that was meant -> key as it was written
+
+    def at(self, keys: Iterable[str | int]) -> Place:
+        """The place of something below the table, as the operator spelt it."""
+        return self.place.below(self.spelling.get(str(key), key) if not number else key for number, key in enumerate(keys))
+
+    def written(self, keys: Iterable[str | int]) -> object:
+        """What stands there, or None."""
+        value: object = self.table
+        for key in keys:
+            if isinstance(value, Mapping):
+                value = value.get(str(key))
+            elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+                value = value[key]
+        return value
+
+    def add(self, findings: Findings, keys: Sequence[str | int], message: str, suggestion: str = "") -> None:
+        """Report a fault found later, unless it is only the echo of a key already reported."""
+        echo = keys[0] in self.guessed if keys else any(key in message for key in self.guessed)
+        if not echo:
+            findings.add(self.at(keys), message, self.written(keys), suggestion)
+
+
+def check_table(
+    model: type[Model], table: Mapping[str, Any], place: Place, findings: Findings, trusted: Mapping[str, Any] | None = None
+) -> Checked[Model]:
+    """Validate; every fault goes to `findings`. `trusted` overrides keys whose faults are reported elsewhere."""
+    readable, unreadable = without_unreadable(dict(table))
+    readable, spelling = _respelt(model, readable, place, findings)
+    readable |= trusted or {}
+    seen = Checked[Model](None, place, readable, frozenset(unreadable | set(trusted or {})), spelling)
+    readable, guessed = _nested(model, seen, findings)
+    for keys, errors in _grouped(model, readable).items():
+        if not (keys and keys[0] in seen.guessed | guessed):
+            guessed |= {str(key) for key in keys[:1]}
+            _report(seen, keys, errors, model, findings)
+    checked = replace(seen, guessed=seen.guessed | guessed)
+    filled = _with_stand_ins(model, readable, (unreadable | guessed) - set(trusted or {}))
+    if checked.guessed:
+        _report_whole(model, filled, checked, findings)
+    return replace(checked, value=_built(model, filled))
+
+
+def _nested(model: type[BaseModel], checked: Checked[Any], findings: Findings) -> tuple[dict[str, Any], set[str]]:
+    """Check the tables below that follow one model each; returns the table with their values, and the keys of faulty ones."""
+    table = dict(checked.table)
+    guessed: set[str] = set()
+    for key, value in checked.table.items():
+        models = _models_in(model.model_fields[key].annotation)
+        if isinstance(value, dict) and len(models) == 1 and key not in checked.guessed:
+            before = len(findings)
+            below = check_table(models[0], value, checked.at((key,)), findings)
+            if below.value is not None:
+                table[key] = below.value
+            if len(findings) > before:
+                guessed.add(key)
+    return table, guessed
+
+
+def _respelt(
+    model: type[BaseModel], table: dict[str, Any], place: Place, findings: Findings
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Report keys that the model does not know, and take each for the one that was probably meant."""
+    known = {key: value for key, value in table.items() if key in model.model_fields}
+    spelling: dict[str, str] = {}
+    for key in table.keys() - known.keys():
+        absent = [name for name in model.model_fields if name not in known]
+        meant = nearest(key, absent) or nearest(key, model.model_fields)
+        _unknown_key(place.at(key), meant, model, findings)
+        if meant in absent:
+            known[meant] = table[key]
+            spelling[meant] = key
+    return known, spelling
+
+
+def _unknown_key(place: Place, meant: str, model: type[BaseModel], findings: Findings) -> None:
+    allowed = list(model.model_fields)
+    listed = "" if meant or len(allowed) > _MOST_SUGGESTED else f"; known here: {', '.join(allowed)}"
+    findings.add(place, f"unknown key{listed}", suggestion=meant)
+
+
+def _errors(model: type[BaseModel], table: Mapping[str, Any]) -> list[Any]:
+    try:
+        model.model_validate(dict(table))
+    except ValidationError as error:
+        return list(error.errors(include_url=False))
+    return []
+
+
+def _grouped(model: type[BaseModel], table: Mapping[str, Any]) -> dict[KeyPath, list[Any]]:
+    """The errors by the place they are about; an error inside a list or table makes those about the whole of it pointless."""
+    groups: dict[KeyPath, list[Any]] = {}
+    for error in _errors(model, table):
+        groups.setdefault(_cleaned(error, table), []).append(error)
+    return {
+        keys: errors
+        for keys, errors in groups.items()
+        if not any(len(other) > len(keys) > 0 and other[: len(keys)] == keys for other in groups)
+    }
+
+
+def _cleaned(error: Mapping[str, Any], table: Mapping[str, Any]) -> KeyPath:
+    """An error's location without the type tags that pydantic puts between its keys."""
+    keys: list[str | int] = []
+    node: Any = table
+    for part in error["loc"]:
+        if isinstance(node, dict) and part in node:
+            keys.append(part)
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            keys.append(part)
+            node = node[part]
+    if error["type"] == "missing":
+        keys.append(error["loc"][-1])
+    return tuple(keys)
+
+
+def _report(
+    checked: Checked[Any], keys: KeyPath, errors: Sequence[Mapping[str, Any]], model: type[BaseModel], findings: Findings
+) -> None:
+    written = checked.written(keys)
+    place = checked.at(keys)
+    if errors[0]["type"] == "extra_forbidden":
+        known = [name for each in _models_at(model, keys[:-1]) for name in each.model_fields]
+        findings.add(place, "unknown key", suggestion=nearest(str(keys[-1]), known))
+    elif errors[0]["type"] == "missing":
+        findings.add(place, "missing")
+    else:
+        findings.add(place, joined([sentence(error, written) for error in errors]), written)
+
+
+def _report_whole(model: type[BaseModel], filled: Mapping[str, Any], checked: Checked[Any], findings: Findings) -> None:
+    """What the model says of the table as a whole, once single keys have stand-ins."""
+    for error in _errors(model, filled):
+        if not error["loc"]:
+            checked.add(findings, (), sentence(error, filled))
+
+
+def _models_at(model: type[BaseModel], keys: KeyPath) -> list[type[BaseModel]]:
+    """The models that a table below may follow."""
+    models = [model]
+    for key in keys:
+        if isinstance(key, str):
+            fields = [each.model_fields[key] for each in models if key in each.model_fields]
+            models = [found for field in fields for found in _models_in(field.annotation)]
+    return models
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+
+
+def _built(model: type[Model], table: Mapping[str, Any]) -> Model | None:
+    try:
+        return model.model_validate(dict(table))
+    except ValidationError:
+        return None
+
+
+def _with_stand_ins(model: type[BaseModel], table: Mapping[str, Any], guessed: set[str]) -> dict[str, Any]:
+    """The table with its wrong keys replaced: by their default where there is one, else by a value that the model accepts."""
+    filled = {key: value for key, value in table.items() if key not in guessed}
+    for key in guessed & model.model_fields.keys():
+        about = model.model_fields[key]
+        if isinstance(table.get(key), BaseModel):
+            filled[key] = table[key]
+        elif about.is_required() or about.get_default(call_default_factory=True) is None:
+            filled |= _stand_in(model, filled, key, about)
+    return filled
+
+
+def _stand_in(model: type[BaseModel], table: Mapping[str, Any], key: str, about: FieldInfo) -> dict[str, Any]:
+    for candidate in (*_literals(about.annotation), *_STAND_INS):
+        trial = {**table, key: candidate}
+        if not any(error["loc"][:1] == (key,) for error in _errors(model, trial)):
+            return {key: candidate}
+    return {}
+
+
+def _literals(annotation: object) -> list[object]:
+    """The values of a Literal, also inside a union."""
+    arguments = get_args(annotation)
+    plain = [each for each in arguments if isinstance(each, str | int)]
+    return plain + [found for each in arguments if not isinstance(each, str | int) for found in _literals(each)]
