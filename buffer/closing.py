@@ -11,15 +11,15 @@ from buffer.store import Connection
 def frozen_of(db: Connection, meter: int) -> Frozen | None:
     """A meter's newest frozen boundary; None before its opening."""
     state = db.execute(
-        "SELECT opening_hour, opening, quality, tail_at, tail_value FROM counter_state WHERE meter = ?", (meter,)
+        "SELECT opening_hour, opening, quality, tail_at, tail_value, changed_at FROM counter_state WHERE meter = ?", (meter,)
     ).fetchone()
     if state is None:
         return None
-    edge, boundary, quality, tail_at, tail_value = state
+    edge, boundary, quality, tail_at, tail_value, changed_at = state
     last = db.execute("SELECT hour, boundary FROM hour WHERE meter = ? ORDER BY hour DESC LIMIT 1", (meter,)).fetchone()
     if last:
         edge, boundary = last[0] + 1, last[1]
-    return Frozen(edge, boundary, quality, None if tail_at is None else (tail_at, tail_value))
+    return Frozen(edge, boundary, quality, None if tail_at is None else (tail_at, tail_value), changed_at)
 
 
 def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Frozen, now_ms: int) -> None:
@@ -27,9 +27,9 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
     tail_at, tail_value = frozen.tail or (None, None)
     opening = (frozen.edge, frozen.boundary) if not hours else (hours[0].hour, hours[0].boundary - hours[0].consumption)
     db.execute(
-        "INSERT INTO counter_state VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE SET"
-        " quality = excluded.quality, tail_at = excluded.tail_at, tail_value = excluded.tail_value",
-        (meter, *opening, frozen.quality, tail_at, tail_value),
+        "INSERT INTO counter_state VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE SET quality = excluded.quality,"
+        " tail_at = excluded.tail_at, tail_value = excluded.tail_value, changed_at = excluded.changed_at",
+        (meter, *opening, frozen.quality, tail_at, tail_value, frozen.changed),
     )
     db.executemany(
         "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at, state) VALUES (?, ?, ?, ?, ?, ?, ?)",

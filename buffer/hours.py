@@ -1,23 +1,25 @@
 """From readings to hours: pure functions of readings and what is already frozen (DESIGN 5, reliability 3.2-3.4).
 
-A *sample* is (milliseconds since the epoch, micro). Samples are sorted, one per instant, and later than `scan_after` the frozen
-edge; the newest one at or before that edge is the `tail`. An *edge* is an hour number: the instant at which that hour begins.
-Every value is an integer; each boundary and each hour of power is rounded exactly once.
+A *sample* is (milliseconds since the epoch, micro). Samples are sorted, one per instant, and later than `scan_after` the
+frozen edge; the newest one at or before that edge is the `tail`. An *edge* is an hour number: the instant at which that hour
+begins. Every value is an integer; each boundary and each hour of power is rounded exactly once.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from buffer.model import HOUR_MS, Kind, Quality, round_half_up, weakest
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Sample = tuple[int, int]
 
-MEASURED_WITHIN_MS = 2_000  # a reading this close to the edge is the boundary's measurement, not a guess between two others
+MEASURED_WITHIN_MS = 2_000  # nearer to the edge than this is at the edge: polls and stamps jitter
 SAME_PACE = Fraction(3, 2)  # neighbours up to 1.5 x the expected pace apart are no gap (DESIGN 5)
 MISSING_BELOW = Fraction(1, 2)  # power: an hour covered less than this says too little (reliability 3.4)
 
@@ -38,12 +40,16 @@ class Rule:
 
 
 class Frozen(NamedTuple):
-    """What is already closed: the edge, the boundary value there with its quality, and the newest sample up to it."""
+    """What is already closed: the edge, the boundary value there with its quality, and the newest sample up to it.
+
+    `changed` is the instant at which the source began to show the tail's value: `max_rate` counts from there.
+    """
 
     edge: int
     boundary: int
     quality: Quality
     tail: Sample | None
+    changed: int | None
 
 
 class ClosedHour(NamedTuple):
@@ -85,12 +91,9 @@ def open_meter(samples: Sequence[Sample], rule: Rule, limit: int, start_value: i
     edge = first_edge(samples[0], rule)
     if edge > limit or reach(samples[-1], rule) < edge:
         return None
-    after = bisect_right(samples, edge * HOUR_MS, key=_at)
-    tail = samples[after - 1] if after else None
     if rule.kind != "counter":
-        return Frozen(edge, start_value, "measured", tail)
-    boundary, quality = _boundary(edge, samples, None, rule)
-    return Frozen(edge, boundary, quality, tail)
+        return Frozen(edge, start_value, "measured", *_tail(edge, samples, None))
+    return Frozen(edge, *_boundary(edge, samples, None, rule), *_tail(edge, samples, None))
 
 
 def close_hours(frozen: Frozen, samples: Sequence[Sample], rule: Rule, limit: int) -> tuple[list[ClosedHour], Frozen]:
@@ -108,8 +111,19 @@ def close_hours(frozen: Frozen, samples: Sequence[Sample], rule: Rule, limit: in
         boundary, quality = closed.boundary, closed.boundary_quality
     if not hours:
         return [], frozen
-    before = bisect_right(samples, last * HOUR_MS, key=_at)
-    return hours, Frozen(last, boundary, quality, samples[before - 1] if before else frozen.tail)
+    return hours, Frozen(last, boundary, quality, *_tail(last, samples, frozen))
+
+
+def _tail(edge: int, samples: Sequence[Sample], before: Frozen | None) -> tuple[Sample | None, int | None]:
+    """The newest sample at or before an edge, and since when the source shows its value."""
+    end = bisect_right(samples, edge * HOUR_MS, key=_at)
+    if not end:
+        return (before.tail, before.changed) if before else (None, None)
+    first = end - 1
+    while first and samples[first - 1][1] == samples[end - 1][1]:
+        first -= 1
+    still = first == 0 and before and before.tail and before.tail[1] == samples[0][1]
+    return samples[end - 1], before.changed if before and still else samples[first][0]
 
 
 # --- counters -----------------------------------------------------------------------------------------------------------
@@ -158,8 +172,10 @@ def _interval_hour(  # noqa: PLR0913, PLR0917 - the three kinds share one signat
         if lower < upper:
             energy += _share(sample[1], upper - start, rule) - _share(sample[1], lower - start, rule)
             covered += upper - lower
-            split = split or (lower, upper) != (start, stop)
-    graded = _grade(covered, split=split, enough=1)
+            split = split or min(upper - lower, rule.period_ms - (upper - lower)) > MEASURED_WITHIN_MS
+    graded = _grade(covered, split=split, enough=0)
+    if rule.period_ms > HOUR_MS:
+        graded = weakest(graded, "estimated")  # a day's energy says little of its hours
     return ClosedHour(hour, energy, boundary + energy, graded, "measured")
 
 
@@ -207,11 +223,10 @@ def _trapezoid(left: Sample, right: Sample, lower: int, upper: int) -> Fraction:
 
 
 def _grade(covered_ms: int, *, split: bool, enough: Fraction | int) -> Quality:
-    if covered_ms >= HOUR_MS:
+    """How much to trust an hour of which so much is covered; `missing` when nothing is, or less than `enough` of it."""
+    if covered_ms + MEASURED_WITHIN_MS >= HOUR_MS:
         return "interpolated" if split else "measured"
-    if covered_ms == 0 or (enough != 1 and covered_ms < enough * HOUR_MS):
-        return "missing"
-    return "estimated"
+    return "missing" if covered_ms <= MEASURED_WITHIN_MS or covered_ms < enough * HOUR_MS else "estimated"
 
 
 def _at(sample: Sample) -> int:

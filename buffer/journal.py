@@ -19,7 +19,13 @@ from buffer.store import Connection
 BIN_MS = 300_000  # request_budget: 5-minute bins
 BINS_PER_DAY = 288
 
+UNSETTLED = "state IN ('open', 'unknown')"  # word for word as in the partial index: only then SQLite 3.40 uses it
+
 HourFate = Literal["accepted", "pending", "held"]
+
+
+class JournalError(Exception):
+    """The journal does not stand as the caller believes; raised before anything is counted twice, and nothing is written."""
 
 
 class PendingHour(NamedTuple):
@@ -56,7 +62,7 @@ class OpenMessage(NamedTuple):
 def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
     """Record the intent and claim its hours; returns the message's number. Send only after this has committed (R12).
 
-    sqlite3.IntegrityError when the meter already has an open message (R13).
+    sqlite3.IntegrityError when the meter already has an open message (R13), JournalError when an hour is not pending.
     """
     message = db.execute(
         "INSERT INTO message (meter, family, enerkey_id, body, sha256, key_slot, boot_id, created_at, state)"
@@ -72,13 +78,13 @@ def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
         "INSERT INTO message_hour (message, meter, hour, value) VALUES (?, ?, ?, ?)",
         [(message, intent.meter, hour, value) for hour, value in intent.values.items()],
     )
-    _set_hours(db, intent.meter, dict.fromkeys(intent.values, "claimed"))
+    _move_hours(db, intent.meter, "pending", dict.fromkeys(intent.values, "claimed"))
     spend(db, now_ms)
     return message
 
 
 def settle(db: Connection, message: int, fate: Fate, now_ms: int) -> None:
-    """Write down what became of an open message."""
+    """Write down what became of an open message; JournalError when it is not open (any more)."""
     meter, values = _of(db, message)
     match fate:
         case Accepted():
@@ -91,28 +97,28 @@ def settle(db: Connection, message: int, fate: Fate, now_ms: int) -> None:
             state, words, hours = "not_sent", fate.text, "pending"
         case _:
             state, words, hours = "unknown", fate.text, "claimed"
-    db.execute("UPDATE message SET state = ?, fate = ?, fate_at = ? WHERE id = ?", (state, words, now_ms, message))
-    _set_hours(db, meter, dict.fromkeys(values, hours))
+    _move(db, message, "open", state, words, now_ms)
+    _move_hours(db, meter, "claimed", dict.fromkeys(values, hours))
 
 
 def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], words: str, now_ms: int) -> None:
-    """Close an unknown message with what a read-back proved for each of its hours."""
+    """Close an unknown message with what a read-back proved for each of its hours; JournalError when it is not unknown."""
     meter, values = _of(db, message)
     accepted = {hour: value for hour, value in values.items() if fates[hour] == "accepted"}
     _credit(db, meter, accepted, message, now_ms)
     db.executemany(
         "UPDATE message_hour SET fate = ? WHERE message = ? AND hour = ?",
-        [(fate, message, hour) for hour, fate in fates.items()],
+        [(fates[hour], message, hour) for hour in values],
     )
-    db.execute("UPDATE message SET state = 'verified', fate = ?, fate_at = ? WHERE id = ?", (words, now_ms, message))
-    _set_hours(db, meter, fates)
+    _move(db, message, "unknown", "verified", words, now_ms)
+    _move_hours(db, meter, "claimed", {hour: fates[hour] for hour in values})
 
 
 def orphaned_intents(db: Connection, now_ms: int) -> int:
     """At start every intent still open has an unknown fate: the process ended between sending and settling. How many."""
     return db.execute(
         "UPDATE message SET state = 'unknown', fate = 'the gateway stopped before the answer was recorded', fate_at = ?"
-        " WHERE state = 'open'",
+        f" WHERE {UNSETTLED} AND state = 'open'",
         (now_ms,),
     ).rowcount
 
@@ -126,7 +132,7 @@ def pending(db: Connection, meter: int, most: int, *, estimated: bool = True) ->
 
 def oldest_pending(db: Connection, meters: Iterable[int], *, estimated: bool = True) -> dict[int, int]:
     """The oldest pending hour of each of these meters that has one and no open message."""
-    busy = {row[0] for row in db.execute("SELECT meter FROM message WHERE state IN ('open', 'unknown')")}
+    busy = {row[0] for row in db.execute(f"SELECT meter FROM message WHERE {UNSETTLED}")}  # noqa: S608 - a constant text
     find = f"SELECT min(hour) FROM hour WHERE {_sendable(estimated)}"  # noqa: S608 - a constant text
     oldest = {meter: db.execute(find, (meter,)).fetchone()[0] for meter in meters if meter not in busy}
     return {meter: hour for meter, hour in oldest.items() if hour is not None}
@@ -139,7 +145,8 @@ def _sendable(estimated: bool) -> str:  # noqa: FBT001 - a flag of the operator'
 def unknown_messages(db: Connection) -> list[OpenMessage]:
     """Messages whose fate is unknown, longest waiting first."""
     rows = db.execute(
-        "SELECT id, meter, family, enerkey_id, key_slot, fate_at FROM message WHERE state = 'unknown' ORDER BY fate_at"
+        "SELECT id, meter, family, enerkey_id, key_slot, fate_at FROM message"
+        f" WHERE {UNSETTLED} AND state = 'unknown' ORDER BY fate_at"
     ).fetchall()
     return [OpenMessage(*row, _of(db, row[0])[1]) for row in rows]
 
@@ -170,8 +177,8 @@ def spend(db: Connection, now_ms: int) -> None:
 
 
 def spent(db: Connection, now_ms: int) -> int:
-    """Requests of the last 24 h."""
-    row = db.execute("SELECT sum(requests) FROM request_budget WHERE bin > ?", (now_ms // BIN_MS - BINS_PER_DAY,)).fetchone()
+    """Requests of the last 24 h, and up to one bin more: never fewer than were made (R22)."""
+    row = db.execute("SELECT sum(requests) FROM request_budget WHERE bin >= ?", (now_ms // BIN_MS - BINS_PER_DAY,)).fetchone()
     return row[0] or 0
 
 
@@ -189,7 +196,16 @@ def _credit(db: Connection, meter: int, values: Mapping[int, int], message: int,
     )
 
 
-def _set_hours(db: Connection, meter: int, states: Mapping[int, str]) -> None:
-    db.executemany(
-        "UPDATE hour SET state = ? WHERE meter = ? AND hour = ?", [(state, meter, hour) for hour, state in states.items()]
-    )
+def _move(db: Connection, message: int, before: str, after: str, words: str, now_ms: int) -> None:
+    move = "UPDATE message SET state = ?, fate = ?, fate_at = ? WHERE id = ? AND state = ?"
+    if db.execute(move, (after, words, now_ms, message, before)).rowcount != 1:
+        raise JournalError(f"message {message} is not {before} and cannot become {after}")
+
+
+def _move_hours(db: Connection, meter: int, before: str, after: Mapping[int, str]) -> None:
+    moved = db.executemany(
+        "UPDATE hour SET state = ? WHERE meter = ? AND hour = ? AND state = ?",
+        [(state, meter, hour, before) for hour, state in after.items()],
+    ).rowcount
+    if after and moved != len(after):
+        raise JournalError(f"{len(after) - moved} of {len(after)} h of meter {meter} are not {before}")

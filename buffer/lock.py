@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 100  # to get past those who only look (see `holder`); each of them is gone within microseconds
 
 
 class LockHeld(Exception):  # noqa: N818 - says what was found
@@ -24,26 +31,30 @@ class Lock:
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         """Take the lock or raise LockHeld; `facts` tells others who holds it and how to speak to it."""
-        self._file = path.open("a+")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise LockHeld(path, holder(path) or {}) from None
-        self._file.truncate(0)
-        json.dump({"pid": os.getpid(), **facts}, self._file)
-        self._file.flush()
+            _take(self._fd, path)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps({"pid": os.getpid(), **facts}).encode(), 0)
+        except OSError as error:  # a full disk must not keep the gateway from starting (R27)
+            log.warning("%s cannot say who holds it: %s", path, error)
 
     def release(self) -> None:
         """Give the lock back."""
-        self._file.truncate(0)
-        self._file.close()
+        try:
+            os.ftruncate(self._fd, 0)
+        finally:
+            os.close(self._fd)
 
 
 def holder(path: Path) -> dict[str, Any] | None:
     """What the lock's holder says of itself; None when nobody holds it."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -51,6 +62,19 @@ def holder(path: Path) -> dict[str, Any] | None:
     except OSError:
         pass
     return None
+
+
+def _take(fd: int, path: Path) -> None:
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = holder(path)
+            if who is not None:
+                raise LockHeld(path, who) from None
+        else:
+            return
+    raise LockHeld(path, {})
 
 
 def _facts(text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The schema, as numbered forward steps. Each step is one transaction; names never change once released.
 
-Table names are the contract with operators who open the file (DESIGN 4). Times of readings are ms since the epoch, hours are hours since
-the epoch, values are micro (10⁻⁶ of the meter's unit); other times are ms since the epoch too.
+Table names are the contract with operators who open the file (DESIGN 4). Times of readings are ms since the epoch, hours are
+hours since the epoch, values are micro (10⁻⁶ of the meter's unit); other times are ms since the epoch too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sqlite3
 
 from sqlite_utils import Database, Migrations
 
+APPLICATION_ID = 0x4D47_5731  # "MGW1": set by the first step, in its transaction
+
 steps = Migrations("meter-gateway")
 
 
@@ -17,23 +19,42 @@ class NewerDatabase(Exception):  # noqa: N818 - says what was found
     """The file was written by a newer release (R30)."""
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database up to this release's schema; NewerDatabase, file untouched, when it is ahead of it."""
-    database = Database(connection)
-    known = {step.name for step in steps.pending(Database(memory=True))}
-    ahead = {step.name for step in steps.applied(database)} - known
+def examine(connection: sqlite3.Connection) -> None:
+    """Look whether a file may be opened for writing; NewerDatabase when a newer release wrote it (R30).
+
+    sqlite3.DatabaseError when it is not a buffer at all. Writes nothing.
+    """
+    mark = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    begun = tables <= {Migrations.migrations_table}  # new, or cut off before the first step was committed
+    if mark != APPLICATION_ID and not (mark == 0 and begun):
+        raise sqlite3.DatabaseError("it is a database, but not one of this gateway's; give the gateway its own data_dir")
+    ahead = {step.name for step in steps.applied(Database(connection, recursive_triggers=False))} - _known()
     if ahead:
         raise NewerDatabase(f"written by a newer release: unknown schema step {', '.join(sorted(ahead))}")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database that `examine` has passed up to this release's schema."""
+    database = Database(connection)
     if steps.pending(database):
         steps.apply(database)
+
+
+def _known() -> set[str]:
+    empty = Database(memory=True)
+    try:
+        return {step.name for step in steps.pending(empty)}
+    finally:
+        empty.close()
 
 
 @steps()
 def m001_initial(database: Database) -> None:
     """Every table of DESIGN 4."""
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for statement in SCHEMA_001.split(";\n"):
-        if statement.strip():
-            database.execute(statement)
+        database.execute(statement)
 
 
 SCHEMA_001 = """
@@ -53,6 +74,11 @@ CREATE TABLE reading (
     value INTEGER NOT NULL,
     received INTEGER NOT NULL,
     PRIMARY KEY (at, meter)            -- time first: one poll of many meters touches few pages (reliability 2.6)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reading_hour (            -- the hours that hold readings of a meter: finds them where `reading` cannot
+    hour INTEGER NOT NULL,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    PRIMARY KEY (hour, meter)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE rejected (
     id INTEGER PRIMARY KEY,
@@ -77,7 +103,8 @@ CREATE TABLE counter_state (
     opening INTEGER NOT NULL,          -- the boundary value there
     quality TEXT NOT NULL,             -- of the newest frozen boundary
     tail_at INTEGER,                   -- the newest good reading up to that boundary
-    tail_value INTEGER
+    tail_value INTEGER,
+    changed_at INTEGER                 -- when the source last moved, up to that reading
 ) STRICT;
 CREATE TABLE driver_state (
     connection TEXT NOT NULL,
@@ -116,6 +143,7 @@ CREATE TABLE adjustment (
     author TEXT NOT NULL,
     at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX adjustment_hour ON adjustment (meter, hour);
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY,
     meter INTEGER NOT NULL REFERENCES meter(id),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Literal
 
 MICRO = 1_000_000
@@ -27,8 +27,12 @@ def weakest(*qualities: Quality) -> Quality:
 
 
 def to_micro(value: Decimal) -> int:
-    """An exact decimal as micro, rounded half up (away from zero); OverflowError beyond int64."""
-    micro = int((value * MICRO).quantize(Decimal(1), rounding=ROUND_HALF_UP)) if value.adjusted() < 30 else INT64 + 1
+    """An exact finite decimal as micro, rounded once, half up (away from zero); OverflowError beyond int64."""
+    magnitude = value.adjusted()  # first, so that 1E+999999 and 1E-999999 cost nothing
+    if magnitude < -7:
+        return 0
+    numerator, denominator = value.as_integer_ratio() if magnitude < 19 else (INT64, 1)
+    micro = round_half_up(numerator * MICRO, denominator)
     if abs(micro) > INT64:
         raise OverflowError(f"{value} is beyond what a counter can hold")
     return micro

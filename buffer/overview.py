@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.store import Connection
+from buffer.journal import UNSETTLED
+from buffer.readings import newest_samples
+
+if TYPE_CHECKING:
+    from buffer.hours import Sample
+    from buffer.store import Connection
 
 
 class MeterOverview(NamedTuple):
@@ -57,23 +62,25 @@ class RejectedView(NamedTuple):
 
 def meters(db: Connection) -> list[MeterOverview]:
     """Every configured meter, by name."""
+    newest = newest_samples(db)
     rows = db.execute("SELECT id, name, unit, push, kind, source FROM meter WHERE configured ORDER BY name").fetchall()
-    return [_meter(db, *row) for row in rows]
+    return [_meter(db, number, facts, newest.get(number)) for number, *facts in rows]
 
 
-def _meter(db: Connection, number: int, name: str, unit: str, push: str, kind: str, source: str) -> MeterOverview:  # noqa: PLR0913, PLR0917
-    def one(query: str) -> tuple[int | None, ...]:
-        row: tuple[int | None, ...] | None = db.execute(query, (number,)).fetchone()
-        return row or (None, None)
+def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None) -> MeterOverview:
+    def one(query: str) -> int | None:
+        found: int | None = db.execute(query, (number,)).fetchone()[0]
+        return found
 
-    last_at, last_value = one("SELECT at, value FROM reading WHERE meter = ? ORDER BY at DESC LIMIT 1")
+    name, unit, push, kind, source = facts
+    last_at, last_value = newest or (None, None)
     return MeterOverview(
         name, unit, push, kind, source, last_at, last_value,
-        one("SELECT max(hour) FROM hour WHERE meter = ?")[0],
-        one("SELECT max(hour) FROM ledger WHERE meter = ?")[0],
-        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'pending'")[0] or 0,
-        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'")[0] or 0,
-        one("SELECT count(*) FROM message WHERE meter = ? AND state = 'unknown'")[0] or 0,
+        one("SELECT max(hour) FROM hour WHERE meter = ?"),
+        one("SELECT max(hour) FROM ledger WHERE meter = ?"),
+        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'pending'") or 0,
+        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'") or 0,
+        one(f"SELECT count(*) FROM message WHERE meter = ? AND {UNSETTLED} AND state = 'unknown'") or 0,  # noqa: S608 - a constant text
     )  # fmt: skip
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.hours import Sample
-from buffer.store import Connection
+from buffer.model import HOUR_MS, hour_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from buffer.hours import Sample
+    from buffer.store import Connection
 
 REJECTED_KEPT = 10_000  # rows of `rejected`; the counts per reason go on for ever
 PAYLOAD_KEPT = 500  # characters
 EVENTS_KEPT = 20_000
+ALIKE_MS = 6 * HOUR_MS  # meters this near to each other share one scan
 
 
 class MeterRow(NamedTuple):
@@ -72,6 +77,8 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
 
     The same (meter, instant, value) again is a duplicate and changes nothing (R4).
     """
+    hours = dict.fromkeys((hour_of(reading.at), reading.meter) for reading in readings)
+    db.executemany("INSERT INTO reading_hour VALUES (?, ?) ON CONFLICT DO NOTHING", hours)
     before = db.total_changes
     db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", readings)
     if db.total_changes - before == len(readings):
@@ -99,7 +106,7 @@ def take_unplaced(db: Connection, boot_id: str, offset: int) -> list[StoredReadi
 
 def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
     """Count every rejection for ever and keep the newest ones whole."""
-    rows = [row._replace(payload=row.payload[:PAYLOAD_KEPT]) for row in rejections]
+    rows = [row._replace(detail=row.detail[:PAYLOAD_KEPT], payload=row.payload[:PAYLOAD_KEPT]) for row in rejections]
     db.executemany(
         "INSERT INTO rejected (at, connection, source, reason, detail, payload) VALUES (?, ?, ?, ?, ?, ?)", rows
     )
@@ -117,33 +124,47 @@ def note(db: Connection, at: int, level: str, subject: str, text: str) -> None:
     db.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (EVENTS_KEPT,))
 
 
-def samples_of(db: Connection, since: dict[int, int]) -> dict[int, list[Sample]]:
+def samples_of(db: Connection, since: Mapping[int, int]) -> dict[int, list[Sample]]:
     """Every meter's samples later than its instant in `since` (ms), sorted.
 
-    The table is ordered by time, so meters that wait for about the same hour share one scan; one that lags far behind (a dead meter
-    come back) gets its own.
+    The table is ordered by time, so meters that wait for about the same hour share one scan, and only the hours in which
+    one of them has readings are scanned: a meter that was dead for a month costs its own hours, not everybody's month.
     """
     found: dict[int, list[Sample]] = {meter: [] for meter in since}
     for group in _alike(since):
-        earliest = min(since[meter] for meter in group)
-        alone = f" AND meter = {group[0]:d}" if len(group) == 1 else ""
-        for at, meter, value in db.execute(f"SELECT at, meter, value FROM reading WHERE at > ?{alone}", (earliest,)):  # noqa: S608
-            if meter in group and at > since[meter]:
-                found[meter].append((at, value))
+        meters = _listed(group)
+        find = f"SELECT meter, at, value FROM reading WHERE at >= ? AND at < ? AND meter IN ({meters}) ORDER BY at"  # noqa: S608 - integers
+        for hour in _hours_with_readings(db, meters, hour_of(since[group[0]])):
+            for meter, at, value in db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS)):
+                if at > since[meter]:
+                    found[meter].append((at, value))
     return found
 
 
-def newest_per_meter(db: Connection, meters: Iterable[int]) -> dict[int, int]:
-    """The newest reading's instant of each meter that has one."""
-    find = "SELECT at FROM reading WHERE meter = ? ORDER BY at DESC LIMIT 1"
-    rows = ((meter, db.execute(find, (meter,)).fetchone()) for meter in meters)
-    return {meter: row[0] for meter, row in rows if row}
+def newest_samples(db: Connection) -> dict[int, Sample]:
+    """The newest reading of each meter that has one, however long ago."""
+    find = "SELECT at, value FROM reading WHERE at >= ? AND at < ? AND meter = ? ORDER BY at DESC LIMIT 1"
+    newest_hours = db.execute("SELECT meter, max(hour) FROM reading_hour GROUP BY meter").fetchall()
+    rows = ((meter, db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS, meter))) for meter, hour in newest_hours)
+    return {meter: found for meter, cursor in rows for found in cursor}
 
 
-ALIKE_MS = 6 * 3_600_000
+def newest_per_meter(db: Connection, meters: Collection[int]) -> dict[int, int]:
+    """The newest reading's instant (ms) of each of these meters that has one."""
+    return {meter: at for meter, (at, _) in newest_samples(db).items() if meter in meters}
 
 
-def _alike(since: dict[int, int]) -> list[list[int]]:
+def _hours_with_readings(db: Connection, meters: str, first: int) -> list[int]:
+    find = f"SELECT DISTINCT hour FROM reading_hour WHERE hour >= ? AND meter IN ({meters}) ORDER BY hour"  # noqa: S608 - integers
+    return [hour for (hour,) in db.execute(find, (first,))]
+
+
+def _listed(meters: Iterable[int]) -> str:
+    return ", ".join(f"{meter:d}" for meter in meters)
+
+
+def _alike(since: Mapping[int, int]) -> list[list[int]]:
+    """The meters grouped by where their scans begin, in rising order."""
     groups: list[list[int]] = []
     for meter in sorted(since, key=lambda meter: since[meter]):
         if groups and since[meter] - since[groups[-1][0]] <= ALIKE_MS:

@@ -1,24 +1,27 @@
 """The durable store: one writing connection in one thread, group commit at synchronous=FULL, read-only connections elsewhere.
 
-`write(fn)` runs `fn` on the writer and returns when the transaction that holds it is on the disk (R3, R12). While one commit is
-under way the next group gathers, so a busy store pays one sync for many writers.
+`write(fn)` runs `fn` on the writer and returns when the transaction that holds it is on the disk (R3, R12). While one
+commit is under way the next group gathers, so a busy store pays one sync for many writers.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from buffer.lock import Lock
-from buffer.migrations import migrate
+from buffer.migrations import examine, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,6 @@ Work = Callable[[Connection], Any]
 
 DATABASE = "buffer.db"
 LOCK = "buffer.lock"
-APPLICATION_ID = 0x4D47_5731  # "MGW1"
 BUSY_TIMEOUT = 5.0  # s; only the writer and read-only connections exist, so nobody waits long
 GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws back at once
 
@@ -43,6 +45,17 @@ PRAGMAS = (  # reliability 3.6
     "mmap_size = 0",
 )
 
+CALLERS_OWN = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+        sqlite3.SQLITE_TOOBIG,
+    }
+)  # failures of what was asked; every other one is the disk's, and then nothing of the group can be believed
+
 
 class StoreError(Exception):
     """The write is not durable (or not known to be); state must be read again before the next external effect (R26)."""
@@ -50,6 +63,11 @@ class StoreError(Exception):
 
 class Unreadable(Exception):  # noqa: N818 - says what was found
     """The database file cannot be read (not there, not permitted, not a database)."""
+
+
+class _Write(NamedTuple):
+    work: Work
+    future: Future[Any]
 
 
 class Store:
@@ -62,26 +80,37 @@ class Store:
         """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot be opened."""
         self.path = data_dir / DATABASE
         self._lock = Lock(data_dir / LOCK, facts or {})
+        self._db: Connection | None = None  # None after a failure, until the next write opens it again
         try:
             self._db = self._open()
         except BaseException:
             self._lock.release()
             raise
-        self._queue: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="store", daemon=True) if threaded else None
+        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._gate = threading.Lock()  # so that nothing is queued behind the end
+        self._closed = False
+        self._failing = False
+        self._writing: int | None = None  # the thread inside a write
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True) if threaded else None
         if self._thread:
             self._thread.start()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction; returns its result once that is durable.
 
-        What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is durable.
+        What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is
+        durable, or nobody knows: only the file does (R26).
         """
+        if self._writing == threading.get_ident():
+            raise RuntimeError("a write inside a write would wait for itself: use the connection at hand")
         future: Future[T] = Future()
+        with self._gate:
+            if self._closed:
+                raise StoreError("not stored: the store is closed")
+            if self._thread:
+                self._queue.put(_Write(work, future))
         if self._thread is None:
-            self._commit([(work, future)])
-        else:
-            self._queue.put((work, future))
+            self._commit([_Write(work, future)])
         return future.result()
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -93,80 +122,95 @@ class Store:
             raise StoreError(f"not read: {error}") from error
 
     def close(self) -> None:
-        """Finish what is queued, checkpoint, and release the lock."""
-        if self._thread:
+        """Finish what is queued, checkpoint, and release the lock. A second call does nothing."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
             self._queue.put(None)
+        if self._thread:
             self._thread.join()
-        try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            log.warning("checkpoint at stop failed: %s", error)
-        self._db.close()
+        if self._db:
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error as error:
+                log.warning("checkpoint at stop failed: %s", error)
+            self._db.close()
         self._lock.release()
 
     def _open(self) -> Connection:
         try:
+            if self.path.exists():
+                with read_only(self.path) as look:  # a file of somebody else's is refused before anything is written
+                    examine(look)
             db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-            for pragma in PRAGMAS:
-                db.execute(f"PRAGMA {pragma}")
-            migrate(db)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        except sqlite3.Error as error:
+            try:
+                for pragma in PRAGMAS:
+                    db.execute(f"PRAGMA {pragma}")
+                migrate(db)
+            except BaseException:
+                db.close()
+                raise
+        except (sqlite3.Error, Unreadable) as error:
             raise StoreError(f"cannot open {self.path}: {error}") from error
         return db
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group = [first]
-            while len(group) < GROUP_MOST and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    self._commit(group)
-                    return
-                group.append(following)
+        while group := self._gather():
             self._commit(group)
 
-    def _commit(self, group: list[tuple[Work, Future[Any]]]) -> None:
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+    def _gather(self) -> list[_Write]:
+        """The next write with all that queued up behind it; nothing at the end."""
+        group: list[_Write] = []
+        following = self._queue.get()
+        while following is not None:
+            group.append(following)
+            if len(group) == GROUP_MOST or self._queue.empty():
+                return group
+            following = self._queue.get()
+        if group:
+            self._queue.put(None)  # the end comes again, after this group
+        return group
+
+    def _commit(self, group: list[_Write]) -> None:
+        self._writing = threading.get_ident()
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            for work, future in group:
-                results.append((future, *self._one(work)))
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._start_over(error)
-            for _, future in group:
-                future.set_exception(StoreError(f"not stored: {error}"))
+            outcomes = self._transaction([each.work for each in group])
+        except Exception as error:  # noqa: BLE001 - whatever it was: nobody may wait for ever, and only the file knows
+            self._drop(error)
+            for each in group:
+                each.future.set_exception(StoreError(f"not stored: {error}"))
             return
-        for future, result, problem in results:
+        finally:
+            self._writing = None
+        if self._failing:
+            self._failing = False
+            log.info("the database takes writes again")
+        for each, (result, problem) in zip(group, outcomes, strict=True):
             if problem is None:
-                future.set_result(result)
+                each.future.set_result(result)
             else:
-                future.set_exception(problem)
+                each.future.set_exception(problem)
 
-    def _one(self, work: Work) -> tuple[Any, BaseException | None]:
-        self._db.execute("SAVEPOINT one")
-        try:
-            result = work(self._db)
-        except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-            if not isinstance(error, sqlite3.IntegrityError):
-                raise  # disk full, I/O error: nothing of this group can be believed
-            self._db.execute("ROLLBACK TO one")
-            return None, error
-        except Exception as error:  # noqa: BLE001 - the caller's own failure travels back to the caller
-            self._db.execute("ROLLBACK TO one")
-            return None, error
-        self._db.execute("RELEASE one")
-        return result, None
-
-    def _start_over(self, error: sqlite3.Error) -> None:
-        """After any failed commit only the file knows the truth: drop the connection and open again (R26)."""
-        log.error("write failed, opening the database again: %s", error)
-        try:
-            self._db.close()
+    def _transaction(self, works: list[Work]) -> list[tuple[Any, BaseException | None]]:
+        if self._db is None:
             self._db = self._open()
-        except (sqlite3.Error, StoreError) as again:
-            log.error("the database cannot be opened: %s", again)  # noqa: TRY400 - one line, the next write tries again
+        self._db.execute("BEGIN IMMEDIATE")
+        outcomes = [_attempt(self._db, work) for work in works]
+        self._db.execute("COMMIT")
+        return outcomes
+
+    def _drop(self, error: Exception) -> None:
+        """After a failed commit only the file knows the truth: the next write opens it anew (R26)."""
+        if not self._failing:
+            self._failing = True
+            log.error("a write failed; the database is opened again: %s", error)
+        db, self._db = self._db, None
+        if db:
+            try:
+                db.close()
+            except sqlite3.Error as again:
+                log.warning("the failed connection did not close: %s", again)
 
 
 @contextmanager
@@ -182,3 +226,21 @@ def read_only(path: Path) -> Iterator[Connection]:
         raise Unreadable(str(error)) from error
     finally:
         db.close()
+
+
+def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:
+    """One write of a group: its result, or its own failure with its changes undone. Raises when the disk failed."""
+    db.execute("SAVEPOINT one")
+    try:
+        result, problem = work(db), None
+    except BaseException as error:  # noqa: BLE001 - the caller's own failure travels back to the caller
+        if isinstance(error, sqlite3.Error) and not _callers_own(error):
+            raise
+        result, problem = None, error
+        db.execute("ROLLBACK TO one")
+    db.execute("RELEASE one")
+    return result, problem
+
+
+def _callers_own(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF in CALLERS_OWN

@@ -9,12 +9,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from gateway import __version__
-from gateway.errors import FAILED, OK, GatewayError
+from gateway.errors import OK, USAGE, GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMANDS: tuple[tuple[str, str], ...] = (
     ("check", "check the configuration offline; every mistake at once"),
@@ -44,9 +46,9 @@ class Command(Protocol):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, run, and turn every expected failure into a sentence and an exit code."""
-    name = next((word for word in argv if word in dict(COMMANDS)), None)
-    args = _parser(name).parse_args(argv)
-    if getattr(args, "run", None) is None:
+    chosen = next((word for word in argv if word in dict(COMMANDS)), None)
+    args = _parser(chosen).parse_args(argv)
+    if chosen is None:
         _parser(None).print_help()
         return OK
     if args.no_color:
@@ -54,17 +56,26 @@ def run(argv: Sequence[str]) -> int:
     try:
         return int(args.run(args))
     except GatewayError as error:
-        _say(error, as_json=args.json)
+        _say(str(error), error.code, as_json=args.json)
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `meter-gateway hours x | head`
+    except BrokenPipeError:  # `meter-gateway hours x | head`: the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return OK
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Wrong usage, as JSON too where that was asked for."""
+        if "--json" in sys.argv:
+            _say(message, USAGE, as_json=True)
+            raise SystemExit(USAGE)
+        super().error(message)
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="meter-gateway",
         description="Reads meters over Modbus and MQTT and brings every hour of every meter to EnerKey exactly once.",
     )
@@ -81,13 +92,14 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help="default: $METER_GATEWAY_CONFIG, else /etc/meter-gateway/config.toml")
+    where = "default: $METER_GATEWAY_CONFIG, else /etc/meter-gateway/config.toml"
+    parser.add_argument("-c", "--config", metavar="FILE", help=where)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
     parser.add_argument("--no-color", action="store_true", help="plain text (also with NO_COLOR set)")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
 
 
-def _say(error: GatewayError, *, as_json: bool) -> None:
+def _say(message: str, code: int, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps({"error": {"code": error.code, "message": str(error)}}) + "\n")
-    sys.stderr.write(f"meter-gateway: {error}\n")
+        sys.stdout.write(json.dumps({"error": {"code": code, "message": message}}) + "\n")
+    sys.stderr.write(f"meter-gateway: {message}\n")

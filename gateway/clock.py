@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
+from typing import TYPE_CHECKING
 
 from drivers.base import Now
+
+if TYPE_CHECKING:
+    from threading import Event
 
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")  # touched at each sync, systemd-timesyncd(8)
 WITNESS_TOLERANCE = timedelta(seconds=60)  # reliability 3.2: an EnerKey Date header this close vouches for the clock
@@ -37,8 +40,8 @@ def kernel() -> str | None:
 class Trust:
     """Whether the wall clock may decide hours: `always`, or `auto` by the first authority that vouches for it.
 
-    Once given, trust lasts for the boot. Guests of a hypervisor look unsynchronised to themselves: they need `always` or the
-    witness (reliability 2.9).
+    Once given, trust lasts for the boot. Guests of a hypervisor look unsynchronised to themselves: they need `always`
+    or the witness (reliability 2.9).
     """
 
     def __init__(self, mode: str = "auto", sources: tuple[TrustSource, ...] = (timesyncd, kernel)) -> None:

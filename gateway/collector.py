@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.model import from_micro, to_ms
 from buffer.readings import Rejection, StoredReading, UnplacedReading, add, add_unplaced, reject
-from buffer.store import Connection, Store, StoreError
-from drivers.base import Clock, Deliver, NotStored, Now
+from buffer.store import StoreError
+from drivers.base import NotStored
 from drivers.reading import Reading, Rejected
 from gateway.units import to_micro
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from buffer.store import Connection, Store
+    from drivers.base import Clock, Deliver, Now
 
 OnStored = Callable[[Mapping[int, int], float], None]
 """`on_stored({meter: its newest instant in ms}, boottime)`, after the commit."""
@@ -25,8 +31,14 @@ class CollectedMeter:
     factor: Fraction
 
 
+class _Taken(NamedTuple):
+    reading: Reading
+    meter: int
+    value: int
+
+
 class Collector:
-    """Turns readings into rows and hands them to the store; one for the whole gateway, called by every driver's thread."""
+    """Turns readings into rows and hands them to the store; one for all drivers, called by each one's thread."""
 
     def __init__(
         self, store: Store, meters: Mapping[str, CollectedMeter], clock: Clock, boot_id: str, on_stored: OnStored
@@ -44,51 +56,52 @@ class Collector:
 
     def _deliver(self, connection: str, batch: Sequence[Reading | Rejected]) -> None:
         """Make the whole batch durable, poison included; raises NotStored when none of it is."""
-        now = self._clock.now()
+        taken: list[_Taken] = []
         rejections: list[Rejection] = []
-        rows: list[StoredReading] = []
-        unplaced: list[UnplacedReading] = []
         for item in batch:
             if isinstance(item, Rejected):
                 rejections.append(_rejection(connection, item))
                 continue
             meter = self._meters[item.source]
             try:
-                value = to_micro(item.value, meter.factor)
+                taken.append(_Taken(item, meter.id, to_micro(item.value, meter.factor)))
             except OverflowError:
                 rejections.append(_too_large(connection, item))
-                continue
-            if now.trusted:
-                rows.append(StoredReading(to_ms(item.at), meter.id, value, to_ms(now.wall)))
-            else:
-                unplaced.append(self._unplaced(item, meter.id, value, now))
-        self._store_all(connection, rows, unplaced, rejections)
-        if rows:
-            self._on_stored(_newest(rows), now.boottime)
-
-    def _unplaced(self, item: Reading, meter: int, value: int, now: Now) -> UnplacedReading:
-        at = to_ms(item.at)
-        boottime = round(now.boottime * 1000) - (0 if item.stamped else to_ms(now.wall) - at)
-        return UnplacedReading(self._boot_id, boottime, meter, value, at if item.stamped else None, to_ms(now.wall))
-
-    def _store_all(
-        self,
-        connection: str,
-        rows: Sequence[StoredReading],
-        unplaced: Sequence[UnplacedReading],
-        rejections: Sequence[Rejection],
-    ) -> None:
-        def work(db: Connection) -> None:
-            conflicts = add(db, rows)
-            if unplaced:
-                add_unplaced(db, unplaced)
-            if rejections or conflicts:
-                reject(db, [*rejections, *(self._conflict(connection, row, first) for row, first in conflicts)])
-
         try:
-            self._store.write(work)
+            newest = self._store.write(lambda db: self._put(db, connection, taken, rejections))
         except StoreError as error:
             raise NotStored(str(error)) from error
+        if newest:
+            self._on_stored(newest, self._clock.now().boottime)  # from here on the readings rest (grace)
+
+    def _put(
+        self, db: Connection, connection: str, taken: Sequence[_Taken], rejections: Sequence[Rejection]
+    ) -> dict[int, int]:
+        """Store a batch; returns each meter's newest placed instant.
+
+        The clock is looked at inside the transaction: whatever is not placed here is there when the closer, which
+        writes through the same writer, places what waited for the clock.
+        """
+        now = self._clock.now()
+        if not now.trusted:
+            add_unplaced(db, [self._unplaced(each, now) for each in taken])
+            reject(db, rejections)
+            return {}
+        received = to_ms(now.wall)
+        conflicts = add(db, [StoredReading(to_ms(each.reading.at), each.meter, each.value, received) for each in taken])
+        reject(db, [*rejections, *(self._conflict(connection, row, first) for row, first in conflicts)])
+        newest: dict[int, int] = {}
+        for each in taken:
+            at = to_ms(each.reading.at)
+            newest[each.meter] = max(at, newest.get(each.meter, at))
+        return newest
+
+    def _unplaced(self, taken: _Taken, now: Now) -> UnplacedReading:
+        at, wall = to_ms(taken.reading.at), to_ms(now.wall)
+        if taken.reading.stamped:
+            return UnplacedReading(self._boot_id, round(now.boottime * 1000), taken.meter, taken.value, at, wall)
+        boottime = round(now.boottime * 1000) - (wall - at)
+        return UnplacedReading(self._boot_id, boottime, taken.meter, taken.value, None, wall)
 
     def _conflict(self, connection: str, row: StoredReading, first: int) -> Rejection:
         source = next((name for name, meter in self._meters.items() if meter.id == row.meter), None)
@@ -98,16 +111,11 @@ class Collector:
         )
 
 
-def _newest(rows: Sequence[StoredReading]) -> dict[int, int]:
-    newest: dict[int, int] = {}
-    for row in rows:
-        newest[row.meter] = max(row.at, newest.get(row.meter, row.at))
-    return newest
-
-
 def _rejection(connection: str, item: Rejected) -> Rejection:
     return Rejection(to_ms(item.at), connection, item.source, item.reason, item.detail, item.payload)
 
 
 def _too_large(connection: str, item: Reading) -> Rejection:
-    return Rejection(to_ms(item.at), connection, item.source, "beyond what a counter can hold", "", str(item.value)[:200])
+    return Rejection(
+        to_ms(item.at), connection, item.source, "beyond what a counter can hold", "", str(item.value)[:200]
+    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from buffer.journal import PendingHour
 from buffer.model import hour_start, round_half_up
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from buffer.journal import PendingHour
+
+Family = Literal["consumption", "cumulative"]
 
 
 class Draft(NamedTuple):
@@ -26,13 +31,11 @@ def consumption_items(hours: Sequence[PendingHour], *, decimals: int, stamp: Lit
     return Draft([(hour_start(hour + shift), value) for hour, value in values.items()], values)
 
 
-def cumulative_items(
-    hours: Sequence[PendingHour], accepted: Collection[int], *, first: bool, decimals: int
-) -> Draft:
+def cumulative_items(hours: Sequence[PendingHour], accepted: Collection[int], *, first: bool, decimals: int) -> Draft:
     """The boundary at each hour's end; also the one at its beginning where no accepted hour has brought it yet.
 
-    `accepted` holds the hours that EnerKey has accepted. A meter's `first` message is its opening and the first hour's end
-    only: that derived hour proves both before the rest follows.
+    `accepted` holds the hours that EnerKey has accepted. A meter's `first` message is its opening and the first hour's
+    end only: that derived hour proves both before the rest follows.
     """
     known = set(accepted)
     items: list[tuple[datetime, int]] = []
@@ -50,5 +53,5 @@ def cumulative_items(
 
 def rounded(micro: int, decimals: int) -> int:
     """Micro rounded half up to so many decimals of the unit, still as micro."""
-    step = 10 ** (6 - decimals)
+    step: int = 10 ** (6 - decimals)
     return round_half_up(micro, step) * step

@@ -7,14 +7,17 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 LONGEST_REQUEST = 65_536  # bytes
+LONGEST_ANSWER = 64 * 1024 * 1024
 ANSWER_WITHIN = 5.0  # s
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -24,20 +27,26 @@ class ControlServer:
     """Answers requests in its own thread; a broken request harms nobody but its sender."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
-        """Bind at once; a socket left behind by a dead process is replaced (the lock proves that it is dead)."""
+        """Bind at once, or raise OSError; a socket that a dead process left is replaced (the lock proves it dead)."""
         self._path = path
         self._handler = handler
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _short(path) as address:
-            self._listener.bind(address)
-        path.chmod(0o600)
-        self._listener.listen(8)
+        try:
+            with _short(path) as address:
+                self._listener.bind(address)
+            path.chmod(0o600)
+            self._listener.listen(8)
+        except OSError:
+            self._listener.close()
+            raise
         Thread(target=self._serve, name="control", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
         self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(), which close alone does not
         self._listener.close()
 
     def _serve(self) -> None:
@@ -52,10 +61,11 @@ class ControlServer:
 
     def _answer(self, channel: socket.socket) -> None:
         try:
-            request = json.loads(_line(channel))
-            channel.sendall(json.dumps(self._handler(request), default=str).encode() + b"\n")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("control request failed: %s", error)
+            request = json.loads(_line(channel, LONGEST_REQUEST))
+            answer = self._handler(request)
+            channel.sendall(json.dumps(answer, default=str).encode() + b"\n")
+        except Exception as error:  # noqa: BLE001 - the thread's top: no request may end the service's ear
+            log.warning("control request failed: %s: %s", type(error).__name__, error)
 
 
 def ask(path: Path, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -66,20 +76,19 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any] | None:
             with _short(path) as address:
                 channel.connect(address)
             channel.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(_line(channel))
+            answer = json.loads(_line(channel, LONGEST_ANSWER))
         except (OSError, ValueError):
             return None
     return answer if isinstance(answer, dict) else None
 
 
-def _line(channel: socket.socket) -> bytes:
-    received = b""
-    while not received.endswith(b"\n"):
-        more = channel.recv(LONGEST_REQUEST)
-        if not more:
-            break
+def _line(channel: socket.socket, longest: int) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n") and (more := channel.recv(LONGEST_REQUEST)):
         received += more
-    return received
+        if len(received) > longest:
+            raise ValueError(f"more than {longest} bytes")
+    return bytes(received)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """What the process says with its exit code: a fixed surface that units and scripts rely on (DESIGN 9).
 
-    GatewayError           1   failed, or something is not ok
-    ├── Unreachable       69   the service is needed and not there
-    ├── NoDatabase        73   the database cannot be created or is in use
-    ├── DatabaseFailure   74   I/O error
-    ├── NotPermitted      77   a device or file may not be opened
-    └── Misconfigured     78   configuration or credentials: systemd must not restart on it
+GatewayError           1   failed, or something is not ok
+├── Unreachable       69   the service is needed and not there
+├── NoDatabase        73   the database cannot be created or is in use
+├── DatabaseFailure   74   I/O error
+├── NotPermitted      77   a device or file may not be opened
+└── Misconfigured     78   configuration or credentials: systemd must not restart on it
 """
 
 from __future__ import annotations

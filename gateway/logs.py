@@ -7,22 +7,41 @@ import os
 import sys
 
 _PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+_TALKERS = ("httpx", "httpcore", "hpack", "pymodbus", "paho", "amqtt", "transitions", "asyncio", "sqlite_utils")
 
 
-class _JournalFormatter(logging.Formatter):
+class _OneLine(logging.Formatter):
+    """A message and its traceback on one line, whatever a server or device wrote into it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = " | ".join(line for line in super().format(record).splitlines() if line.strip())
+        return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+class _ForJournal(_OneLine):
     """Prefixes the line with <N>, from which systemd-journald takes the priority (sd-daemon(3))."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{super().format(record)}".replace("\n", " | ")
+        return f"<{_PRIORITY.get(record.levelno, 6)}>{super().format(record)}"
 
 
 def configure(*, verbose: bool = False) -> None:
     """Send log lines to stderr, for the journal or for a person."""
     handler = logging.StreamHandler(sys.stderr)
-    if os.environ.get("JOURNAL_STREAM"):
-        handler.setFormatter(_JournalFormatter("%(message)s"))
+    if _is_journal():
+        handler.setFormatter(_ForJournal("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "pymodbus", "asyncio"):  # they log requests with what is in them
-        logging.getLogger(noisy).setLevel(logging.CRITICAL if noisy == "pymodbus" else logging.WARNING)
+    for talker in _TALKERS:  # they log whole requests, the API key in their headers included; what matters we say
+        logging.getLogger(talker).setLevel(logging.CRITICAL)
+
+
+def _is_journal() -> bool:
+    """Whether stderr is the stream that $JOURNAL_STREAM names, which outlives a redirection (systemd.exec(5))."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        here = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(here.st_dev), str(here.st_ino))

@@ -1,64 +1,87 @@
-"""What `status` says: facts from the buffer and the running service, gathered into one document, and the problems in it."""
+"""What `status` says: facts from the buffer and the running service in one document, and the problems in it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buffer import overview
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
-from buffer.store import DATABASE, LOCK, Connection, Unreadable, read_only
+from buffer.store import DATABASE, LOCK, Unreadable, read_only
 from gateway.control import ask
-from gateway.errors import DatabaseFailure
+from gateway.errors import DatabaseFailure, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from buffer.store import Connection
 
 EVENTS_SHOWN = 20
+EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
 
 def gather(directory: Path) -> dict[str, Any]:
-    """The whole status document; `service` is None when nothing runs. Raises DatabaseFailure when there is no readable buffer."""
+    """The whole status document; `service` is None when nothing runs. Raises Unreachable before the first run."""
     held_by = holder(directory / LOCK)
+    if held_by is None and not (directory / DATABASE).exists():
+        raise Unreachable(f"no gateway runs with {directory}, and none has yet: systemctl start meter-gateway")
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
-    try:
-        with read_only(directory / DATABASE) as db:
-            stored = _stored(db)
-    except Unreadable as error:
-        raise DatabaseFailure(f"{directory / DATABASE}: {error}; has the gateway ever run with this data_dir?") from None
-    report = {"service": _service(held_by, live), **stored}
+    report = {"service": _service(held_by, live), **_stored_in(directory)}
     report["connections"] = live["connections"] if live else {}
     report["delivery"] = (live["delivery"] if live else None) or {}
-    report["problems"] = problems(report)
+    report["problems"] = list(problems(report))
     return report
 
 
-def problems(report: dict[str, Any]) -> list[str]:
+def problems(report: dict[str, Any]) -> Iterator[str]:
     """What a person should look at, each with the next step."""
-    found = [] if report["service"] else ["the service does not run: systemctl status meter-gateway"]
-    service = report["service"] or {}
-    if service and not service.get("answers"):
-        found.append(f"process {service['pid']} holds the data but does not answer: look at its log")
-    if service.get("clock") and not service["clock"]["trusted"]:
-        found.append('the clock is not trusted, so no hour is closed: check NTP, or set [clock] trust = "always" on a VM')
-    found += [f"no tick from {name}: look at the log" for name in service.get("late", [])]
+    yield from _service_problems(report["service"])
     for name, health in report["connections"].items():
         if health["state"] == "trouble":
-            found.append(f"connection {name}: {health['detail']}")
-        found += [f"connection {name}, {device}: {text}" for device, text in health["devices"].items() if text != "ok"]
+            yield f"connection {name}: {health['detail']}"
+        yield from (
+            f"connection {name}, {device}: {said}" for device, said in health["devices"].items() if said != "ok"
+        )
     for meter in report["meters"]:
-        if meter["held"]:
-            found.append(f"{meter['name']}: {meter['held']} h held for a decision: meter-gateway hours {meter['name']}")
-        if meter["last_reading"] is None:
-            found.append(f"{meter['name']}: no reading yet: meter-gateway read {meter['name']}")
-    return found + _delivery_problems(report["delivery"])
+        yield from _meter_problems(meter)
+    yield from _delivery_problems(report["delivery"])
 
 
-def _delivery_problems(delivery: dict[str, Any]) -> list[str]:
-    found = ["EnerKey cannot be reached; hours wait in the buffer"] if delivery.get("outage") else []
+def _service_problems(service: dict[str, Any] | None) -> Iterator[str]:
+    if service is None:
+        yield "the service does not run: systemctl status meter-gateway"
+        return
+    if not service["answers"]:
+        yield f"process {service['pid']} holds the data but does not answer: look at its log"
+        return
+    if not service["clock"]["trusted"]:
+        yield 'the clock is not trusted, so no hour is closed: check NTP, or set [clock] trust = "always" on a VM'
+    yield from (f"no tick from {name}: look at the log" for name in service["late"])
+
+
+def _meter_problems(meter: dict[str, Any]) -> Iterator[str]:
+    name = meter["name"]
+    if meter["last_reading"] is None:
+        yield f"{name}: no reading yet: meter-gateway read {name}"
+    if meter["held"]:
+        said = f" ({meter['trouble']})" if meter["trouble"] else ""
+        yield f"{name}: {meter['held']} h held for a decision{said}: meter-gateway hours {name}"
+
+
+def _delivery_problems(delivery: dict[str, Any]) -> Iterator[str]:
+    if delivery.get("outage"):
+        yield "EnerKey cannot be reached; hours wait in the buffer"
+    if delivery.get("doubtful"):
+        yield "EnerKey does not answer as it should; what became of messages is read back, the rest waits"
+    if delivery.get("limited"):
+        yield "EnerKey takes no more requests for now (rate limit); hours wait in the buffer"
     for key in delivery.get("keys", []):
         if key["refused_for"]:
-            found.append(f"EnerKey refuses API key {key['key']} for {', '.join(key['refused_for'])}: renew it")
-    return found + [f"{name}: EnerKey does not know this meter: check its enerkey_id" for name in delivery.get("parked", [])]
+            yield f"EnerKey refuses API key {key['key']} for {', '.join(key['refused_for'])}: renew it"
+    for name in delivery.get("parked", []):
+        yield f"{name}: EnerKey does not take this meter: check its enerkey_id"
 
 
 def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -68,19 +91,29 @@ def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dic
     return known | ({key: live[key] for key in ("version", "name", "now", "clock", "workers", "late")} if live else {})
 
 
+def _stored_in(directory: Path) -> dict[str, Any]:
+    try:
+        with read_only(directory / DATABASE) as db:
+            return _stored(db)
+    except Unreadable as error:
+        raise DatabaseFailure(f"{directory / DATABASE}: {error}") from None
+
+
 def _stored(db: Connection) -> dict[str, Any]:
+    events = overview.events(db, EVENTS_SEARCHED)
+    trouble = {event.subject: event.text for event in reversed(events) if event.level != "info"}
     return {
-        "meters": [_meter(meter) for meter in overview.meters(db)],
+        "meters": [_meter(meter, trouble.get(meter.name)) for meter in overview.meters(db)],
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
-        "events": [view._asdict() | {"at": _time(view.at)} for view in overview.events(db, EVENTS_SHOWN)],
+        "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
     }
 
 
-def _meter(meter: overview.MeterOverview) -> dict[str, Any]:
+def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]:
     reading = None
     if meter.last_at is not None and meter.last_value is not None:
-        reading = {"at": _time(meter.last_at), "value": str(from_micro(meter.last_value).normalize())}
+        reading = {"at": _time(meter.last_at), "value": f"{from_micro(meter.last_value).normalize():f}"}
     return {
         "name": meter.name,
         "unit": meter.unit,
@@ -93,6 +126,7 @@ def _meter(meter: overview.MeterOverview) -> dict[str, Any]:
         "pending": meter.pending,
         "held": meter.held,
         "unknown": meter.unknown,
+        "trouble": trouble,
     }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
 from gateway.service import LONGEST_WAIT, Service
-from gateway.systemd import Notifier
-from gateway.wiring import Gateway
+
+if TYPE_CHECKING:
+    from gateway.systemd import Notifier
+    from gateway.wiring import Gateway
 
 CONNECTION_LIMIT = 60.0  # s without a tick before the watchdog is starved: a step costs at most a few timeouts
 CLOSER_LIMIT = 120.0
@@ -22,7 +24,7 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
         service.add(driver, limit=CONNECTION_LIMIT * pace, close=driver.close)
     service.add(gateway.closer, limit=CLOSER_LIMIT * pace)
     if gateway.uploader:
-        service.add(gateway.uploader, limit=DELIVERY_LIMIT * pace)
+        service.add(gateway.uploader, limit=DELIVERY_LIMIT * pace, close=gateway.uploader.close)
     return service
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Event, Thread
-from typing import Protocol
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Protocol
 
-from drivers.base import Clock, Now
-from gateway.systemd import Notifier
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from drivers.base import Clock, Now
+    from gateway.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,6 @@ class _Watched:
     limit: float  # s between two ticks before the watchdog is no longer fed
     ticked: float
     close: Callable[[], None] | None
-    thread: Thread | None = None
-    ended: bool = False
 
 
 class Service:
@@ -48,6 +48,11 @@ class Service:
         self._clock = clock
         self._notifier = notifier
         self._watched: list[_Watched] = []
+        self._running = 0
+        self._counting = Lock()
+        self._all_ended = Event()
+        self._all_ended.set()
+        self._said_late: Sequence[str] = ()
         self.stopping = Event()
         self.failed = False
 
@@ -57,32 +62,33 @@ class Service:
 
     def start(self) -> None:
         """Start every worker's thread and say READY."""
+        self._running = len(self._watched)
+        if self._watched:
+            self._all_ended.clear()
         for watched in self._watched:
-            watched.thread = Thread(target=self._work, args=(watched,), name=watched.worker.name, daemon=True)
-            watched.thread.start()
+            watched.ticked = self._clock.now().boottime
+            Thread(target=self._live, args=(watched,), name=watched.worker.name, daemon=True).start()
         self._notifier.send("READY=1")
 
     def supervise(self) -> None:
         """Wait for the end in the main thread, feeding the watchdog only while every worker ticks."""
         while not self.stopping.wait(LOOK_EVERY):
             late = self.late()
-            if late:
-                log.error("no tick from %s; the watchdog is not fed", ", ".join(late))
-            else:
+            if late != self._said_late:
+                self._said_late = late
+                log.error(
+                    "%s", f"no tick from {', '.join(late)}: the watchdog starves" if late else "all workers tick again"
+                )
+            if not late:
                 self._notifier.send("WATCHDOG=1")
 
-    def stop(self) -> bool:
-        """Wake everybody and wait a bounded time; False when somebody is still at work and was left behind."""
+    def stop(self, within: float = STOP_WITHIN) -> bool:
+        """Wake everybody and wait a bounded real time; False when somebody is still at work and was left behind."""
         self.stopping.set()
         self._notifier.send("STOPPING=1")
         for watched in self._watched:
             watched.worker.wake.set()
-        deadline = STOP_WITHIN
-        for watched in self._watched:
-            if watched.thread:
-                watched.thread.join(deadline)
-                deadline = deadline if not watched.thread.is_alive() else 0.1
-        return all(watched.ended or watched.thread is None for watched in self._watched)
+        return self._all_ended.wait(within)
 
     def late(self) -> Sequence[str]:
         """Workers that have not ticked within their limit."""
@@ -92,24 +98,31 @@ class Service:
     def ticks(self) -> dict[str, float]:
         """Seconds since each worker's last tick."""
         now = self._clock.now().boottime
-        return {each.worker.name: now - each.ticked for each in self._watched}
+        return {each.worker.name: round(now - each.ticked, 3) for each in self._watched}
 
-    def _work(self, watched: _Watched) -> None:
-        worker = watched.worker
+    def _live(self, watched: _Watched) -> None:
+        """One worker's thread, from its first step to its last."""
         try:
-            while True:
-                worker.wake.clear()
-                if self.stopping.is_set():  # looked at after the clear: `stop` sets it before it wakes anybody
-                    return
-                now = self._clock.now()
-                watched.ticked = now.boottime
-                due = worker.step(now)
-                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))
-        except Exception:  # noqa: BLE001 - the thread's top: a dead worker must end the process, loudly
-            log.critical("worker %s died", worker.name, exc_info=True)
+            self._work(watched)
+        except Exception:  # the thread's top: a dead worker must end the process, loudly
+            log.critical("worker %s died", watched.worker.name, exc_info=True)
             self.failed = True
             self.stopping.set()
         finally:
             if watched.close:
                 watched.close()
-            watched.ended = True
+            with self._counting:
+                self._running -= 1
+                if not self._running:
+                    self._all_ended.set()
+
+    def _work(self, watched: _Watched) -> None:
+        worker = watched.worker
+        while True:
+            worker.wake.clear()
+            if self.stopping.is_set():  # looked at after the clear: `stop` sets it before it wakes anybody
+                return
+            now = self._clock.now()
+            watched.ticked = now.boottime
+            due = worker.step(now)
+            self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))

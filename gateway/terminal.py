@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
 
 _COLOURS = {"ok": "32", "warn": "33", "FAIL": "31", "dim": "2", "bold": "1"}
+_ENDLESS = 10_000  # columns of a file or pipe
 
 
 def coloured(text: str, colour: str) -> str:
@@ -18,17 +22,31 @@ def coloured(text: str, colour: str) -> str:
     return f"\033[{_COLOURS[colour]}m{text}\033[0m" if wanted else text
 
 
+def width() -> int:
+    """Columns to fit into: $COLUMNS, else the terminal's, else no limit."""
+    return shutil.get_terminal_size((_ENDLESS, 24)).columns
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Columns as wide as their content, two blanks apart; `right` names the columns aligned to the right."""
+    """Columns as wide as their content, two blanks apart; `right` names the columns aligned to the right.
+
+    Where that is wider than the terminal: one block per row, named by its first column.
+    """
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    if sum(widths) + 2 * (len(widths) - 1) > width():
+        return "\n".join(_block(header, row) for row in rows)
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.rjust(wide) if column in right else cell.ljust(wide)
+            for column, (cell, wide) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+
+
+def _block(header: Sequence[str], row: Sequence[str]) -> str:
+    return "\n".join([row[0], *(f"  {name}: {cell}" for name, cell in zip(header[1:], row[1:], strict=True))])
 
 
 def show(text: str = "") -> None:

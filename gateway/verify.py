@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Verdict = Literal["accepted", "pending", "held"]
 
 
 def read_back(
-    sent: Mapping[int, int], ledger: Mapping[int, int], server: Mapping[int, int], *, tolerance: int, replaces: bool = False
+    sent: Mapping[int, int],
+    ledger: Mapping[int, int],
+    server: Mapping[int, int],
+    *,
+    tolerance: int,
+    replaces: bool = False,
 ) -> dict[int, Verdict]:
     """For each hour of an unknown message: accepted, pending again (proved not applied), or held for a person.
 
-    All values in micro; `server` has no entry for an hour that EnerKey does not know. `tolerance` is what rounding may change. An
-    hour too small to decide by its value counts as applied when EnerKey knows the hour and did not before, and otherwise
-    follows its neighbours.
+    All values in micro; `server` has no entry for an hour that EnerKey does not know; `tolerance` is what rounding may
+    change. An hour whose two possible outcomes are closer together than two tolerances cannot be decided by its value:
+    it follows the majority of the message, whose error that bounds.
     """
     verdicts: dict[int, Verdict] = {}
     undecided: list[int] = []
     for hour, value in sent.items():
-        before = 0 if replaces else ledger.get(hour, 0)
-        found = server.get(hour)
-        if abs(value) <= 2 * tolerance and hour in ledger:
+        before = ledger.get(hour, 0)
+        after = value if replaces else before + value
+        found = server.get(hour, 0)
+        if abs(found - before) > tolerance and abs(found - after) > tolerance:
+            verdicts[hour] = "held"
+        elif abs(after - before) <= 2 * tolerance:
             undecided.append(hour)
-        elif found is None:
-            verdicts[hour] = "held" if hour in ledger else "pending"
-        elif abs(found - (before + value)) <= tolerance:
-            verdicts[hour] = "accepted"
         else:
-            verdicts[hour] = "pending" if abs(found - ledger.get(hour, 0)) <= tolerance else "held"
-    lean: Verdict = "pending" if "pending" in verdicts.values() and "accepted" not in verdicts.values() else "accepted"
-    return verdicts | dict.fromkeys(undecided, lean)
+            verdicts[hour] = "accepted" if abs(found - after) <= tolerance else "pending"
+    return verdicts | {hour: _majority(verdicts) or _presence(hour, server) for hour in undecided}
+
+
+def _majority(decided: Mapping[int, Verdict]) -> Verdict | None:
+    verdicts = list(decided.values())
+    accepted, pending = verdicts.count("accepted"), verdicts.count("pending")
+    if accepted == pending == 0:
+        return None
+    return "accepted" if accepted >= pending else "pending"
+
+
+def _presence(hour: int, server: Mapping[int, int]) -> Verdict:
+    """Of hours without weight only: one that EnerKey does not know cannot have been applied."""
+    return "accepted" if hour in server else "pending"

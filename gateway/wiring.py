@@ -6,11 +6,10 @@ import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buffer import readings
 from buffer.hours import Rule
@@ -21,17 +20,21 @@ from buffer.readings import MeterRow, register_meters
 from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
-from drivers.reading import Reading, Rejected
 from gateway import secrets
 from gateway.clock import ScaledClock, SystemClock, boot_id
-from gateway.closer import Closer, ClosingMeter, Watermarks
+from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
-from gateway.config import Config, Meter
 from gateway.enerkey.client import EnerkeyClient
-from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase
+from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
 from gateway.keys import KeyRing
 from gateway.pacing import push_offset
 from gateway.uploader import DeliveryRules, PushedMeter, Uploader
+from gateway.watermarks import Watermarks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gateway.config import Config, Meter
 
 log = logging.getLogger(__name__)
 
@@ -52,30 +55,21 @@ class Gateway:
     uploader: Uploader | None
 
 
-class DriverMemory:
-    """One connection's part of the table `driver_state`."""
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What every part is built from."""
 
-    def __init__(self, store: Store, connection: str) -> None:
-        self._store = store
-        self._connection = connection
-
-    def get(self, key: str) -> str | None:
-        """The stored value, or None."""
-        find = "SELECT value FROM driver_state WHERE connection = ? AND key = ?"
-        row = self._store.read(lambda db: db.execute(find, (self._connection, key)).fetchone())
-        return row[0] if row else None
-
-    def put(self, key: str, value: str) -> None:
-        """Store durably; raises NotStored."""
-        upsert = "INSERT INTO driver_state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-        try:
-            self._store.write(lambda db: db.execute(upsert, (self._connection, key, value)))
-        except StoreError as error:
-            raise NotStored(str(error)) from error
+    config: Config
+    store: Store
+    clock: SystemClock | ScaledClock
+    random: Random
+    numbers: Mapping[str, int]  # meter's name -> its number in the database
+    identity: str
+    boot: str
 
 
 def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
-    """Open the gateway's database as its only owner. Raises NoDatabase, DatabaseFailure or Misconfigured."""
+    """Open the database as its only owner. Raises NoDatabase, NotPermitted, DatabaseFailure or Misconfigured."""
     data_dir = config.gateway.data_dir
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,8 +78,13 @@ def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
         raise NoDatabase(str(error)) from None
     except NewerDatabase as error:
         raise Misconfigured(f"{data_dir}: {error}; install that release again, the file was not touched") from None
+    except PermissionError as error:
+        words = (
+            f"{error.filename or data_dir}: {error.strerror}; run as the user that owns it, or set [gateway] data_dir"
+        )
+        raise NotPermitted(words) from None
     except OSError as error:
-        raise NoDatabase(f"{data_dir}: cannot create the database: {error.strerror}") from None
+        raise NoDatabase(f"{error.filename or data_dir}: cannot create the database: {error.strerror}") from None
     except StoreError as error:
         raise DatabaseFailure(str(error)) from None
 
@@ -96,93 +95,123 @@ def socket_path(config: Config) -> Path:
 
 
 def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random: Random) -> Gateway:
-    """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials that cannot be had."""
-    client = _client(config)
-    keys = _keys(config)
+    """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials it cannot have."""
+    keys = KeyRing(_api_keys(config)) if _pushes(config) else None
     numbers = store.write(lambda db: register_meters(db, [_row(meter) for meter in config.meters]))
-    identity = store.write(_identity)
-    boot = boot_id()
+    site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
     drivers: dict[str, Driver] = {}
-    connection_of = {numbers[meter.name]: meter.source.connection for meter in config.meters}
-
-    def ready_since(meter: int) -> float | None:
-        return drivers[connection_of[meter]].health().ready_since
-
-    uploader = _uploader(config, store, clock, random, client, keys, numbers, identity, boot) if client and keys else None
-    watermarks = Watermarks(config.hours.grace, ready_since)
+    uploader = _uploader(site, keys) if keys else None
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
-    closer = Closer(store, closing, watermarks, boot, uploader.wake.set if uploader else _nobody)
+    watermarks = Watermarks(config.hours.grace, _readiness(site, drivers))
+    closer = Closer(store, closing, watermarks, site.boot, uploader.wake.set if uploader else _nobody)
     collected = {meter.name: CollectedMeter(numbers[meter.name], meter.factor) for meter in config.meters}
-    collector = Collector(store, collected, clock, boot, closer.saw)
+    collector = Collector(store, collected, clock, site.boot, closer.saw)
     for name in config.connections:
-        driver = _driver(config, name, store, clock, collector, random, identity)
-        if driver:
-            drivers[name] = driver
+        if any(meter.source.connection == name for meter in config.meters):
+            drivers[name] = _driver(site, name, collector)
+        else:
+            log.warning("connection %s has no meters and is not opened", name)
     return Gateway(config, clock, store, drivers, closer, uploader)
 
 
-def drivers_for_reading(
-    config: Config, names: set[str], clock: Clock, deliver: Callable[[list[Reading | Rejected]], None]
-) -> dict[str, Driver]:
-    """Drivers that store nothing, for looking at meters while no service runs."""
-    return {
-        name: _build_driver(
-            config, name, Ports(clock, lambda batch: deliver(list(batch)), _Forgetful(), _log_event, Random(), f"read-{uuid.uuid4().hex[:12]}")  # noqa: S311, E501
-        )
-        for name in names
-    }  # fmt: skip
+# --- drivers ----------------------------------------------------------------------------------------------------------
 
 
-class _Forgetful:
+class DriverMemory:
+    """One connection's part of the table `driver_state`, read once: its driver is the only one that writes it."""
+
+    def __init__(self, store: Store, connection: str) -> None:
+        self._store = store
+        self._connection = connection
+        find = "SELECT key, value FROM driver_state WHERE connection = ?"
+        self._values: dict[str, str] = dict(store.read(lambda db: db.execute(find, (connection,)).fetchall()))
+
+    def get(self, key: str) -> str | None:
+        """The stored value, or None."""
+        return self._values.get(key)
+
+    def put(self, key: str, value: str) -> None:
+        """Store durably; raises NotStored."""
+        upsert = "INSERT INTO driver_state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+        try:
+            self._store.write(lambda db: db.execute(upsert, (self._connection, key, value)))
+        except StoreError as error:
+            raise NotStored(str(error)) from error
+        self._values[key] = value
+
+
+class Forgetful:
     """Driver memory for a single look."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
 
     def get(self, key: str) -> str | None:
+        """What this look has put, or None."""
         return self._values.get(key)
 
     def put(self, key: str, value: str) -> None:
+        """Keep until the end of the look."""
         self._values[key] = value
 
 
-def _driver(  # noqa: PLR0913, PLR0917 - private to the composition root
-    config: Config,
-    name: str,
-    store: Store,
-    clock: Clock,
-    collector: Collector,
-    random: Random,
-    identity: str,
-) -> Driver | None:
-    if not any(meter.source.connection == name for meter in config.meters):
-        log.warning("connection %s has no meters and is not opened", name)
-        return None
+def drivers_for_reading(config: Config, clock: Clock) -> dict[str, Driver]:
+    """Drivers that store nothing, for a look at meters while no service runs.
+
+    At a broker they are strangers with a session of their own that ends with them: under the service's name they would
+    take the messages that wait there for it.
+    """
+    stranger = {"client_id": None, "session_expiry": 0.0}
+    drivers: dict[str, Driver] = {}
+    for name in sorted({meter.source.connection for meter in config.meters}):
+        client_id = f"read-{uuid.uuid4().hex[:16]}"
+        ports = Ports(clock, _forget, Forgetful(), log_event, Random(), client_id)  # noqa: S311 - chance for pauses
+        drivers[name] = _build_driver(config, name, ports, stranger)
+    return drivers
+
+
+def _driver(site: _Site, name: str, collector: Collector) -> Driver:
     ports = Ports(
-        clock,
+        site.clock,
         collector.deliver_for(name),
-        DriverMemory(store, name),
-        event_writer(store, clock),
-        random,
-        f"enerkey-gw-{identity}-{name}"[:60],
+        DriverMemory(site.store, name),
+        event_writer(site.store, site.clock),
+        site.random,
+        f"enerkey-gw-{site.identity}-{name}"[:60],
     )
-    return _build_driver(config, name, ports)
+    return _build_driver(site.config, name, ports, {})
 
 
-def _build_driver(config: Config, name: str, ports: Ports) -> Driver:
+def _build_driver(config: Config, name: str, ports: Ports, changes: dict[str, Any]) -> Driver:
     connection = config.connections[name]
     settings: dict[str, Any] = dict(connection)
+    update = {key: value for key, value in changes.items() if key in settings}
     if settings.get("password"):
-        connection = connection.model_copy(update={"password": _secret(settings["password"], f"connections.{name}.password")})
+        update["password"] = _secret(settings["password"], f"connections.{name}.password")
     sources = {meter.name: meter.source for meter in config.meters if meter.source.connection == name}
-    return registry.driver_of(settings["driver"]).build(name, connection, sources, ports)
+    driver = registry.driver_of(settings["driver"])
+    return driver.build(name, connection.model_copy(update=update), sources, ports)
+
+
+def _readiness(site: _Site, drivers: Mapping[str, Driver]) -> Callable[[int], float | None]:
+    """Since when (boottime) a meter's connection has been ready for the first time; the drivers may be built later."""
+    connection_of = {site.numbers[meter.name]: meter.source.connection for meter in site.config.meters}
+    known: dict[str, float] = {}
+
+    def ready_since(meter: int) -> float | None:
+        name = connection_of[meter]
+        if name not in known and (since := drivers[name].health().ready_since) is not None:
+            known[name] = since
+        return known.get(name)
+
+    return ready_since
 
 
 def event_writer(store: Store, clock: Clock) -> Callable[[str, str, str], None]:
     """An event goes to the log and to the table `event`; a failing disk must not silence it."""
 
     def write(level: str, subject: str, text: str) -> None:
-        _log_event(level, subject, text)
+        log_event(level, subject, text)
         try:
             store.write(lambda db: readings.note(db, to_ms(clock.now().wall), level, subject, text))
         except StoreError as error:
@@ -191,28 +220,29 @@ def event_writer(store: Store, clock: Clock) -> Callable[[str, str, str], None]:
     return write
 
 
-def _log_event(level: str, subject: str, text: str) -> None:
+def log_event(level: str, subject: str, text: str) -> None:
+    """An event as a log line."""
     log.log(LOG_LEVELS.get(level, logging.WARNING), "%s: %s", subject, text)
 
 
-def _uploader(  # noqa: PLR0913, PLR0917 - private to the composition root
-    config: Config,
-    store: Store,
-    clock: SystemClock | ScaledClock,
-    random: Random,
-    client: EnerkeyClient,
-    keys: KeyRing,
-    numbers: Mapping[str, int],
-    identity: str,
-    boot: str,
-) -> Uploader:
-    if config.enerkey is None:
-        raise AssertionError("a client exists only with [enerkey]")
-    pushed = pushed_meters(config, numbers, identity)
-    rules = delivery_rules(config)
+def _forget(batch: object) -> None:
+    """A look stores nothing."""
+
+
+# --- delivery ---------------------------------------------------------------------------------------------------------
+
+
+def _uploader(site: _Site, keys: KeyRing) -> Uploader:
+    section = site.config.enerkey
+    if section is None:
+        raise AssertionError("there are keys only with [enerkey]")
+    client = EnerkeyClient(section.url, section.contract, ca_file=section.ca_file)
+    pushed = pushed_meters(site.config, site.numbers, site.identity)
+    rules = delivery_rules(site.config)
+    clock = site.clock
     return Uploader(
-        store, client, config.enerkey.contract, pushed, rules, keys, clock, random, boot, clock.trust.witness
-    )  # fmt: skip
+        site.store, client, section.contract, pushed, rules, keys, clock, site.random, site.boot, clock.trust.witness
+    )
 
 
 def pushed_meters(config: Config, numbers: Mapping[str, int], identity: str) -> list[PushedMeter]:
@@ -223,7 +253,7 @@ def pushed_meters(config: Config, numbers: Mapping[str, int], identity: str) -> 
             numbers[meter.name], meter.name, meter.enerkey_id, meter.push, push_offset(identity, meter.name, spread)
         )
         for meter in config.meters
-        if meter.push != "off" and meter.enerkey_id is not None
+        if meter.push != "off" and meter.enerkey_id is not None and meter.name in numbers
     ]
 
 
@@ -244,20 +274,12 @@ def delivery_rules(config: Config) -> DeliveryRules:
     )
 
 
-def _client(config: Config) -> EnerkeyClient | None:
-    if config.enerkey is None or all(meter.push == "off" for meter in config.meters):
-        return None
-    return EnerkeyClient(config.enerkey.url, config.enerkey.contract, ca_file=config.enerkey.ca_file)
-
-
-def _keys(config: Config) -> KeyRing | None:
-    if _client_needed(config) and config.enerkey:
-        return KeyRing([_secret(key, "enerkey.api_keys") for key in config.enerkey.api_keys])
-    return None
-
-
-def _client_needed(config: Config) -> bool:
+def _pushes(config: Config) -> bool:
     return config.enerkey is not None and any(meter.push != "off" for meter in config.meters)
+
+
+def _api_keys(config: Config) -> list[str]:
+    return [_secret(key, "enerkey.api_keys") for key in config.enerkey.api_keys] if config.enerkey else []
 
 
 def _secret(reference: str, where: str) -> str:
@@ -267,8 +289,12 @@ def _secret(reference: str, where: str) -> str:
         raise Misconfigured(f"{where}: {error}") from None
 
 
+# --- the buffer's view ------------------------------------------------------------------------------------------------
+
+
 def _row(meter: Meter) -> MeterRow:
-    return MeterRow(meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, f"{meter.source.connection}: {meter.where}")
+    where = f"{meter.source.connection}: {meter.where}"
+    return MeterRow(meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, where)
 
 
 def _closing(meter: Meter, number: int) -> ClosingMeter:
@@ -280,11 +306,11 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
         stamp=meter.source.stamp or "end",
     )
     max_rate = None if meter.max_rate is None else round_half_up(int(meter.max_rate * MICRO), 1)
-    return ClosingMeter(number, meter.name, meter.source.connection, rule, max_rate, to_micro(meter.start_value))
+    return ClosingMeter(number, meter.name, rule, max_rate, to_micro(meter.start_value))
 
 
 def _identity(db: Connection) -> str:
-    """Twelve characters that stay with this database on this machine: a cloned card must not fight for an MQTT session."""
+    """Twelve characters for this database on this machine: a cloned card must not fight for an MQTT session."""
     db.execute("INSERT INTO meta VALUES ('db_uuid', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
     db_uuid = db.execute("SELECT value FROM meta WHERE key = 'db_uuid'").fetchone()[0]
     machine = MACHINE_ID.read_text().strip() if MACHINE_ID.exists() else ""

@@ -1,9 +1,10 @@
 """Messages that may have waited in the broker while the gateway was away, and have no time of their own. Pure.
 
-Right after a session was resumed nobody knows how old such a message is: it may be from the start of the outage.
-Booked at the moment of its arrival, the first one would say that the counter stood still until now, and the last one
-that all of the outage's energy passed in one instant: every hour of the outage would be wrong. So of each source only
-the newest counts; the energy is then spread over the outage like over any other gap.
+Right after a session was resumed nobody knows how old such a message is: it may be from the start of the outage, or one
+that was stored just before the connection broke. Booked at the moment of its arrival, the first one would say that the
+counter stood still until now, and the last one that all of the outage's energy passed in one instant: every hour of the
+outage would be wrong. So of each source only the newest counts; the energy is then spread over the outage like over any
+other gap. A message is told from the newest by waiting a moment for the next one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 QUIET = 2.0  # s without any message after which what comes is fresh
 LONGEST = 120.0  # s after which what comes is taken as fresh in any case; 100 000 messages pass in less
-HELD_AT_MOST = 1.0  # s without a newer one of the same source after which a reading counts
+HELD_FOR = 1.0  # s without a newer one of the same source after which a reading counts
+HELD_MESSAGES = 10  # half of what mosquitto sends ahead of acknowledgements with MQTT 3.1.1: it never waits for us
 
 
 class Held(NamedTuple):
-    """A reading that a newer one of its source may still replace. Its message is not acknowledged meanwhile."""
+    """A reading that a newer one of its source may still replace. Its message is not acknowledged meanwhile (R3)."""
 
     reading: Reading
     message: Message
@@ -30,11 +32,11 @@ class Backlog:
     """What came after the session was resumed. All times are boottime in seconds."""
 
     def __init__(self, flush: float) -> None:
-        """`flush`: seconds of silence after which nothing is held: the broker may be waiting for acknowledgements."""
+        """`flush`: seconds without any message after which nothing newer is expected."""
         self._flush = flush
         self._began: float | None = None
         self._heard = 0.0
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, Held] = {}  # by source, the oldest first
 
     def begin(self, boottime: float) -> None:
         """The broker has resumed the session."""
@@ -48,14 +50,19 @@ class Backlog:
         self._heard = max(self._heard, arrived)
         return self._began is not None
 
-    def hold(self, held: Held) -> Held | None:
-        """Keep a reading instead of the older one of its source, which is returned."""
-        older = self._held.get(held.reading.source)
-        self._held[held.reading.source] = held
-        return older
+    def hold(self, held: Held) -> list[Held]:
+        """Keep a reading; returns those that are given up for it: the older one of its source, and the oldest message."""
+        source = held.reading.source
+        given_up = [self._held.pop(source)] if source in self._held else []
+        self._held[source] = held
+        if len(self.messages()) > HELD_MESSAGES:
+            oldest = next(iter(self._held.values())).message
+            sources = [name for name, each in self._held.items() if each.message is oldest]
+            given_up += [self._held.pop(name) for name in sources]
+        return given_up
 
     def release(self, boottime: float) -> list[Reading]:
-        """The readings that nothing newer has replaced in time."""
+        """The readings that nothing newer has replaced in time. To be asked only when no message waits for us."""
         due = [source for source in self._held if boottime >= self._due(source)]
         return [self._held.pop(source).reading for source in due]
 
@@ -63,9 +70,9 @@ class Backlog:
         """When `release` will have something; infinity when nothing is held."""
         return min((self._due(source) for source in self._held), default=float("inf"))
 
-    def holds(self, message: Message) -> bool:
-        """Whether a reading of this message is still held."""
-        return any(held.message is message for held in self._held.values())
+    def messages(self) -> set[int]:
+        """The `id()` of every message of which a reading is held."""
+        return {id(each.message) for each in self._held.values()}
 
     def _due(self, source: str) -> float:
-        return min(self._heard + self._flush, self._held[source].message.arrived.boottime + HELD_AT_MOST)
+        return min(self._heard + self._flush, self._held[source].message.arrived.boottime + HELD_FOR)

@@ -71,7 +71,7 @@ class MqttDriver:
         if self._batch and now.boottime < self._failing.retry_at:
             return min(due, self._failing.retry_at)
         if not self._batch:
-            self._translate(now)
+            self._translate(now, drained=not full)
         if not self._store():
             return min(due, self._failing.retry_at)
         self._acknowledge()
@@ -106,7 +106,8 @@ class MqttDriver:
             self._backlog.begin(resumed_at)
         self._resumed_at = resumed_at
 
-    def _translate(self, now: Now) -> None:
+    def _translate(self, now: Now, *, drained: bool) -> None:
+        """Into the batch, for as long as messages may be gathered; `drained`: no more of them wait in the session."""
         until = now.boottime + self._connection.flush
         boottime = now.boottime
         while self._taken and boottime < until:
@@ -114,7 +115,8 @@ class MqttDriver:
             self._unacknowledged.append(message)
             self._batch += self._fresh(message)
             boottime = self._ports.clock.now().boottime
-        self._batch += self._backlog.release(boottime)
+        if drained and not self._taken:
+            self._batch += self._backlog.release(boottime)
 
     def _fresh(self, message: Message) -> list[Reading | Rejected]:
         """What the message says, without what a newer message of the backlog may still replace."""
@@ -125,8 +127,9 @@ class MqttDriver:
         for item in items:
             if isinstance(item, Rejected) or item.stamped or kind_of(self._sources[item.source]) == "interval":
                 fresh.append(item)
-            elif older := self._backlog.hold(Held(item, message)):
-                fresh += self._translator.replaced(item.source, older.message)
+            else:
+                for given_up in self._backlog.hold(Held(item, message)):
+                    fresh += self._translator.given_up(given_up.reading.source, given_up.message)
         return fresh
 
     def _store(self) -> bool:
@@ -157,10 +160,9 @@ class MqttDriver:
 
     def _acknowledge(self) -> None:
         """Acknowledge all messages whose content is durable: everything translated but what is held."""
-        if not self._unacknowledged:
-            return
-        done = [message for message in self._unacknowledged if not self._backlog.holds(message)]
-        self._unacknowledged = [message for message in self._unacknowledged if self._backlog.holds(message)]
+        held = self._backlog.messages()
+        done = [message for message in self._unacknowledged if id(message) not in held]
+        self._unacknowledged = [message for message in self._unacknowledged if id(message) in held]
         self._acknowledged += self._session.acknowledge(done)
 
     def _devices(self) -> dict[str, str]:

@@ -92,6 +92,17 @@ class Written(float):
 Written.__name__ = "float"  # jmespath tells types by the class's name, not by isinstance
 
 
+class Twice:
+    """What stands at a key that an object has twice with different values: which one counts is not defined (RFC 8259)."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= {key: Twice() for key, value in pairs if found[key] != value}
+    return found
+
+
 class Body:
     """One message's payload, decoded at most once however many sources look into it."""
 
@@ -109,14 +120,14 @@ class Body:
         except UnicodeDecodeError as error:
             raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
         if not text:
-            raise PayloadError("empty payload", expected=True)
+            raise PayloadError("empty payload")
         return text
 
     @cached_property
     def document(self) -> Any:  # noqa: ANN401 - any JSON document
-        """The payload as JSON; of equal keys the last one counts. Raises PayloadError."""
+        """The payload as JSON; a key that is there twice with different values leads to nothing. Raises PayloadError."""
         try:
-            return json.loads(self.text, parse_float=Written.parse)
+            return json.loads(self.text, parse_float=Written.parse, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             raise PayloadError("not JSON", f"{error.msg} at character {error.pos + 1}") from None
         except ValueError:
@@ -227,7 +238,7 @@ def _from_local(stamp: datetime, zone: ZoneInfo | None, now: Now) -> datetime:
     if zone is None:
         raise PayloadError("time without a zone", f"{stamp.isoformat()}: set tz")
     try:
-        instants = {stamp.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
+        instants = sorted({stamp.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)})
         wanted = stamp.replace(fold=0)
         meant = [each for each in instants if each.astimezone(zone).replace(tzinfo=None, fold=0) == wanted]
     except OverflowError:
@@ -245,11 +256,12 @@ def printable(payload: bytes, most: int) -> str:
         text = payload[: 4 * most].decode("utf-8-sig", "strict" if len(payload) <= 4 * most else "ignore")
     except UnicodeDecodeError:
         return payload[: most // 2].hex()[:most]
-    return "".join(letter if letter.isprintable() else "·" for letter in text)[:most]
+    text = text[:most]
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "·" for letter in text)
 
 
 def _kind(found: object) -> str:
-    kinds = {bool: "true or false", list: "an array", dict: "an object"}
+    kinds = {bool: "true or false", list: "an array", dict: "an object", Twice: "the key is there twice"}
     return kinds.get(type(found), "a number")
 
 

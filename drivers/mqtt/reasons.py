@@ -76,6 +76,12 @@ def of_dead_line(keepalive: float) -> Reason:
     return Reason("line", f"nothing was heard from the broker for more than {keepalive:g} s")
 
 
+def of_ca_file(path: str, error: OSError) -> Reason:
+    """The certificate authority's file cannot be used."""
+    why = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+    return Reason("setup", f"the broker's certificate cannot be checked with ca_file {path}: {why}")
+
+
 def of_error(error: Exception, host: str, port: int) -> Reason:
     """An exception on the way to a connection or during it."""
     where = f"{host}:{port}"

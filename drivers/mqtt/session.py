@@ -22,7 +22,16 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from drivers.mqtt.config import Connection, address_of
 from drivers.mqtt.payload import LONGEST
-from drivers.mqtt.reasons import KEEPALIVE_TIMEOUT, Reason, of_code, of_dead_line, of_early_close, of_error, of_silence
+from drivers.mqtt.reasons import (
+    KEEPALIVE_TIMEOUT,
+    Reason,
+    of_ca_file,
+    of_code,
+    of_dead_line,
+    of_early_close,
+    of_error,
+    of_silence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -246,23 +255,21 @@ class _Attempt:
             client = self._client = self._made(client_id)
             host, port, _ = self._address
             client.connect_async(host, port, round(self._connection.keepalive), **self._persistence())
-        except (OSError, ValueError) as error:  # certificate files
+        except (OSError, ValueError) as error:
             self.finished(error)
         else:
             client.loop_start()
 
     def acknowledge(self, message: Message) -> bool:
         """Send the PUBACK; False when the connection has ended."""
-        if self._client is None or self.ended.is_set():
-            return False
-        return self._client.ack(message.mid, message.qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
+        client = self._client  # once: the network thread lets it go at its end
+        return client is not None and client.ack(message.mid, message.qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def abandon(self) -> None:
-        """Disconnect and say no more."""
+        """Disconnect and say no more. A connection that only comes to be after this ends in `_on_connect`."""
         self._abandoned = True
-        self._silence.cancel()
-        if self._client:
-            self._client.disconnect()
+        if client := self._client:
+            client.disconnect()
 
     def finished(self, error: Exception | None) -> None:
         """The network thread is at its end; what it held is let go."""
@@ -277,12 +284,12 @@ class _Attempt:
         self._happened(Ended(self._reason(error)))
 
     def _reason(self, error: Exception | None) -> Reason:
+        if self._end:
+            return self._end
         if error and not isinstance(error, OSError):
             log.error("the MQTT network thread failed", exc_info=error)
         if error:
             return of_error(error, self._address.host, self._address.port)
-        if self._end:
-            return self._end
         if not self._answered:
             return of_early_close(self._protocol, tls=self._address.tls)
         return Reason("line", "the broker closed it, or the network failed")
@@ -306,8 +313,15 @@ class _Attempt:
         if self._connection.username:
             client.username_pw_set(self._connection.username, self._connection.password)
         if self._address.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=self._connection.ca_file))
+            client.tls_set_context(self._trusting())
         return client
+
+    def _trusting(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._connection.ca_file)
+        except OSError as error:
+            self._end = of_ca_file(self._connection.ca_file or "the system's certificates", error)
+            raise
 
     def _persistence(self) -> dict[str, Any]:
         if self._protocol != "5":

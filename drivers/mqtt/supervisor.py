@@ -29,7 +29,9 @@ SHORTEST_PAUSE = 1.0  # s
 LONGEST_PAUSE = 60.0  # s; more would hide a network that is back
 SETUP_PAUSE = 60.0  # s; a wrong password does not mend itself, and brokers ban those who hurry
 STABLE = 60.0  # s that a connection must last before the pauses begin anew
+FLAPPING = 3  # connections in a row that did not last, after which the operator hears of them as one trouble
 
+ID_IN_USE = "does another client use this gateway's client id?"
 FILTERS = "filters"  # key in the driver's memory: what the session at the broker is subscribed to
 
 
@@ -141,6 +143,9 @@ class Supervisor:
         """Take in what happened, connect when due; returns the boottime of the next attempt."""
         for happening in self._session.happenings():
             self._take_in(happening, now)
+        if self._connected_at is not None and now.boottime - self._connected_at >= STABLE:
+            self._failures = 0
+            self._back()
         if self._open or self._withheld:
             return NEVER
         if now.boottime >= self._due:
@@ -189,8 +194,6 @@ class Supervisor:
             self._ports.note("warning", self._name, f"{text}; counters make up for it with their next message")
 
     def _subscribed(self, happening: Subscribed) -> None:
-        back = bool(self._said)
-        self._said.clear()
         self._had_session = True
         self.ready_since = happening.at
         newly = {each: why for each, why in happening.refused.items() if each not in self._refused}
@@ -200,34 +203,43 @@ class Supervisor:
             self._filters.answered()
         except NotStored as error:
             log.warning("%s: what is subscribed could not be remembered: %s", self._name, error)
-        if back:
-            self._ports.note("info", self._name, "connected again")
+        if self._failures < FLAPPING:
+            self._back()
         for each, why in newly.items():
             self._ports.note("error", self._name, _refusal(each, why))
 
+    def _back(self) -> None:
+        """The trouble that was told is over."""
+        if self._said and self.ready_since is not None:
+            self._said.clear()
+            self._ports.note("info", self._name, "connected again")
+
     def _ended(self, happening: Ended, now: Now) -> None:
         reason = happening.reason
-        before = self._connected_at
-        stable = before is not None and now.boottime - before >= STABLE
+        was_connected = self.connected
         self._open = False
         self._connected_at = None
         if reason.trouble == "version" and self._versions.refused():
             log.info("%s: %s; trying MQTT %s", self._name, reason.text, self._versions.current)
             self._due = now.boottime
             return
-        self._failures = 1 if stable else self._failures + 1
+        self._failures += 1
         self._due = now.boottime + pause_after(self._failures, reason, self._ports.random)
         self.detail = reason.text
-        self._tell(reason, "no connection" if before is None else "connection lost")
+        if was_connected and self._failures >= FLAPPING:
+            self.detail += f"; so ended {self._failures} connections in a row: {ID_IN_USE}"
+            self._tell("flapping", "warning", f"connection lost: {self.detail}")
+        elif reason.trouble == "setup":
+            self._tell("setup", "error", f"no connection: {reason.text}; a person must mend this")
+        elif not self._said:
+            what = "connection lost" if was_connected else "no connection"
+            self._tell("line", "warning", f"{what}: {reason.text}; trying again")
 
-    def _tell(self, reason: Reason, what: str) -> None:
-        """One note per outage, and another one if it turns out to need a person."""
-        kind = "setup" if reason.trouble == "setup" else "line"
-        if kind in self._said or "setup" in self._said:
-            return
-        self._said.add(kind)
-        level, after = ("error", "a person must mend this") if kind == "setup" else ("warning", "trying again")
-        self._ports.note(level, self._name, f"{what}: {reason.text}; {after}")
+    def _tell(self, kind: str, level: str, text: str) -> None:
+        """Once per outage."""
+        if kind not in self._said:
+            self._said.add(kind)
+            self._ports.note(level, self._name, text)
 
 
 def _kept(resumed: bool) -> str:  # noqa: FBT001 - one place

@@ -25,6 +25,7 @@ RAW_SHOWN = 200  # characters, as `LastRead` says
 TICK = timedelta(milliseconds=1)  # the resolution of stored readings
 
 NO_SOURCE = "no source for this topic"
+NO_TOPIC = "topic is not text"
 WAITED = "waited in the broker without a time"
 
 
@@ -45,16 +46,18 @@ class Translator:
     def translate(self, message: Message) -> list[Reading | Rejected]:
         """What one message says, to each source that it serves; what is a matter of course may be left out."""
         self.counts["messages"] += 1
+        if not message.topic:
+            return self._rejections(None, message, PayloadError(NO_TOPIC, "it is not UTF-8"))
         names = self._served(message.topic)
         if not names:
             return self._rejections(None, message, PayloadError(NO_SOURCE, message.topic[:200], expected=True))
         body = Body(message.payload)
         return [item for name in names for item in self._for_source(name, body, message)]
 
-    def replaced(self, source: str, message: Message) -> list[Reading | Rejected]:
-        """A newer message took the place of this one's reading."""
+    def given_up(self, source: str, message: Message) -> list[Reading | Rejected]:
+        """This message's reading was taken back: newer messages followed at once."""
         self.counts["readings"] -= 1
-        return self._rejections(source, message, PayloadError(WAITED, "a newer one took its place", expected=True))
+        return self._rejections(source, message, PayloadError(WAITED, "newer messages followed at once", expected=True))
 
     def _served(self, topic: str) -> tuple[str, ...]:
         route = self._routes.get(topic)

@@ -6,26 +6,33 @@ import argparse
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from buffer import overview
 from buffer.model import EPOCH, from_micro, hour_start
 from buffer.store import DATABASE, Unreadable, read_only
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.errors import OK, DatabaseFailure, GatewayError
+from gateway.commands.common import no_meter
+from gateway.errors import OK, DatabaseFailure
 from gateway.locate import data_dir, find_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DEFAULT_SPAN = timedelta(hours=48)
 COLUMNS = ("hour", "consumption", "boundary", "quality", "state", "accepted")
+PROBLEMS = ("estimated", "pending", "claimed", "held", "missing")
+WIDE = 72  # columns that the whole table may need; on less, a day's hours stand under its date
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which meter, which hours, in which form."""
     parser.add_argument("meter", help="the meter's name in the configuration")
-    parser.add_argument("--from", dest="since", type=instant, metavar="TIME", help="e.g. 2026-03-01 or 2026-03-01T10:00Z")
+    example = "e.g. 2026-03-01 or 2026-03-01T10:00Z"
+    parser.add_argument("--from", dest="since", type=instant, metavar="TIME", help=example)
     parser.add_argument("--to", dest="until", type=instant, metavar="TIME", help="default: everything after --from")
     parser.add_argument("--all", action="store_true", help="every hour (default: the newest 48 hours)")
     parser.add_argument("--csv", action="store_true", help="comma-separated values")
@@ -38,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
         with read_only(path) as db:
             known = overview.meter_named(db, args.meter)
             if known is None:
-                names = ", ".join(overview.numbers(db)) or "none yet"
-                raise GatewayError(f'no meter "{args.meter}" in {path}; known: {names}')
+                raise no_meter(args.meter, overview.numbers(db), str(path))
             number, unit, _ = known
             since, until = _span(args)
             views = overview.hours(db, number, since, until)
@@ -59,9 +65,11 @@ def instant(text: str) -> datetime:
 
 
 def _span(args: argparse.Namespace) -> tuple[int, int]:
-    since = EPOCH if args.all else args.since or SystemClock().now().wall - DEFAULT_SPAN
-    hour = timedelta(hours=1)
-    return (since - EPOCH) // hour, -(-(args.until - EPOCH) // hour) if args.until else 2**40
+    until = 2**40 if args.until is None else -(-(args.until - EPOCH) // timedelta(hours=1))
+    if args.all:
+        return -(2**40), until
+    since = args.since or SystemClock().now().wall - DEFAULT_SPAN
+    return (since - EPOCH) // timedelta(hours=1), until
 
 
 def _row(view: overview.HourView) -> dict[str, Any]:
@@ -88,11 +96,25 @@ def _print(args: argparse.Namespace, unit: str, rows: list[dict[str, Any]]) -> N
         writer.writeheader()
         writer.writerows(rows)
         return
-    shown = [(row["hour"][:16] + "Z", row["consumption"], row["boundary"], row["quality"], row["state"]) for row in rows]
-    header = ("hour (UTC)", unit, "boundary", "quality", "state")
-    terminal.show(terminal.table(header, shown, right=(1, 2)) if rows else f"{args.meter}: no closed hour in this span")
+    if not rows:
+        terminal.show(f"{args.meter}: no closed hour in this span")
+    elif terminal.width() >= WIDE:
+        header = ("hour (UTC)", unit, "boundary", "quality", "state")
+        shown = [(f"{row['hour'][:16]}Z", *(row[name] for name in COLUMNS[1:5])) for row in rows]
+        terminal.show(terminal.table(header, shown, right=(1, 2)))
+    else:
+        _show_by_day(unit, rows)
     for line in _coverage(rows):
         terminal.show(line)
+
+
+def _show_by_day(unit: str, rows: list[dict[str, Any]]) -> None:
+    longest = max(len(row["consumption"]) for row in rows)
+    for day, hours in groupby(rows, lambda row: row["hour"][:10]):
+        terminal.show(f"{day} (UTC, {unit})")
+        for row in hours:
+            doubt = "" if row["quality"] in {"measured", row["state"]} else f", {row['quality']}"
+            terminal.show(f"{row['hour'][11:16]}  {row['consumption']:>{longest}}  {row['state']}{doubt}")
 
 
 def _coverage(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -102,6 +124,6 @@ def _coverage(rows: Iterable[dict[str, Any]]) -> list[str]:
         counts.update(["hours", row["state"], *(["estimated"] if row["quality"] == "estimated" else [])])
     return [
         f"{month}: {counts['accepted']} of {counts['hours']} accepted"
-        + "".join(f", {counts[what]} {what}" for what in ("estimated", "pending", "claimed", "held", "missing") if counts[what])
+        + "".join(f", {counts[what]} {what}" for what in PROBLEMS if counts[what])
         for month, counts in months.items()
     ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buffer import overview
 from buffer.model import hour_start
 from buffer.store import DATABASE, Connection, Unreadable, read_only
 from gateway import terminal
 from gateway.commands.check import load_or_exit
-from gateway.config import Config
+from gateway.commands.common import no_meter
 from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
 from gateway.errors import OK, DatabaseFailure, Misconfigured
@@ -18,10 +17,18 @@ from gateway.locate import find_config
 from gateway.uploader import PushedMeter, draft_of
 from gateway.wiring import delivery_rules, pushed_meters
 
+if TYPE_CHECKING:
+    import argparse
+
+    from gateway.composing import Draft
+    from gateway.config import Config
+    from gateway.enerkey.contract import Contract
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Only the dry run: the service does the sending."""
-    parser.add_argument("--dry-run", action="store_true", required=True, help="show the exact messages; send and change nothing")
+    what = "show the exact messages; send and change nothing (required: the service does the sending)"
+    parser.add_argument("--dry-run", action="store_true", required=True, help=what)
     parser.add_argument("--meter", metavar="NAME", help="only this meter")
 
 
@@ -30,10 +37,13 @@ def run(args: argparse.Namespace) -> int:
     config = load_or_exit(find_config(args.config))
     if config.enerkey is None:
         raise Misconfigured("there is no [enerkey] section: nothing is sent anywhere")
+    names = [meter.name for meter in config.meters]
+    if args.meter is not None and args.meter not in names:
+        raise no_meter(args.meter, names, "the configuration")
     path = config.gateway.data_dir / DATABASE
     try:
         with read_only(path) as db:
-            messages = _messages(db, config, args.meter)
+            messages = _messages(db, config, config.enerkey.url, config.enerkey.contract, args.meter)
     except Unreadable as error:
         raise DatabaseFailure(f"{path}: {error}; has the gateway ever run with this data_dir?") from None
     if args.json:
@@ -43,35 +53,28 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _messages(db: Connection, config: Config, only: str | None) -> list[dict[str, Any]]:
+def _messages(db: Connection, config: Config, url: str, contract: Contract, only: str | None) -> list[dict[str, Any]]:
     rules = delivery_rules(config)
-    numbers = {name: number for name, number in overview.numbers(db).items() if name in {each.name for each in config.meters}}
-    found = []
-    for meter in pushed_meters(config, {each.name: numbers.get(each.name, -1) for each in config.meters}, ""):
-        draft = draft_of(db, meter, rules, rules.most_hours) if only in {None, meter.name} else None
-        if draft:
-            found.append(_message(config, meter, draft.items, sorted(draft.values)))
-    return found
+    meters = [each for each in pushed_meters(config, overview.numbers(db), "") if only in {None, each.name}]
+    drafts = [(meter, draft_of(db, meter, rules, rules.most_hours)) for meter in meters]
+    return [_message(url, contract, meter, draft) for meter, draft in drafts if draft]
 
 
-def _message(config: Config, meter: PushedMeter, items: list[Any], hours: list[int]) -> dict[str, Any]:
-    if config.enerkey is None:
-        raise AssertionError("checked by the caller")
-    body = push_body(config.enerkey.contract, meter.enerkey_id, items)
-    method, url, headers = request_of(config.enerkey.url, config.enerkey.contract, meter.family, meter.enerkey_id)
+def _message(url: str, contract: Contract, meter: PushedMeter, draft: Draft) -> dict[str, Any]:
+    method, target, headers = request_of(url, contract, meter.family, meter.enerkey_id)
     return {
         "meter": meter.name,
         "method": method,
-        "url": url,
+        "url": target,
         "headers": headers,
-        "body": body.decode(),
-        "hours": [hour_start(hour).isoformat() for hour in hours],
+        "body": push_body(contract, meter.enerkey_id, draft.items).decode(),
+        "hours": [hour_start(hour).isoformat() for hour in sorted(draft.values)],
     }
 
 
 def _show(messages: list[dict[str, Any]]) -> None:
     for message in messages:
-        hours = f"{len(message['hours'])} h from {message['hours'][0][:16]}Z" if message["hours"] else "0 h"
+        hours = f"{len(message['hours'])} h from {message['hours'][0][:16]}Z"
         terminal.show(terminal.coloured(f"# {message['meter']}: {hours}", "bold"))
         terminal.show(f"{message['method']} {message['url']}")
         for name, value in message["headers"].items():

@@ -1,33 +1,39 @@
-"""`read [METER…]`: every meter now, raw and decoded. Never opens a bus that the service holds: it asks the service then."""
+"""`read [METER…]`: every meter now, raw and decoded. What the service holds is not opened: the service is asked."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buffer.lock import holder
 from buffer.store import LOCK
-from drivers.reading import Reading, Rejected
 from gateway import logs, terminal
 from gateway.clock import SystemClock
 from gateway.commands.check import load_or_exit
-from gateway.config import Config, Meter
+from gateway.commands.common import no_meter
 from gateway.control import ask
-from gateway.errors import FAILED, OK, GatewayError, Unreachable
+from gateway.errors import FAILED, OK, Unreachable
 from gateway.locate import find_config
 from gateway.wiring import drivers_for_reading
 
+if TYPE_CHECKING:
+    import argparse
+
+    from drivers.base import Clock, Driver
+    from gateway.config import Config, Meter
+
 LISTEN = 10.0  # s that a message is waited for
+BREATH = 0.05  # s between two looks at what has arrived
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which meters, and how long to listen."""
     parser.add_argument("meters", nargs="*", metavar="METER", help="names in the configuration (default: all)")
-    parser.add_argument("--wait", type=float, default=LISTEN, metavar="SECONDS", help="how long to listen for MQTT (default: 10)")
+    how_long = f"how long to listen for MQTT (default: {LISTEN:g})"
+    parser.add_argument("--wait", type=float, default=LISTEN, metavar="SECONDS", help=how_long)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,56 +55,55 @@ def _wanted(config: Config, names: list[str]) -> list[Meter]:
     known = {meter.name: meter for meter in config.meters}
     for name in names:
         if name not in known:
-            raise GatewayError(f'no meter "{name}" in the configuration; known: {", ".join(known)}')
+            raise no_meter(name, known, "the configuration")
     return [known[name] for name in names] or list(config.meters)
 
 
 def _ask_service(held_by: dict[str, Any]) -> dict[str, Any]:
     answer = ask(Path(held_by["socket"]), {"want": "reads"}) if "socket" in held_by else None
     if answer is None:
-        raise Unreachable(f"process {held_by.get('pid', '?')} holds the data directory but does not answer")
+        raise Unreachable(
+            f"process {held_by.get('pid', '?')} holds the meters' connections but does not answer: look at its log"
+        )
     return answer
 
 
 def _look(config: Config, wanted: list[Meter], seconds: float) -> dict[str, Any]:
     clock = SystemClock()
-    names = {meter.name for meter in wanted}
-    only = config.only(names)
-    drivers = drivers_for_reading(only, {meter.source.connection for meter in wanted}, clock, _ignore)
-    for driver in drivers.values():
-        driver.poll(clock.now())
-    until = clock.now().boottime + seconds
+    drivers = drivers_for_reading(config.only({meter.name for meter in wanted}), clock)
+    missing = {name: {meter.name for meter in wanted if meter.source.connection == name} for name in drivers}
+    try:
+        for driver in drivers.values():
+            driver.poll(clock.now())
+        _listen(drivers, missing, clock, clock.now().boottime + seconds)
+        return {source: asdict(read) for driver in drivers.values() for source, read in driver.last_reads().items()}
+    finally:
+        for driver in drivers.values():
+            driver.close()
+
+
+def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Clock, until: float) -> None:
     never = Event()
     while clock.now().boottime < until:
-        seen = {source for driver in drivers.values() for source in driver.last_reads()}
-        if seen >= names:
-            break
-        for driver in drivers.values():
-            if not names & set(driver.last_reads()):
-                driver.step(clock.now())
-        clock.wait(never, clock.now().boottime + 0.1)
-    reads = {source: asdict(read) for driver in drivers.values() for source, read in driver.last_reads().items()}
-    for driver in drivers.values():
-        driver.close()
-    return reads
-
-
-def _ignore(batch: list[Reading | Rejected]) -> None:
-    """A look stores nothing."""
-    del batch
+        waiting = [driver for name, driver in drivers.items() if not wanted[name] <= set(driver.last_reads())]
+        if not waiting:
+            return
+        for driver in waiting:
+            driver.step(clock.now())
+        clock.wait(never, clock.now().boottime + BREATH)
 
 
 def _row(meter: Meter, read: dict[str, Any] | None) -> dict[str, Any]:
-    if read is None:
-        read = {"at": None, "raw": "", "value": None, "unit": "", "problem": "nothing heard", "took_ms": None, "where": meter.where}
-    return {"meter": meter.name, "connection": meter.source.connection} | {
-        key: str(value) if key in {"at", "value"} and value is not None else value for key, value in read.items()
-    }
+    nothing = {"at": None, "raw": "", "value": None, "unit": "", "problem": "nothing heard", "took_ms": None}
+    found = read or {**nothing, "where": meter.where}
+    texts = {key: None if found[key] is None else str(found[key]) for key in ("at", "value")}
+    return {"meter": meter.name, "connection": meter.source.connection, **found, **texts}
 
 
 def _show(rows: list[dict[str, Any]], now: datetime) -> None:
     for row in rows:
-        value = f"{row['value']} {row['unit']}" if row["value"] is not None else terminal.coloured(row["problem"], "FAIL")
+        known = row["value"] is not None
+        value = f"{row['value']} {row['unit']}" if known else terminal.coloured(f"FAIL {row['problem']}", "FAIL")
         terminal.show(f"{row['meter']}: {value}")
         took = f", {row['took_ms']:.0f} ms" if row["took_ms"] is not None else ""
         since = f", {terminal.ago((now - datetime.fromisoformat(row['at'])).total_seconds())} ago" if row["at"] else ""

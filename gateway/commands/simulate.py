@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buffer.model import from_micro
 from gateway import logs, terminal
 from gateway.clock import SystemClock
+from gateway.commands import simulate_field
+from gateway.commands.common import port, until_interrupted
 from gateway.errors import OK, GatewayError, NoDatabase
 from gateway.simulator.books import Unusable
 from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault, random_faults
 from gateway.simulator.http import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from gateway.simulator.books import Push
 
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=_port, default=PORT, help=f"default {PORT}; 0 takes a free one")
+    parser.add_argument("--port", type=port, default=PORT, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; the gateway sends a key only there")
     parser.add_argument("--key", action="append", default=[], help="an API key that is good (default: any); repeatable")
     parser.add_argument("--meter", action="append", type=int, metavar="ID", help="a meter there is (default: any)")
@@ -80,7 +79,7 @@ def _run_enerkey(args: argparse.Namespace) -> int:
     except OSError as error:
         simulator.close()
         raise GatewayError(f"cannot listen on {args.host} port {args.port}: {error.strerror}; try --port 0") from None
-    with _until_interrupted() as interrupted:
+    with until_interrupted() as interrupted:
         say.listening(server.url, args)
         interrupted.wait()
     server.stop()
@@ -107,12 +106,6 @@ def _simulator(args: argparse.Namespace) -> EnerkeySimulator:
     return simulator
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: it must be a number from 0 to 65535")
-    return int(text)
-
-
 def _fault(text: str) -> tuple[Fault, float]:
     rate, _, kind = text.partition(":")
     try:
@@ -123,18 +116,6 @@ def _fault(text: str) -> tuple[Fault, float]:
     if found is None or not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not RATE:KIND with a rate from 0 to 1, such as 0.05:lost-answer")
     return found, share
-
-
-@contextmanager
-def _until_interrupted() -> Iterator[Event]:
-    """An event that Ctrl-C or SIGTERM sets."""
-    interrupted = Event()
-    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Voice:
@@ -183,4 +164,6 @@ def _items(count: int) -> str:
 
 PARTS: dict[str, Part] = {
     "enerkey": Part("the EnerKey API over HTTP", _configure_enerkey, _run_enerkey),
+    "modbus": Part("Modbus meters over TCP", simulate_field.configure_modbus, simulate_field.run_modbus),
+    "mqtt": Part("MQTT devices that publish", simulate_field.configure_mqtt, simulate_field.run_mqtt),
 }

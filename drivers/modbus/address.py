@@ -1,0 +1,99 @@
+"""Where a Modbus connection leads: the URL's meaning."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, cast
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+PORTS = {"tcp": 502, "rtu+tcp": 502, "tls": 802}
+EXAMPLES = (
+    '"tcp://192.0.2.10:502", "rtu+tcp://192.0.2.10:4001", "tls://192.0.2.10:802" '
+    'or "rtu:///dev/ttyUSB0?baudrate=9600&parity=N"'
+)
+LONGEST_LABEL = 63  # characters; a longer one makes the resolver raise instead of answering
+BAUDRATES = (1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400)
+FAST = 19_200  # baud above which the silence between frames is fixed (Modbus over serial line 1.02, section 2.5.1.1)
+FAST_SILENCE = 0.00175  # s
+
+Scheme = Literal["tcp", "rtu+tcp", "tls", "rtu"]
+Parity = Literal["N", "E", "O"]
+
+
+class Serial(NamedTuple):
+    """A serial line's settings. Eight data bits: RTU knows no others."""
+
+    baudrate: int = 9600
+    parity: Parity = "N"
+    stopbits: int = 1
+
+    @property
+    def character(self) -> float:
+        """Seconds for one character: start bit, eight data bits, parity, stop bits."""
+        return (9 + (self.parity != "N") + self.stopbits) / self.baudrate
+
+    @property
+    def silence(self) -> float:
+        """Seconds of silence that end a frame."""
+        return FAST_SILENCE if self.baudrate > FAST else 3.5 * self.character
+
+
+class Address(NamedTuple):
+    """A host and port, or a serial port (`host` is its path)."""
+
+    scheme: Scheme
+    host: str
+    port: int = 0
+    serial: Serial | None = None
+
+    @property
+    def rtu(self) -> bool:
+        """Whether frames have no transaction id, so that a late answer looks like the next one's."""
+        return self.scheme in {"rtu", "rtu+tcp"}
+
+
+def address_of(url: str) -> Address:
+    """The address in a URL; raises ValueError with what is allowed."""
+    parts = urlsplit(url)
+    if parts.scheme == "rtu":
+        return _serial(parts)
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise ValueError(f"must look like {EXAMPLES}")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("must be only a host and a port: devices and registers belong to the meters")
+    if any(len(label) > LONGEST_LABEL for label in parts.hostname.split(".")) or ".." in parts.hostname:
+        raise ValueError("must name a host whose parts between the dots have 1 to 63 characters")
+    return Address(cast("Scheme", parts.scheme), parts.hostname, _port(parts))
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("must have a port between 1 and 65535")
+    return port or PORTS[parts.scheme]
+
+
+def _serial(parts: SplitResult) -> Address:
+    path = unquote(parts.path)
+    if parts.netloc or not path.startswith("/") or path == "/":
+        raise ValueError(
+            'must name the port with its whole path after three slashes: "rtu:///dev/ttyUSB0?baudrate=9600"'
+        )
+    settings = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = settings.keys() - {"baudrate", "parity", "stopbits"}
+    if unknown:
+        raise ValueError(f'knows no setting "{min(unknown)}"; there are: baudrate, parity, stopbits (data bits are 8)')
+    baudrate = _number(settings.get("baudrate", "9600"), "baudrate", BAUDRATES)
+    stopbits = _number(settings.get("stopbits", "1"), "stopbits", (1, 2))
+    parity = settings.get("parity", "N").upper()
+    if parity not in {"N", "E", "O"}:
+        raise ValueError("must have parity=N (none), E (even) or O (odd)")
+    return Address("rtu", path, 0, Serial(baudrate, cast("Parity", parity), stopbits))
+
+
+def _number(text: str, name: str, allowed: tuple[int, ...]) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) not in allowed:
+        raise ValueError(f"must have {name} one of {', '.join(map(str, allowed))}")
+    return int(text)

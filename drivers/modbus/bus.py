@@ -1,0 +1,352 @@
+"""The seam to pymodbus: its synchronous client does frames and checksums, the bytes and their times are ours.
+
+Ours because (pymodbus 3.16, read and measured; docs/decisions/0001-modbus-client.md): its `recv` may take the timeout
+twice; its TCP client does not discard late bytes before a request, which on RTU over TCP makes a late answer the next
+one; its serial `recv` sleeps in steps; its `connect` logs the reason of a failure instead of telling it; its TLS client
+cannot check a host name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import ssl
+import struct
+import termios
+import time
+from typing import TYPE_CHECKING, Any
+
+import serial
+from pymodbus.client import ModbusSerialClient, ModbusTcpClient
+from pymodbus.exceptions import ConnectionException, ModbusException
+from pymodbus.framer import FramerType
+from pymodbus.pdu import ExceptionResponse
+
+from drivers.base import LineError, SetupError
+from drivers.modbus.decode import hexed
+from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+
+if TYPE_CHECKING:
+    from pymodbus.pdu import ModbusPDU
+
+    from drivers.modbus.address import Address
+    from drivers.modbus.config import Connection
+
+DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
+LONGEST_DRAIN = 2.0  # s; a line that babbles on is used all the same
+REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
+MOST_HEARD = (
+    1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
+)
+CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
+REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
+CHUNK = 4096
+NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
+
+FUNCTIONS = {"holding": 3, "input": 4}
+_WIRE_ERRORS = (OSError, termios.error)  # termios.error is not an OSError
+_FRAME_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
+
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every silence as an error; we tell changes
+
+
+def monotonic() -> float:
+    """Wire time."""
+    return time.monotonic()  # noqa: TID251 - a wire has real time, whatever the gateway's clock says
+
+
+class _Line:
+    """The bytes of one open line, with their times: mixed into a pymodbus client, whose I/O it replaces."""
+
+    character = 0.0  # seconds for a character, where the line's speed is ours to know
+    socket: Any
+    started = 0.0  # when the request's first byte went out
+    last = 0.0  # when the newest byte, sent or heard, was over
+    deadline = 0.0
+    timeout = 1.0
+    answer_bytes = 0
+    sent = b""
+    heard = bytearray()
+
+    def connect(self) -> bool:
+        """Asked by pymodbus before each request; opening is ours."""
+        return self.socket is not None
+
+    def send(self, request: bytes, addr: object = None) -> int:
+        """Send, and start the clock of the timeout when the last byte is out."""
+        del addr
+        self.sent = request
+        self.heard = bytearray()
+        self.started = monotonic()
+        self._put(request)
+        self.last = monotonic() + len(request) * self.character
+        self.deadline = self.last + self.timeout
+        return len(request)
+
+    def recv(self, size: int | None) -> bytes:
+        """What comes, b"" when the time is over. A first byte in time buys the time that the rest of a frame takes."""
+        del size
+        if len(self.heard) > MOST_HEARD:
+            return b""
+        data = self._take(self.deadline - monotonic())
+        if data:
+            self.last = monotonic()
+            if not self.heard:
+                self.deadline = max(self.deadline, self.last + self.answer_bytes * self.character)
+            self.heard += data
+        return data
+
+    def quiet(self, until: float, gap: float) -> None:
+        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever."""
+        latest = max(until, monotonic()) + LONGEST_DRAIN
+        while monotonic() < latest:
+            left = max(until, self.last + gap) - monotonic()
+            if left <= 0 and not self._ready():
+                return
+            if self._take(left):
+                self.last = monotonic()
+
+    def _ready(self) -> bool:
+        return bool(select.select([self.socket], [], [], 0)[0])
+
+    def _put(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _take(self, seconds: float) -> bytes:
+        raise NotImplementedError
+
+
+class _NetworkLine(_Line, ModbusTcpClient):
+    def _put(self, data: bytes) -> None:
+        self.socket.settimeout(self.timeout)
+        self.socket.sendall(data)
+
+    def _take(self, seconds: float) -> bytes:
+        self.socket.settimeout(max(seconds, 0.0001))  # 0 would mean: do not wait, and raise
+        try:
+            data: bytes = self.socket.recv(CHUNK)
+        except TimeoutError:
+            return b""
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
+        return data
+
+
+class _SerialLine(_Line, ModbusSerialClient):
+    def _put(self, data: bytes) -> None:
+        self.socket.write(data)
+
+    def _take(self, seconds: float) -> bytes:
+        port = self.socket.fileno()
+        if not select.select([port], [], [], max(seconds, 0.0))[0]:
+            return b""
+        data = os.read(port, CHUNK)
+        if not data:
+            raise OSError(errno.EIO, "the port is gone")
+        return data
+
+
+class PymodbusBus:
+    """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
+
+    def __init__(self, connection: Connection, address: Address) -> None:
+        """Opens nothing."""
+        self._connection = connection
+        self._address = address
+        self.opened = 0
+        self._line: Any = None
+        self._silences = 0  # in a row
+        self._quiet_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """As the protocol says."""
+        return self._line is not None
+
+    def open(self) -> None:
+        """As the protocol says. Rests first where the line was closed as suspicious."""
+        self.pause(self._quiet_until - monotonic())
+        self._silences = 0
+        try:
+            self._line = self._serial_line() if self._address.serial else self._network_line()
+        except ssl.SSLCertVerificationError as error:
+            raise SetupError(f"{self._where}: the certificate is not accepted: {error.verify_message}") from None
+        except (*_WIRE_ERRORS, ValueError) as error:  # pyserial says ValueError for settings that a port cannot have
+            raise _explained(error, self._address) from None
+        self.opened += 1
+        self._quiet_until = monotonic() + self._connection.pause_after_connect
+
+    def read(self, request: Request) -> Answer:
+        """As the protocol says."""
+        self._settle(request.gap)
+        line = self._line
+        line.timeout = request.timeout
+        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
+        try:
+            response = self._execute(line, request)
+        except (ConnectionException, *_WIRE_ERRORS) as error:
+            self.close()
+            raise LineError(f"{self._where}: connection lost: {_reason(error)}") from None
+        except _FRAME_ERRORS:
+            raise self._unanswered(line) from None
+        try:
+            words = _words(response, request, bytes(line.heard))
+        except BadAnswer:
+            self._suspect()
+            raise
+        except ExceptionAnswer:
+            self._silences = 0
+            raise
+        self._silences = 0
+        return Answer(words, line.last - line.started)
+
+    def pause(self, seconds: float) -> None:
+        """As the protocol says."""
+        if seconds > 0:
+            time.sleep(seconds)  # noqa: TID251 - wire time: see `monotonic`
+
+    def close(self) -> None:
+        """As the protocol says."""
+        line, self._line = self._line, None
+        if line is not None:
+            with contextlib.suppress(*_WIRE_ERRORS):
+                line.close()
+
+    @property
+    def _where(self) -> str:
+        port = f":{self._address.port}" if self._address.port else ""
+        return f"{self._address.host}{port}"
+
+    @property
+    def _silence(self) -> float:
+        return self._address.serial.silence if self._address.serial else 0.0
+
+    def _settle(self, gap: float) -> None:
+        """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
+        gap = max(gap, self._silence)
+        try:
+            self._line.quiet(self._quiet_until, gap)
+        except _WIRE_ERRORS:
+            self.close()
+            self.open()
+            self._line.quiet(self._quiet_until, gap)
+
+    @staticmethod
+    def _execute(line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
+        block = request.block
+        # the manager's own deadline only has to be later than ours, which `recv` keeps
+        line.transaction.comm_params.timeout_connect = request.timeout + LONGEST_DRAIN
+        read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
+        response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
+        return response
+
+    def _unanswered(self, line: _Line) -> NoAnswer | BadAnswer:
+        heard = bytes(line.heard)
+        echoed = heard.startswith(line.sent)
+        if echoed and self._connection.local_echo:
+            heard = heard[len(line.sent) :]
+        self._silences += 1
+        self._suspect(bad=bool(heard))
+        if not heard:
+            return NoAnswer(f"no answer within {line.timeout:g} s")
+        hint = "; the request itself came back: set local_echo = true" if echoed and self._address.rtu else ""
+        shown = heard[:32].hex(" ")
+        return BadAnswer(f"{len(heard)} bytes that are no answer to this request: {shown}{hint}", raw=heard)
+
+    def _suspect(self, *, bad: bool = True) -> None:
+        """A late answer may still come. Closing helps best; on a serial line only quiet does."""
+        if self._address.rtu:
+            self._quiet_until = monotonic() + DRAIN
+        if self._address.scheme == "rtu+tcp" or (not self._address.rtu and (bad or self._silences >= REOPEN_AFTER)):
+            self.close()
+
+    def _serial_line(self) -> _SerialLine:
+        settings = self._address.serial
+        assert settings is not None
+        line = _SerialLine(self._address.host, retries=0, **settings._asdict())
+        self._prepare(line)
+        line.character = settings.character
+        line.socket = serial.Serial(
+            self._address.host, exclusive=True, timeout=1.0, write_timeout=1.0, **settings._asdict()
+        )
+        return line
+
+    def _network_line(self) -> _NetworkLine:
+        framer = FramerType.RTU if self._address.rtu else FramerType.SOCKET
+        line = _NetworkLine(self._address.host, port=self._address.port, framer=framer, retries=0)
+        self._prepare(line)
+        timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)
+        connected = socket.create_connection((self._address.host, self._address.port), timeout)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line.socket = self._encrypted(connected) if self._address.scheme == "tls" else connected
+        return line
+
+    def _prepare(self, line: Any) -> None:  # noqa: ANN401 - a pymodbus client with our bytes
+        line.set_max_no_responses(NEVER_CLOSE)
+        line.transaction.count_until_disconnect = NEVER_CLOSE
+        line.transaction.comm_params.handle_local_echo = self._connection.local_echo
+        line.heard = bytearray()
+        line.last = monotonic()
+
+    def _encrypted(self, connected: socket.socket) -> ssl.SSLSocket:
+        """MBAP inside TLS, as the Modbus/TCP Security specification has it; the device's certificate is always checked."""
+        try:
+            context = ssl.create_default_context(cafile=self._connection.ca_file)
+            if self._connection.cert_file:
+                context.load_cert_chain(self._connection.cert_file, self._connection.key_file)
+            return context.wrap_socket(connected, server_hostname=self._address.host)
+        except BaseException:
+            connected.close()
+            raise
+
+
+def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ...]:
+    """The words of an answer that is really one to this request: pymodbus checks neither function nor length."""
+    function = FUNCTIONS[request.block.table]
+    if isinstance(response, ExceptionResponse):
+        code = response.exception_code
+        if response.function_code == function | 0x80 and code in EXCEPTIONS:
+            raise ExceptionAnswer(code)
+        raise BadAnswer(
+            f"exception 0x{code:02X} for function {response.function_code & 0x7F}, asked {function}", raw=heard
+        )
+    if response.function_code != function:
+        raise BadAnswer(f"function {response.function_code} instead of {function}", raw=heard)
+    words = tuple(response.registers)
+    if len(words) != request.block.count:
+        got = f"{len(words)} registers instead of {request.block.count}"
+        raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
+    return words
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error.args[-1]) if error.args else type(error).__name__
+
+
+def _explained(error: BaseException, address: Address) -> LineError | SetupError:
+    """What stands in the way of opening, and what to do about it."""
+    host = address.host
+    number = getattr(error, "errno", None)
+    if not address.serial:
+        return LineError(f"{host}:{address.port}: {_reason(error)}")
+    if number == errno.EACCES:
+        return SetupError(
+            f"{host}: no permission; the service's user must be in the group that owns the port, mostly dialout"
+        )
+    if number == errno.EPERM:
+        return SetupError(
+            f"{host}: the service may not use this device: add DeviceAllow={host} rw to its unit and restart it"
+        )
+    if number == errno.ENOENT:
+        return SetupError(
+            f"{host}: there is no such port; is the adapter plugged in? See /dev/serial/by-id/ for lasting names"
+        )
+    if number in {errno.EAGAIN, errno.EBUSY} or "exclusively lock" in str(error):
+        return SetupError(f"{host}: another process uses the port; only one may")
+    return LineError(f"{host}: cannot be opened with these settings: {_reason(error)}")

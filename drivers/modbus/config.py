@@ -1,0 +1,245 @@
+"""What an operator writes about a Modbus connection and about a register. Importing this does not import pymodbus."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from drivers.fields import Duration, SourceBase, Strict
+from drivers.modbus import profile as profiles
+from drivers.modbus.address import Address, address_of
+from drivers.modbus.decode import WIDTHS, Order, Type
+from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
+from drivers.modbus.profile import Markers, Profile, UnknownProfile
+from drivers.modbus.target import target_of
+from drivers.registry import Fault, SourceFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+POLL = 60.0  # s
+RTU_DEVICES = range(1, 248)
+TCP_DEVICES = range(256)  # 0 and 255 are "the gateway itself" on some gateways
+
+
+def _url(value: str) -> str:
+    address_of(value)
+    return value
+
+
+class Connection(Strict):
+    """`[connections.NAME]` with `driver = "modbus"`: one bus, gateway or meter, with one request at a time."""
+
+    driver: Literal["modbus"]
+    url: Annotated[str, AfterValidator(_url)] = Field(
+        description="`tcp://host:502` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a serial server), "
+        "`tls://host:802` (Modbus TCP security), `rtu:///dev/ttyUSB0?baudrate=9600&parity=N&stopbits=1` (serial line)."
+    )
+    poll: Annotated[Duration, Field(ge=1, le=3600)] = Field(
+        POLL,
+        description="How often every device is read. Polls are aligned to the wall clock: one falls on each full hour.",
+    )
+    timeout: Annotated[Duration, Field(ge=0.05, le=30)] | None = Field(
+        None,
+        description="How long a device may take to begin its answer. On RTU at least 500 ms is wise: a late answer can be "
+        'taken for the next one. Default `"1s"`, for `rtu+tcp` `"1500ms"`, or more where the profile asks for it.',
+    )
+    gap: Annotated[Duration, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="Silence before the next request; on a serial line never less than 3.5 characters. Default: RTU 60 ms, 100 "
+        "ms when the device changes; `rtu+tcp` 100 ms; TCP none.",
+    )
+    pause_after_connect: Annotated[Duration, Field(ge=0, le=30)] = Field(
+        0.0, description="Rest between opening the connection and the first request, for gateways that need it."
+    )
+    local_echo: bool = Field(
+        False,  # noqa: FBT003 - pydantic's default
+        description="The RS-485 adapter hears its own requests: skip them. Only RTU.",
+    )
+    ca_file: str | None = Field(
+        None,
+        min_length=1,
+        description="Certificate authority of the device (PEM) instead of the system's; only `tls://`.",
+    )
+    cert_file: str | None = Field(None, min_length=1, description="This gateway's certificate (PEM); only `tls://`.")
+    key_file: str | None = Field(
+        None, min_length=1, description="Its private key (PEM), where `cert_file` does not hold it."
+    )
+
+
+class Source(SourceBase):
+    """A meter's `source` on a Modbus connection: a profile and its point, or a register and its type."""
+
+    device: int = Field(ge=0, le=255, description="Device (unit) id: 1 to 247 on RTU, 0 to 255 on TCP.")
+    profile: str | None = Field(
+        None, description="Meter family with known registers; see the list of supported meters."
+    )
+    point: str | None = Field(None, description="Which of the profile's values, such as `energy_import_total`.")
+    register: int | None = Field(
+        None,
+        ge=0,
+        lt=REGISTERS,
+        description="First register as a zero-based address: manuals that print 40001 or 30001 mean 0, those that count "
+        "from 1 mean one less.",
+    )
+    table: Table | None = Field(
+        None, description="`holding` (function code 3) or `input` (function code 4). Default `holding`."
+    )
+    type: Type | None = Field(
+        None, description="What the registers hold: integers u and s, IEEE 754 floats f, with their bits."
+    )
+    word_order: Order | None = Field(
+        None, description="Which register comes first: `big` the most significant (ABCD), `little` the least (CDAB)."
+    )
+    byte_order: Order | None = Field(
+        None,
+        description="Order of the two bytes in a register: `big` is Modbus; `little` for devices that swap them "
+        "(BADC, DCBA).",
+    )
+    na: Markers | None = Field(
+        None,
+        description='Raw values by which the meter says "no value", as hex of the whole value: `["0xFFFFFFFF"]`. NaN and '
+        "infinity always do.",
+    )
+    timeout: Annotated[Duration, Field(ge=0.05, le=30)] | None = Field(
+        None, description="This device's own timeout; the same for all sources of the device."
+    )
+    gap: Annotated[Duration, Field(ge=0, le=10)] | None = Field(
+        None, description="Silence that this device needs before a request; the same for all sources of the device."
+    )
+    max_registers: Annotated[int, Field(ge=1, le=MOST_REGISTERS)] | None = Field(
+        None,
+        description=f"Most registers in one request to this device. Default: the profile's, else {USUAL_REGISTERS}.",
+    )
+
+
+DEVICE_KEYS = ("timeout", "gap", "max_registers")  # say something about a device, so its sources must agree
+
+
+def check(connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault]:
+    """Mistakes that no single key shows."""
+    settings = cast("Connection", connection)
+    address = address_of(settings.url)
+    faults = [Fault(("connection", key), message) for key, message in _connection_faults(settings, address)]
+    typed = {name: cast("Source", source) for name, source in sources.items()}
+    for name, source in typed.items():
+        faults += [Fault((name, key), message) for key, message in _source_faults(source, address)]
+    return faults + list(_disagreements(typed))
+
+
+def describe(source: BaseModel) -> SourceFacts:
+    """What the gateway must know of a source that `check` found no fault with."""
+    source = cast("Source", source)
+    target = target_of("", source)
+    return SourceFacts(
+        unit=target.unit,
+        kind=target.kind,
+        where=f"device {source.device}, {target.where}",
+        max_rate=None if target.max_rate is None else str(target.max_rate),
+        rollover=None if target.rollover is None else str(target.rollover),
+    )
+
+
+def pace(connection: BaseModel, source: BaseModel) -> float:
+    """Seconds between two readings: as the operator expects them, else the poll interval."""
+    return cast("Source", source).expected_every or cast("Connection", connection).poll
+
+
+def profile_of(source: Source) -> Profile | None:
+    """The profile that a source names, where there is one of that name."""
+    try:
+        return profiles.load(source.profile) if source.profile else None
+    except UnknownProfile:
+        return None
+
+
+def _connection_faults(connection: Connection, address: Address) -> Iterator[tuple[str, str]]:
+    for key in ("ca_file", "cert_file", "key_file"):
+        path = getattr(connection, key)
+        if path and address.scheme != "tls":
+            yield key, "is of use only with tls://: this connection is not encrypted"
+        elif path and not Path(path).is_file():
+            yield key, f"names a file that is not there: {path}"
+    if connection.key_file and not connection.cert_file:
+        yield "key_file", "needs cert_file beside it"
+    if connection.local_echo and not address.rtu:
+        yield "local_echo", "is for RS-485 adapters: use it with rtu:// or rtu+tcp://"
+
+
+def _source_faults(source: Source, address: Address) -> Iterator[tuple[str, str]]:
+    allowed = RTU_DEVICES if address.rtu else TCP_DEVICES
+    if source.device not in allowed:
+        yield "device", f"must be {allowed.start} to {allowed.stop - 1} on {address.scheme}://"
+    if source.profile is not None or source.point is not None:
+        yield from _profile_faults(source)
+    else:
+        yield from _register_faults(source)
+
+
+def _profile_faults(source: Source) -> Iterator[tuple[str, str]]:
+    for key in ("register", "table", "type"):
+        if getattr(source, key) is not None:
+            yield key, "comes from the profile: leave it out, or leave out profile and point"
+    if source.profile is None:
+        yield "profile", f"is needed beside point; there are: {', '.join(profiles.names())}"
+        return
+    profile = profile_of(source)
+    if profile is None:
+        yield "profile", _unknown("profile", source.profile, profiles.names())
+        return
+    if source.point is None:
+        yield "point", f"is needed beside profile; {source.profile} has: {', '.join(profile.points)}"
+        return
+    point = profile.points.get(source.point)
+    if point is None:
+        yield "point", _unknown("point", source.point, profile.points)
+        return
+    if point.unit is None and source.unit is None:
+        yield (
+            "unit",
+            f"is set in the meter itself, the profile cannot know it: look at the display and write it. {point.note}",
+        )
+    yield from _limit_faults(source, WIDTHS[point.type])
+
+
+def _register_faults(source: Source) -> Iterator[tuple[str, str]]:
+    if source.register is None:
+        yield "register", "missing: write register and type, or profile and point"
+    if source.type is None:
+        yield "type", f"missing: one of {', '.join(WIDTHS)}, as the meter's manual says"
+        return
+    width = WIDTHS[source.type]
+    if source.register is not None and source.register + width > REGISTERS:
+        yield "register", f"must be at most {REGISTERS - width}: {source.type} takes {width} registers"
+    yield from _limit_faults(source, width)
+
+
+def _limit_faults(source: Source, width: int) -> Iterator[tuple[str, str]]:
+    if source.max_registers is not None and source.max_registers < width:
+        yield "max_registers", f"must be at least {width}: a value is never split over two requests"
+
+
+def _disagreements(sources: Mapping[str, Source]) -> Iterator[Fault]:
+    """Two sources that say different things of one device."""
+    for key in DEVICE_KEYS:
+        said: dict[int, dict[object, str]] = defaultdict(dict)
+        for name, source in sources.items():
+            value = getattr(source, key)
+            if value is None:
+                continue
+            others = said[source.device]
+            if others and value not in others:
+                other, by = next(iter(others.items()))
+                yield Fault((name, key), f'is about device {source.device} as a whole, and meter "{by}" says {other:g}')
+            others.setdefault(value, name)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    meant = f'did you mean "{close[0]}"? There' if close else "there"
+    return f'unknown {what} "{name}"; {meant} are: {", ".join(names)}'

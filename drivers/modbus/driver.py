@@ -1,0 +1,267 @@
+"""The Modbus driver: every device of a connection, one request at a time, on the slots of the wall clock."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from threading import Event
+from typing import TYPE_CHECKING, cast
+
+from drivers.base import Health, LastRead, LineError, NotStored, SetupError
+from drivers.modbus.address import address_of
+from drivers.modbus.bus import PymodbusBus
+from drivers.modbus.device import Device, Look, Problem, Round
+from drivers.modbus.limits import devices_of
+from drivers.modbus.pace import Reconnecting, retry_slot, slot_after
+from drivers.modbus.reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import BaseModel
+
+    from drivers.base import Now, Ports
+    from drivers.modbus.config import Connection, Source
+    from drivers.modbus.wire import Bus
+    from drivers.reading import Reading, Rejected
+
+log = logging.getLogger(__name__)
+
+WALL_STEP = 0.5  # s between the wall clock and boottime from which on the slots are found anew
+GATHER = 2.0  # s for which readings of one round may wait for the round's end
+KEPT = 5000  # readings kept while the store takes none; then the oldest go, the newest counter value covers them
+
+
+def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> ModbusDriver:
+    """A driver that has touched nothing yet."""
+    settings = cast("Connection", connection)
+    bus = PymodbusBus(settings, address_of(settings.url))
+    return ModbusDriver(name, settings, cast("Mapping[str, Source]", sources), ports, bus)
+
+
+class ModbusDriver:
+    """One line and the devices on it. See `drivers.base.Driver`."""
+
+    def __init__(
+        self, name: str, connection: Connection, sources: Mapping[str, Source], ports: Ports, bus: Bus
+    ) -> None:
+        """`bus` is closed with the driver."""
+        self.name = name
+        self.wake = Event()
+        self._poll = connection.poll
+        self._ports = ports
+        self._bus = bus
+        self._devices = devices_of(connection, sources, ports)
+        self._reader = Reader(ports.clock)
+        self._reconnecting = Reconnecting()
+        self._outage = ""  # why there is no connection; "" when there is one
+        self._asked: int | None = None  # the device that was asked last
+        self._offset: float | None = None  # wall minus boottime, for which the slots were found
+        self._ready_since: float | None = None
+        self._batch: list[Reading | Rejected] = []
+        self._gathering_since = 0.0
+        self._not_stored = ""
+        self._counts: Counter[str] = Counter()
+
+    def step(self, now: Now) -> float:
+        """Read one device that is due; returns at once when none is."""
+        self._realign(now)
+        device = self._next(now)
+        if device is None:
+            self._deliver()
+            return self._earliest()
+        if not self._connected(now):
+            self._deliver()
+            return self._reconnecting.due
+        self._read(device, now)
+        after = self._ports.clock.now()
+        if self._next(after) is None or not self._bus.is_open or after.boottime - self._gathering_since >= GATHER:
+            self._deliver()
+        return self._earliest()
+
+    def poll(self, now: Now) -> None:
+        """Read every device once."""
+        for device in self._devices:
+            if self._connected(now):
+                self._read(device, now)
+            else:
+                self._look_in_vain(device)
+            now = self._ports.clock.now()
+        self._deliver()
+
+    def health(self) -> Health:
+        """As the protocol says; `counts` besides: timeouts, reconnects, requests."""
+        counts = self._counts + self._reader.counts
+        for device in self._devices:
+            counts += device.counts
+        named = {key: counts[key] for key in ("polls", "readings", "rejected", "timeouts", "requests")}
+        named["reconnects"] = max(0, self._bus.opened - 1)
+        devices = {str(device.number): _state(device) for device in self._devices}
+        failing = [
+            f"device {number}: {state}" for number, state in devices.items() if state not in {"ok", "not read yet"}
+        ]
+        detail = self._outage or self._not_stored or "; ".join(failing)
+        state = "trouble" if detail else "ok" if self._ready_since is not None else "starting"
+        return Health(state, detail, self._ready_since, named, devices)
+
+    def last_reads(self) -> Mapping[str, LastRead]:
+        """As the protocol says."""
+        return self._reader.last_reads.copy()
+
+    def close(self) -> None:
+        """As the protocol says."""
+        self._bus.close()
+
+    def _realign(self, now: Now) -> None:
+        """The wall clock was set: what is due later is due at the new clock's slots."""
+        epoch = now.wall.timestamp()
+        offset = epoch - now.boottime
+        stepped = self._offset is not None and abs(offset - self._offset) > WALL_STEP
+        if self._offset is None or stepped:
+            self._offset = offset
+        if not stepped:
+            return
+        for device in self._devices:
+            device.slot = min(device.slot, epoch)
+            if device.due > now.boottime:
+                self._schedule(device, slot_after(epoch, self._poll), now)
+
+    def _next(self, now: Now) -> Device | None:
+        """The device to read now. Those that fail come last, so that they delay nobody; but not for ever."""
+        due = [device for device in self._devices if device.due <= now.boottime]
+        return min(due, key=lambda device: device.due + (self._poll if device.failures else 0.0), default=None)
+
+    def _earliest(self) -> float:
+        return min(device.due for device in self._devices)
+
+    def _connected(self, now: Now) -> bool:
+        if self._bus.is_open:
+            return True
+        if now.boottime < self._reconnecting.due:
+            return False
+        try:
+            self._bus.open()
+        except (LineError, SetupError) as error:
+            self._lost(error, now)
+            for device in self._devices:
+                self._look_in_vain(device)
+            return False
+        self._asked = None
+        return True
+
+    def _read(self, device: Device, now: Now) -> None:
+        got = Round()
+        changed = self._asked is not None and self._asked != device.number
+        self._asked = device.number
+        self._counts["polls"] += 1
+        lost: LineError | SetupError | None = None
+        try:
+            device.read(self._bus, now, self._poll, changed=changed, into=got)
+        except (LineError, SetupError) as error:
+            lost = error
+        after = self._ports.clock.now()
+        if lost is None and got.failure is None:
+            self._device_answers(device, got)
+        else:
+            problem = got.failure or Problem("no connection", str(lost))
+            self._device_fails(device, problem, after)
+        self._take(got.looks)
+        self._reschedule(device, after, at_once=lost is not None and device.failures == 1)
+        if lost is not None:
+            self._lost(lost, after)
+            self._look_in_vain(device)
+        self._note_first_round(device, after)
+
+    def _device_answers(self, device: Device, got: Round) -> None:
+        if got.looks:
+            device.answered_once = True
+            self._reconnecting.answered()
+            if self._outage:
+                self._ports.note("info", self.name, "connected again")
+                self._outage = ""
+        if device.failures and got.looks:
+            if device.failing_since:
+                self._ports.note("info", self._subject(device), f"answers again, after {device.failures} failed polls")
+            device.failures = 0
+            device.failing_since = device.problem = ""
+
+    def _device_fails(self, device: Device, problem: Problem, now: Now) -> None:
+        """Told once: the first time for a device that has never answered, else when it happens twice in a row.
+
+        A corrupt frame now and then is usual on RS-485 and nothing to tell anybody.
+        """
+        device.failures += 1
+        device.problem = problem.detail
+        if device.failing_since or problem.reason == "no connection":
+            return
+        if device.failures > 1 or not device.answered_once:
+            device.failing_since = f"{now.wall:%Y-%m-%d %H:%M} UTC"
+            self._ports.note(
+                "warning", self._subject(device), f"{problem.detail}; it is asked again with growing pauses"
+            )
+
+    def _take(self, looks: Sequence[Look]) -> None:
+        if looks and not self._batch:
+            self._gathering_since = self._ports.clock.now().boottime
+        for look in looks:
+            self._batch += self._reader.take(look)
+
+    def _reschedule(self, device: Device, now: Now, *, at_once: bool) -> None:
+        if at_once:
+            return  # the line broke under this request: asked again on the next one, after the others
+        epoch = now.wall.timestamp()
+        served = max(epoch, device.slot)
+        slot = retry_slot(served, device.failures, self._poll) if device.failures else slot_after(served, self._poll)
+        self._schedule(device, slot, now)
+
+    @staticmethod
+    def _schedule(device: Device, slot: float, now: Now) -> None:
+        device.slot = slot
+        device.due = now.boottime + slot - now.wall.timestamp()
+
+    def _lost(self, error: LineError | SetupError, now: Now) -> None:
+        """There is no connection. Told once per outage, or twice when it turns out to need a person."""
+        self._bus.close()
+        self._reconnecting.failed(now.boottime, self._ports.random)
+        if not self._outage:
+            level, after = (
+                ("error", "a person must mend this") if isinstance(error, SetupError) else ("warning", "trying again")
+            )
+            self._ports.note(level, self.name, f"{error}; {after}")
+        self._outage = str(error)
+
+    def _look_in_vain(self, device: Device) -> None:
+        problem = Problem("no connection", self._outage or "no connection")
+        at = self._ports.clock.now().wall
+        for target in device.targets:
+            self._reader.show(Look(target, at, (), problem, None))
+
+    def _note_first_round(self, device: Device, now: Now) -> None:
+        device.tried = True
+        if self._ready_since is None and all(each.tried for each in self._devices):
+            self._ready_since = now.boottime
+
+    def _deliver(self) -> None:
+        """Make the gathered readings durable. What is not stored is offered again after the next poll."""
+        if not self._batch:
+            return
+        try:
+            self._ports.deliver(self._batch)
+        except NotStored as error:
+            if not self._not_stored:
+                log.warning("%s: readings could not be stored, trying again: %s", self.name, error)
+            self._not_stored = f"readings could not be stored: {error}"
+            self._batch = self._batch[-KEPT:]
+            return
+        self._batch = []
+        self._not_stored = ""
+
+    def _subject(self, device: Device) -> str:
+        return f"{self.name}, device {device.number}"
+
+
+def _state(device: Device) -> str:
+    if device.failures:
+        since = f" (since {device.failing_since})" if device.failing_since else ""
+        return f"{device.problem}{since}"
+    return "ok" if device.tried else "not read yet"

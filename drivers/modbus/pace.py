@@ -1,0 +1,51 @@
+"""When to poll, when to try again. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
+
+HOUR = 3600.0
+LONGEST_DEVICE_PAUSE = 300.0  # s; a meter that is back is found within this time
+SHORTEST_PAUSE = (
+    1.0  # s between two attempts to open a connection: the floor that keeps a refusal from becoming a busy loop
+)
+LONGEST_PAUSE = 60.0  # s
+
+
+def slot_after(epoch: float, poll: float) -> float:
+    """The first slot after `epoch` (seconds since 1970). Slots count from each full hour, so one is on every edge."""
+    hour = math.floor(epoch / HOUR) * HOUR
+    slot = hour + (math.floor((epoch - hour) / poll) + 1) * poll
+    return min(slot, hour + HOUR)
+
+
+def retry_slot(epoch: float, failures: int, poll: float) -> float:
+    """When a device that has failed `failures` times in a row is asked again: after poll, 2 x, 4 x, … 5 minutes.
+
+    On a slot of its own schedule, unless that would be later than the pause.
+    """
+    pause = min(poll * 2.0 ** min(failures - 1, 16), LONGEST_DEVICE_PAUSE)
+    return epoch + pause if pause < poll else slot_after(epoch + pause - poll, poll)
+
+
+@dataclass(slots=True)
+class Reconnecting:
+    """When the connection may be opened again. All times are boottime."""
+
+    due: float = float("-inf")
+    failures: int = 0
+
+    def failed(self, boottime: float, random: Random) -> None:
+        """It could not be opened, or was lost: pause 1 s to 60 s, doubling, with jitter above the floor."""
+        self.failures += 1
+        longest = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(self.failures, 16))
+        self.due = boottime + random.uniform(max(SHORTEST_PAUSE, longest / 2), longest)
+
+    def answered(self) -> None:
+        """A device has answered: only this proves that a connection works (an open socket does not)."""
+        self.failures = 0

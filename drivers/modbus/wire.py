@@ -1,0 +1,101 @@
+"""What the driver asks of a bus, and what can become of a request. Nothing of pymodbus in here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from drivers.base import AnswerError
+
+if TYPE_CHECKING:
+    from drivers.modbus.plan import Block
+
+ILLEGAL_FUNCTION = 0x01
+ILLEGAL_ADDRESS = 0x02
+ILLEGAL_VALUE = 0x03
+DEVICE_FAILURE = 0x04
+ACKNOWLEDGE = 0x05
+BUSY = 0x06
+PATH_UNAVAILABLE = 0x0A
+TARGET_SILENT = 0x0B
+
+EXCEPTIONS = {
+    ILLEGAL_FUNCTION: "illegal function",
+    ILLEGAL_ADDRESS: "illegal address",
+    ILLEGAL_VALUE: "illegal value",
+    DEVICE_FAILURE: "device failure",
+    ACKNOWLEDGE: "device needs more time",
+    BUSY: "device busy",
+    PATH_UNAVAILABLE: "gateway has no path to the device",
+    TARGET_SILENT: "gateway got no answer from the device",
+}
+"""Exception codes that mean something; any other is taken for a corrupt frame."""
+
+
+class NoAnswer(AnswerError):  # noqa: N818 - named for what came; its base is an error
+    """The device was silent for the whole timeout."""
+
+    reason = "no answer"
+
+
+class BadAnswer(AnswerError):  # noqa: N818 - as above
+    """Something came that is no answer to this request: wrong device, function or length, checksum, babble."""
+
+    reason = "bad answer"
+
+
+class ExceptionAnswer(AnswerError):  # noqa: N818 - as above
+    """The device (or the gateway before it) refused."""
+
+    def __init__(self, code: int) -> None:
+        """`code` is one of EXCEPTIONS."""
+        super().__init__(f"exception 0x{code:02X}: {EXCEPTIONS[code]}")
+        self.code = code
+        self.reason = EXCEPTIONS[code]
+
+
+class Request(NamedTuple):
+    """One read. `timeout` and `gap` in real seconds."""
+
+    device: int
+    block: Block
+    timeout: float
+    gap: float
+
+
+class Answer(NamedTuple):
+    """Exactly as many words as were asked for, and the real seconds from the first byte sent to the last heard."""
+
+    words: tuple[int, ...]
+    took: float
+
+
+class Bus(Protocol):
+    """One line with one request at a time. Its time is real, never scaled.
+
+    After a silence or a bad answer the line is suspicious: a late answer may still come and look like the next one's.
+    The bus puts that right by itself before the next request: it keeps quiet and discards, or it closes (`is_open` turns
+    False).
+    """
+
+    opened: int  # how often it was opened, by itself or not
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be sent."""
+        ...
+
+    def open(self) -> None:
+        """Open the line; raises LineError, or SetupError where only a person can help."""
+        ...
+
+    def read(self, request: Request) -> Answer:
+        """One request, one timeout long at most. Raises an AnswerError above, or LineError or SetupError (closed then)."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Keep the line quiet."""
+        ...
+
+    def close(self) -> None:
+        """Release the line; never raises, may be called twice."""
+        ...

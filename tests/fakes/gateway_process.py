@@ -1,0 +1,65 @@
+"""The gateway as its own process, as the service runs it: started, killed, stopped, and heard over sd_notify."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+READY_WITHIN = 20.0  # s
+
+
+class GatewayProcess:
+    """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts."""
+
+    def __init__(self, config: Path, log: Path) -> None:
+        self._config = config
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until the service says READY=1."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, self.log.open("ab") as log:
+            address = f"\0meter-gateway-test-{os.getpid()}-{id(self)}"
+            notified.bind(address)
+            notified.settimeout(READY_WITHIN)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "run", "-c", str(self._config)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")},
+            )
+            try:
+                while b"READY=1" not in notified.recv(4096):
+                    pass
+            except TimeoutError:
+                raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL: no handler runs, nothing is flushed."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as systemd does; the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(20)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()

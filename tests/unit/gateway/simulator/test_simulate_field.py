@@ -1,0 +1,105 @@
+"""`simulate modbus` and `simulate mqtt` as an operator runs them: a process, its lines, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.simulator.broker import find_mosquitto
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "gateway", "simulate"]
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """What it still says after the signal; it must end well."""
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")
+    return out
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as trial:
+        return trial.getsockname()[1]
+
+
+def test_modbus_says_what_it_serves_and_how_to_read_it():
+    with running("modbus", "--port", "0", "--devices", "6", "--json") as process:
+        told = json.loads(process.stdout.readline())
+        assert [meter["name"] for meter in told["meters"]] == ["main", "chiller", "kitchen", "heat", "lab", "main-2"]
+        config = tomllib.loads(told["config"])
+        assert config["connections"]["bus"]["url"] == told["url"]
+        assert [meter["source"]["device"] for meter in config["meters"]] == [1, 2, 3, 4, 5, 6]
+        port = int(told["url"].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as channel:
+            channel.sendall(bytes([0, 1, 0, 0, 0, 6, 1, 4, 0, 72, 0, 2]))
+            assert channel.recv(300)[7:9] == bytes([4, 4])
+        assert json.loads(ended(process, signal.SIGINT)) == {"event": "summary", "requests": 1}
+
+
+BROKERS = [
+    pytest.param("mosquitto", marks=pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto here")),
+    pytest.param("amqtt", marks=pytest.mark.skipif(not find_spec("amqtt"), reason="no amqtt here")),
+]
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_mqtt_starts_a_broker_and_publishes(broker: str):
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    with running("mqtt", "--url", url, "--broker", broker, "--every", "0.2", "--json") as process:
+        told = json.loads(process.stdout.readline())
+        config = tomllib.loads(told["config"])
+        assert config["connections"]["hall"].get("protocol", "5") == {"mosquitto": "5", "amqtt": "3.1.1"}[broker]
+        topics = {json.loads(process.stdout.readline())["topic"] for _ in range(8)}
+        assert topics == {meter["source"]["topic"] for meter in config["meters"]}
+        *_, last = ended(process, signal.SIGTERM).splitlines()
+        assert json.loads(last)["event"] == "summary"
+
+
+def test_people_get_a_table_and_something_to_paste():
+    with running("modbus", "--port", "0", "--devices", "1") as process:
+        lines = [process.stdout.readline() for _ in range(6)]
+        assert lines[0].endswith("Ctrl-C ends it\n")
+        assert lines[2] == "main   device 1, Eastron SDM630, register 72 f32\n"
+        assert "paste" in lines[4]
+        assert ended(process, signal.SIGINT).endswith("0 requests answered\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("modbus", "--devices", "248"), 2, "1 to 247"),
+        (("modbus", "--host", "192.0.2.1"), 1, "cannot listen on 192.0.2.1"),
+        (("mqtt", "--url", "mqtt://127.0.0.1:1"), 1, "--broker starts one"),
+        (("mqtt", "--url", "http://x"), 1, "mqtt://host:1883"),
+        (("mqtt", "--url", "mqtts://127.0.0.1"), 1, "plain mqtt://"),
+        (("mqtt", "--url", "mqtt://192.0.2.1", "--broker"), 1, "127.0.0.1 only"),
+        (("mqtt", "--every", "0"), 2, "0.1 to 3600"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(arguments: tuple[str, ...], code: int, words: str):
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert words in done.stderr
