@@ -1,8 +1,8 @@
 """Which readings of a counter may be believed: a pure judgement over readings in time order (R9, DESIGN 5).
 
-A reading below the last good one, or above what `max_rate` allows since then, is a *suspect*: it adds nothing and closes
-nothing until later readings make it good or show it for what it was. A suspect is cleared by any later reading that
-continues the old track. What stays suspect is never booked; the operator is told.
+A reading below the last good one, or above what `max_rate` allows since then, is a *suspect*: it adds nothing and
+closes nothing until later readings make it good or show it for what it was. A suspect is cleared by any later reading
+that continues the old track. What stays suspect is never booked; the operator is told.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def judge(
     judged = Judged([], [])
     last = frozen.tail if frozen else None
     changed_at = frozen.changed if frozen else None
-    # A frozen boundary stays, even where a late reading shows that the line to it was too steep: nothing is booked back.
+    # A frozen boundary stays, also where a late reading shows that the line to it was too steep: nothing is taken back.
     floor = frozen.boundary if frozen else None
     for sample in samples:
         reason = _objection(sample, last, floor, _allowed(sample, changed_at, max_rate, resolution))

@@ -1,8 +1,8 @@
 """From readings to hours: pure functions of readings and what is already frozen (DESIGN 5, reliability 3.2-3.4).
 
-A *sample* is (milliseconds since the epoch, micro). Samples are sorted, one per instant, and later than `scan_after` the
-frozen edge; the newest one at or before that edge is the `tail`. An *edge* is an hour number: the instant at which that hour
-begins. Every value is an integer; each boundary and each hour of power is rounded exactly once.
+A *sample* is (milliseconds since the epoch, micro). Samples are sorted, one per instant, and later than `scan_after`
+the frozen edge; the newest one at or before that edge is the `tail`. An *edge* is an hour number: the instant at which
+that hour begins. Every value is an integer; each boundary and each hour of power is rounded exactly once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MISSING_BELOW = Fraction(1, 2)  # power: an hour covered less than this says too
 class Rule:
     """How one meter's samples become hours.
 
-    `expected_every_ms` is the source's pace. `max_gap_ms` bounds the silence that power is integrated over. `period_ms` and
-    `stamp` describe an interval source's values.
+    `expected_every_ms` is the source's pace. `max_gap_ms` bounds the silence that power is integrated over. `period_ms`
+    and `stamp` describe an interval source's values.
     """
 
     kind: Kind
@@ -84,7 +84,7 @@ def scan_after(edge: int, rule: Rule) -> int:
 def open_meter(samples: Sequence[Sample], rule: Rule, limit: int, start_value: int) -> Frozen | None:
     """Freeze the first boundary of a meter from its very first samples; None while no sample has passed it.
 
-    `limit` is the newest edge that may be frozen. Interval and power sources start their running total at `start_value`.
+    `limit` is the newest edge that may be frozen. Interval and power sources count their total from `start_value`.
     """
     if not samples:
         return None
@@ -126,7 +126,7 @@ def _tail(edge: int, samples: Sequence[Sample], before: Frozen | None) -> tuple[
     return samples[end - 1], before.changed if before and still else samples[first][0]
 
 
-# --- counters -----------------------------------------------------------------------------------------------------------
+# --- counters --------------------------------------------------------------------------------------------------------
 
 
 def _counter_hour(
@@ -154,10 +154,10 @@ def _boundary(edge: int, samples: Sequence[Sample], tail: Sample | None, rule: R
     return value, "measured" if nearest <= MEASURED_WITHIN_MS else "interpolated"
 
 
-# --- interval sources -----------------------------------------------------------------------------------------------------
+# --- interval sources ------------------------------------------------------------------------------------------------
 
 
-def _interval_hour(  # noqa: PLR0913, PLR0917 - the three kinds share one signature
+def _interval_hour(
     hour: int, boundary: int, quality: Quality, frozen: Frozen, samples: Sequence[Sample], rule: Rule
 ) -> ClosedHour:
     del quality, frozen
@@ -189,10 +189,10 @@ def _period(sample: Sample, rule: Rule) -> tuple[int, int]:
     return start, start + rule.period_ms
 
 
-# --- power ----------------------------------------------------------------------------------------------------------------
+# --- power -----------------------------------------------------------------------------------------------------------
 
 
-def _power_hour(  # noqa: PLR0913, PLR0917 - the three kinds share one signature
+def _power_hour(
     hour: int, boundary: int, quality: Quality, frozen: Frozen, samples: Sequence[Sample], rule: Rule
 ) -> ClosedHour:
     """Trapezoids between samples at most `max_gap_ms` apart, cut at the edges; a longer silence adds nothing (R11)."""

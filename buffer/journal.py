@@ -1,8 +1,9 @@
 """The journal of what is sent: intent before the first byte, one open message per meter, every fate explicit (R12-R15).
 
-    hour:     pending ─▶ claimed ─▶ accepted        message:  open ─▶ accepted | refused | not_sent | unknown ─▶ verified
+    hour:     pending ─▶ claimed ─▶ accepted
                  ▲          ├─▶ pending (not applied)
                  └──────────┴─▶ held (refused, or a read-back that fits nothing: a person decides)
+    message:  open ─▶ accepted | refused | not_sent | unknown ─▶ verified
 
 Every function works inside the caller's transaction; the caller sends only after it has committed.
 """
@@ -10,11 +11,14 @@ Every function works inside the caller's transaction; the caller sends only afte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from buffer.model import Accepted, Fate, NotSent, Refused
-from buffer.store import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from buffer.store import Connection
 
 BIN_MS = 300_000  # request_budget: 5-minute bins
 BINS_PER_DAY = 288
@@ -25,7 +29,7 @@ HourFate = Literal["accepted", "pending", "held"]
 
 
 class JournalError(Exception):
-    """The journal does not stand as the caller believes; raised before anything is counted twice, and nothing is written."""
+    """The journal does not stand as the caller believes: nothing of this write is kept, nothing is counted twice."""
 
 
 class PendingHour(NamedTuple):
@@ -102,7 +106,7 @@ def settle(db: Connection, message: int, fate: Fate, now_ms: int) -> None:
 
 
 def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], words: str, now_ms: int) -> None:
-    """Close an unknown message with what a read-back proved for each of its hours; JournalError when it is not unknown."""
+    """Close an unknown message with what a read-back proved for each of its hours; JournalError when it is not one."""
     meter, values = _of(db, message)
     accepted = {hour: value for hour, value in values.items() if fates[hour] == "accepted"}
     _credit(db, meter, accepted, message, now_ms)
@@ -115,17 +119,18 @@ def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], 
 
 
 def orphaned_intents(db: Connection, now_ms: int) -> int:
-    """At start every intent still open has an unknown fate: the process ended between sending and settling. How many."""
-    return db.execute(
-        "UPDATE message SET state = 'unknown', fate = 'the gateway stopped before the answer was recorded', fate_at = ?"
-        f" WHERE {UNSETTLED} AND state = 'open'",
-        (now_ms,),
-    ).rowcount
+    """At start every open intent's fate is unknown: the process ended between sending and settling. How many."""
+    words = "the gateway stopped before the answer was recorded"
+    orphan = f"UPDATE message SET state = 'unknown', fate = ?, fate_at = ? WHERE {UNSETTLED} AND state = 'open'"  # noqa: S608 - a constant text
+    return db.execute(orphan, (words, now_ms)).rowcount
 
 
 def pending(db: Connection, meter: int, most: int, *, estimated: bool = True) -> list[PendingHour]:
-    """The oldest closed hours of a meter that nobody has accepted, spanning at most `most` hours; without estimates if so asked."""
-    find = f"SELECT hour, consumption, boundary FROM hour WHERE {_sendable(estimated)} ORDER BY hour LIMIT ?"  # noqa: S608
+    """The oldest closed hours of a meter that nobody has accepted, spanning at most `most` hours.
+
+    Not those that were estimated, unless `estimated`.
+    """
+    find = f"SELECT hour, consumption, boundary FROM hour WHERE {_sendable(estimated)} ORDER BY hour LIMIT ?"  # noqa: S608 - a constant text
     rows = [PendingHour(*row) for row in db.execute(find, (meter, most))]
     return [row for row in rows if row.hour < rows[0].hour + most]
 
@@ -144,11 +149,9 @@ def _sendable(estimated: bool) -> str:  # noqa: FBT001 - a flag of the operator'
 
 def unknown_messages(db: Connection) -> list[OpenMessage]:
     """Messages whose fate is unknown, longest waiting first."""
-    rows = db.execute(
-        "SELECT id, meter, family, enerkey_id, key_slot, fate_at FROM message"
-        f" WHERE {UNSETTLED} AND state = 'unknown' ORDER BY fate_at"
-    ).fetchall()
-    return [OpenMessage(*row, _of(db, row[0])[1]) for row in rows]
+    facts = "id, meter, family, enerkey_id, key_slot, fate_at"
+    find = f"SELECT {facts} FROM message WHERE {UNSETTLED} AND state = 'unknown' ORDER BY fate_at, id"  # noqa: S608 - constant texts
+    return [OpenMessage._make([*row, _of(db, row[0])[1]]) for row in db.execute(find).fetchall()]
 
 
 def in_ledger(db: Connection, meter: int, hours: Sequence[int]) -> dict[int, int]:
@@ -170,16 +173,15 @@ def held_before(db: Connection, meter: int, hour: int) -> bool:
 
 def spend(db: Connection, now_ms: int) -> None:
     """Count one request, durably with what it is for (R22)."""
-    db.execute(
-        "INSERT INTO request_budget VALUES (?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1", (now_ms // BIN_MS,)
-    )
+    count = "INSERT INTO request_budget VALUES (?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1"
+    db.execute(count, (now_ms // BIN_MS,))
     db.execute("DELETE FROM request_budget WHERE bin < ?", (now_ms // BIN_MS - BINS_PER_DAY,))
 
 
 def spent(db: Connection, now_ms: int) -> int:
     """Requests of the last 24 h, and up to one bin more: never fewer than were made (R22)."""
-    row = db.execute("SELECT sum(requests) FROM request_budget WHERE bin >= ?", (now_ms // BIN_MS - BINS_PER_DAY,)).fetchone()
-    return row[0] or 0
+    find = "SELECT coalesce(sum(requests), 0) FROM request_budget WHERE bin >= ?"
+    return int(db.execute(find, (now_ms // BIN_MS - BINS_PER_DAY,)).fetchone()[0])
 
 
 def _of(db: Connection, message: int) -> tuple[int, dict[int, int]]:

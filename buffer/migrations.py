@@ -1,7 +1,7 @@
 """The schema, as numbered forward steps. Each step is one transaction; names never change once released.
 
-Table names are the contract with operators who open the file (DESIGN 4). Times of readings are ms since the epoch, hours are
-hours since the epoch, values are micro (10⁻⁶ of the meter's unit); other times are ms since the epoch too.
+Table names are the contract with operators who open the file (DESIGN 4). Times are ms since the epoch, hours are hours
+since the epoch, values are micro (10⁻⁶ of the meter's unit).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def examine(connection: sqlite3.Connection) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     begun = tables <= {Migrations.migrations_table}  # new, or cut off before the first step was committed
     if mark != APPLICATION_ID and not (mark == 0 and begun):
-        raise sqlite3.DatabaseError("it is a database, but not one of this gateway's; give the gateway its own data_dir")
+        raise sqlite3.DatabaseError("a database, but not one of this gateway's: give the gateway its own data_dir")
     ahead = {step.name for step in steps.applied(Database(connection, recursive_triggers=False))} - _known()
     if ahead:
         raise NewerDatabase(f"written by a newer release: unknown schema step {', '.join(sorted(ahead))}")

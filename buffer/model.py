@@ -1,7 +1,7 @@
 """What the buffer holds: hours, messages and their fates; and the units in which it counts.
 
-Values are integers of 10⁻⁶ of the meter's unit ("micro"); times are integer milliseconds since the epoch (readings) and integer
-hours since the epoch (hours), UTC.
+Values are integers of 10⁻⁶ of the meter's unit ("micro"); times are integer milliseconds since the epoch (readings) and
+integer hours since the epoch (hours), UTC.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def from_micro(micro: int) -> Decimal:
 
 
 def round_half_up(numerator: int, denominator: int) -> int:
-    """numerator / denominator as the nearest integer, halves away from zero; denominator > 0."""
+    """The nearest integer to numerator / denominator, halves away from zero; denominator > 0."""
     sign = -1 if numerator < 0 else 1
     return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))
 
@@ -69,7 +69,7 @@ def hour_start(hour: int) -> datetime:
     return EPOCH + timedelta(hours=hour)
 
 
-# --- fates of a message (DESIGN 2, reliability 3.8) ---------------------------------------------------------------------
+# --- fates of a message (DESIGN 2, reliability 3.8) ------------------------------------------------------------------
 
 RefusedFor = Literal["data", "meter", "key", "size"]
 
@@ -83,7 +83,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """EnerKey said no and applied nothing. `why`: the data, the meter, the key, or the message's size; `text`: its words."""
+    """EnerKey said no and applied nothing; `why`: because of the data, the meter, the key, or the message's size."""
 
     why: RefusedFor
     status: int
@@ -92,7 +92,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Nothing was applied and the message itself is fine: no connection, or the rate limit (`retry_after` in seconds, if told)."""
+    """Nothing was applied and the message is fine: no connection, or the rate limit (`retry_after` in seconds)."""
 
     text: str
     limited: bool = False

@@ -56,7 +56,7 @@ class RejectedView(NamedTuple):
     connection: str
     source: str
     reason: str
-    count: int
+    count: int  # type: ignore[assignment] # tuple has a method of that name; the word is what `status` shows
     last_at: int
 
 
@@ -110,7 +110,8 @@ def rejected(db: Connection) -> list[RejectedView]:
 
 def events(db: Connection, most: int) -> list[EventView]:
     """The newest events, newest first."""
-    return [EventView(*row) for row in db.execute("SELECT at, level, subject, text FROM event ORDER BY id DESC LIMIT ?", (most,))]
+    find = "SELECT at, level, subject, text FROM event ORDER BY id DESC LIMIT ?"
+    return [EventView(*row) for row in db.execute(find, (most,))]
 
 
 def unplaced(db: Connection) -> int:

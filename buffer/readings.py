@@ -1,4 +1,4 @@
-"""Readings on their way in: stored once, never altered; what is no reading is kept with its reason, bounded (R1, R2)."""
+"""Readings on their way in: stored once, never altered; what is none is kept with its reason, bounded (R1, R2)."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class Rejection(NamedTuple):
 
 
 def register_meters(db: Connection, meters: Sequence[MeterRow]) -> dict[str, int]:
-    """Enter the configured meters and return their numbers by name; meters that left keep everything they have (R31)."""
+    """Enter the configured meters and return their numbers by name; meters that left keep all they have (R31)."""
     db.execute("UPDATE meter SET configured = 0")
     db.executemany(
         "INSERT INTO meter (name, enerkey_id, unit, kind, push, source, configured) VALUES (?, ?, ?, ?, ?, ?, 1)"
-        " ON CONFLICT (name) DO UPDATE SET enerkey_id = excluded.enerkey_id, unit = excluded.unit, kind = excluded.kind,"
-        " push = excluded.push, source = excluded.source, configured = 1",
+        " ON CONFLICT (name) DO UPDATE SET enerkey_id = excluded.enerkey_id, unit = excluded.unit,"
+        " kind = excluded.kind, push = excluded.push, source = excluded.source, configured = 1",
         meters,
     )
     return dict(db.execute("SELECT name, id FROM meter WHERE configured"))
@@ -90,13 +90,12 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
 
 def add_unplaced(db: Connection, readings: Sequence[UnplacedReading]) -> None:
     """Keep readings whose time is not trusted yet."""
-    db.executemany(
-        "INSERT INTO unplaced (boot_id, boottime, meter, value, source_at, received) VALUES (?, ?, ?, ?, ?, ?)", readings
-    )
+    insert = "INSERT INTO unplaced (boot_id, boottime, meter, value, source_at, received) VALUES (?, ?, ?, ?, ?, ?)"
+    db.executemany(insert, readings)
 
 
 def take_unplaced(db: Connection, boot_id: str, offset: int) -> list[StoredReading]:
-    """Remove this boot's unplaced readings and return them placed: at the source's time, else boottime + `offset` ms."""
+    """Remove this boot's unplaced readings and return them placed: at the source's time, else boottime + `offset`."""
     rows = db.execute(
         "DELETE FROM unplaced WHERE boot_id = ? RETURNING coalesce(source_at, boottime + ?), meter, value, received",
         (boot_id, offset),
@@ -111,7 +110,8 @@ def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
         "INSERT INTO rejected (at, connection, source, reason, detail, payload) VALUES (?, ?, ?, ?, ?, ?)", rows
     )
     db.executemany(
-        "INSERT INTO rejected_count VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET count = count + 1, last_at = excluded.last_at",
+        "INSERT INTO rejected_count VALUES (?, ?, ?, 1, ?)"
+        " ON CONFLICT DO UPDATE SET count = count + 1, last_at = excluded.last_at",
         [(row.connection, row.source or "", row.reason, row.at) for row in rows],
     )
     if rows:
@@ -127,8 +127,8 @@ def note(db: Connection, at: int, level: str, subject: str, text: str) -> None:
 def samples_of(db: Connection, since: Mapping[int, int]) -> dict[int, list[Sample]]:
     """Every meter's samples later than its instant in `since` (ms), sorted.
 
-    The table is ordered by time, so meters that wait for about the same hour share one scan, and only the hours in which
-    one of them has readings are scanned: a meter that was dead for a month costs its own hours, not everybody's month.
+    The table is ordered by time, so meters that wait for about the same hour share one scan, and only the hours in
+    which one of them has readings are scanned: one that was dead for a month does not cost everybody's month.
     """
     found: dict[int, list[Sample]] = {meter: [] for meter in since}
     for group in _alike(since):

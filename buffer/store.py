@@ -1,4 +1,4 @@
-"""The durable store: one writing connection in one thread, group commit at synchronous=FULL, read-only connections elsewhere.
+"""The durable store: one writing connection in one thread, group commit at synchronous=FULL; every other only reads.
 
 `write(fn)` runs `fn` on the writer and returns when the transaction that holds it is on the disk (R3, R12). While one
 commit is under way the next group gathers, so a busy store pays one sync for many writers.
@@ -73,11 +73,11 @@ class _Write(NamedTuple):
 class Store:
     """The database of one data directory, owned by this process.
 
-    `threaded=False` runs every write inline in the caller's thread: for the single-threaded simulation and for commands.
+    `threaded=False` runs every write inline in the caller's one thread: for the simulation and for commands.
     """
 
     def __init__(self, data_dir: Path, *, threaded: bool = True, facts: dict[str, Any] | None = None) -> None:
-        """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot be opened."""
+        """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot."""
         self.path = data_dir / DATABASE
         self._lock = Lock(data_dir / LOCK, facts or {})
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
@@ -122,7 +122,7 @@ class Store:
             raise StoreError(f"not read: {error}") from error
 
     def close(self) -> None:
-        """Finish what is queued, checkpoint, and release the lock. A second call does nothing."""
+        """Finish what is queued, close (which folds the log into the file), release the lock. Twice is once."""
         with self._gate:
             if self._closed:
                 return
@@ -131,10 +131,6 @@ class Store:
         if self._thread:
             self._thread.join()
         if self._db:
-            try:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error as error:
-                log.warning("checkpoint at stop failed: %s", error)
             self._db.close()
         self._lock.release()
 
@@ -205,12 +201,9 @@ class Store:
         if not self._failing:
             self._failing = True
             log.error("a write failed; the database is opened again: %s", error)
-        db, self._db = self._db, None
-        if db:
-            try:
-                db.close()
-            except sqlite3.Error as again:
-                log.warning("the failed connection did not close: %s", again)
+        if self._db:
+            self._db.close()
+        self._db = None
 
 
 @contextmanager
@@ -233,7 +226,7 @@ def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:
     db.execute("SAVEPOINT one")
     try:
         result, problem = work(db), None
-    except BaseException as error:  # noqa: BLE001 - the caller's own failure travels back to the caller
+    except BaseException as error:  # the caller's own failure travels back to the caller, whatever it is
         if isinstance(error, sqlite3.Error) and not _callers_own(error):
             raise
         result, problem = None, error

@@ -39,6 +39,10 @@ class ConfigModule(Protocol):
         """Seconds between two readings that the source is expected to give."""
         ...
 
+    def exclusive(self, connection: BaseModel) -> str | None:
+        """What only one connection may use, in words ("the serial port /dev/ttyUSB0"); None where nothing is."""
+        ...
+
 
 class SourceFacts(NamedTuple):
     """A source as the gateway sees it. None where neither the operator nor a profile says."""

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, cast
 
-from pydantic import BaseModel
-
+from buffer.model import from_micro
 from drivers import registry
 from drivers.fields import Kind, SourceBase
 from drivers.registry import SourceFacts
 from gateway import units
 from gateway.drafting import MeterDraft
 from gateway.faults import Findings
+from gateway.sections import MeterSection
 from gateway.validating import Checked
 
 SHORTEST_MAX_GAP = 60.0  # s
 GAP_POLLS = 3  # power is integrated over silences of up to three expected readings
-
-_RATE_PLACES = Decimal(1).scaleb(-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ def resolve(draft: MeterDraft, findings: Findings, *, driver_content: bool) -> M
     facts = _described(draft, source.value) if described else _as_written(source.value)
     if described or source.value.kind:
         _check_kind(source, facts.kind, findings)
+        _check_start(draft.section, facts.kind, findings)
     factor = _factor(draft, facts, findings) if described or facts.unit else None
     if not described or factor is None or facts.unit is None:
         return None
@@ -75,8 +75,170 @@ def _as_written(source: SourceBase) -> SourceFacts:
     return SourceFacts(source.unit, source.kind or "counter", "")
 
 
-def _check_unit(section: Checked[BaseModel] | Checked, findings: Findings) -> None:  # type: ignore[type-arg]
+def _check_unit(section: Checked[MeterSection], findings: Findings) -> None:
     unit = section.written(("unit",))
     if isinstance(unit, str) and unit not in units.AMOUNTS:
-        listed = ", ".join(units.allowed("counter"))
-        section.add(findings, ("unit",), f"unknown unit; there are: {listed}", units.nearest(unit, "counter") or "")
+        message, suggestion = _unknown_unit(unit, "counter")
+        section.add(findings, ("unit",), message, suggestion)
+
+
+def _unknown_unit(unit: str, kind: str) -> tuple[str, str]:
+    """What to say of a unit that this kind does not know, and the one that was probably meant."""
+    if kind == "power" and unit in units.AMOUNTS:
+        return f'is an amount; kind = "power" takes {", ".join(units.allowed(kind))}', ""
+    if kind != "power" and unit in units.RATES:
+        return 'is an amount per time: write kind = "power" beside it, or the unit of the register', ""
+    return f"unknown unit; there are: {', '.join(units.allowed(kind))}", units.nearest(unit, kind) or ""
+
+
+def _check_kind(source: Checked[SourceBase], kind: str, findings: Findings) -> None:
+    """Keys that a kind needs, and keys that only another kind has a use for."""
+    written = {key: source.written((key,)) for key in ("period", "stamp", "max_gap")}
+    if kind == "interval":
+        for key, what in (("period", 'the time that one value covers, such as "15m"'), ("stamp", '"start" or "end"')):
+            if written[key] is None:
+                source.add(findings, (key,), f'missing: kind = "interval" needs {what}')
+    for key, owner in (("period", "interval"), ("stamp", "interval"), ("max_gap", "power")):
+        if written[key] is not None and kind != owner:
+            source.add(findings, (key,), f'is only for kind = "{owner}", and this is a {kind}')
+
+
+def _check_start(section: Checked[MeterSection], kind: str, findings: Findings) -> None:
+    if section.written(("start_value",)) is not None and kind == "counter":
+        section.add(findings, ("start_value",), "is only for kinds interval and power: a counter has its own register")
+
+
+def _factor(draft: MeterDraft, facts: SourceFacts, findings: Findings) -> Fraction | None:
+    """What turns a reading into the meter's unit; None where nothing does (reported)."""
+    section, source = draft.section, draft.source
+    if source is None or section.value is None:
+        raise AssertionError("asked only where both could be read")
+    if facts.unit is None:
+        source.add(findings, ("unit",), f"missing: one of {', '.join(units.allowed(facts.kind))}")
+        return None
+    if facts.unit not in (units.RATES if facts.kind == "power" else units.AMOUNTS):
+        source.add(findings, ("unit",), *_unknown_unit(facts.unit, facts.kind))
+        return None
+    meter_unit = section.value.unit
+    if "unit" in section.guessed or meter_unit not in units.AMOUNTS:
+        return None
+    factor = units.factor(facts.unit, meter_unit, facts.kind)
+    if factor is None:
+        there, here = units.quantity(facts.unit, facts.kind), units.quantity(meter_unit, "counter")
+        fits = units.allowed(facts.kind, here)
+        hint = f"; write one of {', '.join(fits)}" if fits else f'; nothing of kind "{facts.kind}" can'
+        source.add(findings, ("unit",), f'{facts.unit} ({there}) cannot become {meter_unit} ({here}), the meter\'s unit{hint}')
+    return factor
+
+
+def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fraction) -> Meter | None:
+    section = draft.section.value
+    source = draft.source.value if draft.source else None
+    connection = draft.connection
+    if section is None or source is None or connection is None or connection.checked is None:
+        return None
+    if connection.driver is None or connection.checked.value is None:
+        return None
+    every = registry.config_of(connection.driver).pace(connection.checked.value, source)
+    kind = cast("Kind", facts.kind)
+    return Meter(
+        name=section.name,
+        enerkey_id=section.enerkey_id,
+        push=section.push,
+        unit=section.unit,
+        max_rate=_rating(facts, factor) if section.max_rate is None else section.max_rate,
+        start_value=section.start_value,
+        source=source,
+        kind=kind,
+        reading_unit=reading_unit,
+        factor=factor,
+        expected_every=every,
+        max_gap=source.max_gap or max(SHORTEST_MAX_GAP, GAP_POLLS * every),
+        period=source.period,
+        stamp=source.stamp,
+        where=facts.where,
+    )
+
+
+def _rating(facts: SourceFacts, factor: Fraction) -> Decimal | None:
+    """A profile's rating in the meter's unit; None where there is none, or one beyond every value a counter can take."""
+    if facts.max_rate is None or facts.kind != "counter":
+        return None
+    try:
+        return from_micro(units.to_micro(Decimal(facts.max_rate), factor))
+    except OverflowError:
+        return None
+
+
+def _check_kind(source: Checked[SourceBase], kind: str, findings: Findings) -> None:
+    """Keys that mean something for one kind only, and those that it cannot do without."""
+    for key, why in (("period", "how much time one value covers"), ("stamp", "what the value's time marks")):
+        given = source.written((key,)) is not None
+        if kind == "interval" and not given:
+            source.add(findings, (key,), f'missing: kind = "interval" must say {why}')
+        elif kind != "interval" and given:
+            source.add(findings, (key,), f'is only for kind = "interval"; this source is of kind "{kind}"')
+    if kind != "power" and source.written(("max_gap",)) is not None:
+        source.add(findings, ("max_gap",), f'is only for kind = "power"; this source is of kind "{kind}"')
+
+
+def _factor(draft: MeterDraft, facts: SourceFacts, findings: Findings) -> Fraction | None:
+    """What turns the source's number into the meter's unit; None where a fault is reported."""
+    source, section = draft.source, draft.section.value
+    if source is None or section is None:
+        raise AssertionError("asked only where both could be read")
+    if facts.unit is None:
+        source.add(findings, ("unit",), f"missing; units of a source of this kind: {_listed(facts.kind)}")
+        return None
+    table = units.RATES if facts.kind == "power" else units.AMOUNTS
+    if facts.unit not in table:
+        meant = units.nearest(facts.unit, facts.kind) or ""
+        message = f'unknown unit "{facts.unit}" for kind "{facts.kind}"; there are: {_listed(facts.kind)}'
+        source.add(findings, ("unit",), message, meant)
+        return None
+    factor = units.factor(facts.unit, section.unit, facts.kind)
+    if factor is None and section.unit in units.AMOUNTS:
+        wanted = units.AMOUNTS[section.unit].quantity
+        allowed = _listed(facts.kind, wanted) or "none of this kind"
+        message = f'"{facts.unit}" is {table[facts.unit].quantity} and cannot become {section.unit}; possible: {allowed}'
+        source.add(findings, ("unit",), message)
+    return factor
+
+
+def _listed(kind: str, quantity: str | None = None) -> str:
+    return ", ".join(units.allowed(kind, quantity))
+
+
+def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fraction) -> Meter:
+    section, connection = draft.section.value, draft.connection
+    if section is None or draft.source is None or draft.source.value is None:
+        raise AssertionError("asked only where everything could be read")
+    if connection is None or connection.driver is None or connection.checked is None or connection.checked.value is None:
+        raise AssertionError("asked only where the connection could be read")
+    source = draft.source.value
+    every = registry.config_of(connection.driver).pace(connection.checked.value, source)
+    return Meter(
+        name=section.name,
+        enerkey_id=section.enerkey_id,
+        push=section.push,
+        unit=section.unit,
+        max_rate=section.max_rate if section.max_rate is not None else _rating(facts, factor),
+        start_value=section.start_value,
+        source=source,
+        kind=cast("Kind", facts.kind),
+        reading_unit=reading_unit,
+        factor=factor,
+        expected_every=every,
+        max_gap=source.max_gap or max(SHORTEST_MAX_GAP, GAP_POLLS * every),
+        period=source.period,
+        stamp=source.stamp,
+        where=facts.where,
+    )
+
+
+def _rating(facts: SourceFacts, factor: Fraction) -> Decimal | None:
+    """The profile's rating in the meter's unit per hour, rounded up: a limit must not be tighter than the meter."""
+    if facts.max_rate is None:
+        return None
+    exact = Fraction(facts.max_rate) * factor / Fraction(_RATE_PLACES)
+    return Decimal(math.ceil(exact)) * _RATE_PLACES

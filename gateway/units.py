@@ -73,10 +73,15 @@ def factor(source_unit: str, meter_unit: str, kind: str) -> Fraction | None:
     return source.size / meter.size
 
 
-def allowed(kind: str, quantity: str | None = None) -> list[str]:
+def quantity(name: str, kind: str) -> str:
+    """What a known unit of a source of this kind measures."""
+    return (RATES if kind == "power" else AMOUNTS)[name].quantity
+
+
+def allowed(kind: str, measured: str | None = None) -> list[str]:
     """The names of units that a source of this kind may use, of one quantity or of all."""
     table = RATES if kind == "power" else AMOUNTS
-    return [name for name, unit in table.items() if quantity in {None, unit.quantity}]
+    return [name for name, unit in table.items() if measured in {None, unit.quantity}]
 
 
 def nearest(name: str, kind: str) -> str | None:

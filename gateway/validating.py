@@ -6,6 +6,7 @@ else of the table is still checked; `Checked.guessed` names such keys, and nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, get_args
@@ -60,10 +61,11 @@ class Checked(Generic[Model]):
         return value
 
     def add(self, findings: Findings, keys: Sequence[str | int], message: str, suggestion: str = "") -> None:
-        """Report a fault found later, unless it is only the echo of a key already reported."""
-        echo = keys[0] in self.guessed if keys else any(key in message for key in self.guessed)
-        if not echo:
-            findings.add(self.at(keys), message, self.written(keys), suggestion)
+        """Report a fault found later, unless it is only the echo of a key already reported: about it, or speaking of it."""
+        if any(key in keys[:1] or re.search(rf"\b{re.escape(key)}\b", message) for key in self.guessed):
+            return
+        written = self.written(keys)
+        findings.add(self.at(keys), message, *([] if written is None else [written]), suggestion=suggestion)
 
 
 def check_table(

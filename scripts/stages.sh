@@ -4,7 +4,10 @@ stage() { # TITLE COMMAND [ARGUMENT...]
     local title="$1" began="$SECONDS" output status=0
     shift
     output="$(mktemp)"
-    "$@" >"$output" 2>&1 || status=$?
+    set +e # not "|| status=$?", which would switch off the function's own set -e as well
+    (set -e; "$@") >"$output" 2>&1
+    status=$?
+    set -e
     if [ "$status" -eq 0 ]; then
         printf '%-58s ok %4d s\n' "$title" $((SECONDS - began))
     else

@@ -293,7 +293,7 @@ class PymodbusBus:
         line.last = monotonic()
 
     def _encrypted(self, connected: socket.socket) -> ssl.SSLSocket:
-        """MBAP inside TLS, as the Modbus/TCP Security specification has it; the device's certificate is always checked."""
+        """MBAP inside TLS, as the Modbus/TCP Security specification has it; the certificate is always checked."""
         try:
             context = ssl.create_default_context(cafile=self._connection.ca_file)
             if self._connection.cert_file:

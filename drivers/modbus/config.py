@@ -45,13 +45,13 @@ class Connection(Strict):
     )
     timeout: Annotated[Duration, Field(ge=0.05, le=30)] | None = Field(
         None,
-        description="How long a device may take to begin its answer. On RTU at least 500 ms is wise: a late answer can be "
-        'taken for the next one. Default `"1s"`, for `rtu+tcp` `"1500ms"`, or more where the profile asks for it.',
+        description="How long a device may take to begin its answer. On RTU at least 500 ms is wise: a late answer can "
+        'be taken for the next one. Default `"1s"`, for `rtu+tcp` `"1500ms"`, or more where the profile asks for it.',
     )
     gap: Annotated[Duration, Field(ge=0, le=10)] | None = Field(
         None,
-        description="Silence before the next request; on a serial line never less than 3.5 characters. Default: RTU 60 ms, 100 "
-        "ms when the device changes; `rtu+tcp` 100 ms; TCP none.",
+        description="Silence before the next request; on a serial line never less than 3.5 characters. Default: RTU 60 ms, "
+        "100 ms when the device changes; `rtu+tcp` 100 ms; TCP none.",
     )
     pause_after_connect: Annotated[Duration, Field(ge=0, le=30)] = Field(
         0.0, description="Rest between opening the connection and the first request, for gateways that need it."
@@ -83,8 +83,8 @@ class Source(SourceBase):
         None,
         ge=0,
         lt=REGISTERS,
-        description="First register as a zero-based address: manuals that print 40001 or 30001 mean 0, those that count "
-        "from 1 mean one less.",
+        description="First register as a zero-based address: manuals that print 40001 or 30001 mean 0, those that "
+        "count from 1 mean one less.",
     )
     table: Table | None = Field(
         None, description="`holding` (function code 3) or `input` (function code 4). Default `holding`."
@@ -102,8 +102,8 @@ class Source(SourceBase):
     )
     na: Markers | None = Field(
         None,
-        description='Raw values by which the meter says "no value", as hex of the whole value: `["0xFFFFFFFF"]`. NaN and '
-        "infinity always do.",
+        description='Raw values by which the meter says "no value", as hex of the whole value: `["0xFFFFFFFF"]`. NaN '
+        "and infinity always do.",
     )
     timeout: Annotated[Duration, Field(ge=0.05, le=30)] | None = Field(
         None, description="This device's own timeout; the same for all sources of the device."
@@ -147,6 +147,12 @@ def describe(source: BaseModel) -> SourceFacts:
 def pace(connection: BaseModel, source: BaseModel) -> float:
     """Seconds between two readings: as the operator expects them, else the poll interval."""
     return cast("Source", source).expected_every or cast("Connection", connection).poll
+
+
+def exclusive(connection: BaseModel) -> str | None:
+    """A serial port or a gateway: two masters on one bus take each other's answers (thingsboard-gateway 905)."""
+    address = address_of(cast("Connection", connection).url)
+    return f"the serial port {address.host}" if address.scheme == "rtu" else f"{address.host}:{address.port}"
 
 
 def profile_of(source: Source) -> Profile | None:

@@ -73,8 +73,8 @@ class Bus(Protocol):
     """One line with one request at a time. Its time is real, never scaled.
 
     After a silence or a bad answer the line is suspicious: a late answer may still come and look like the next one's.
-    The bus puts that right by itself before the next request: it keeps quiet and discards, or it closes (`is_open` turns
-    False).
+    The bus puts that right by itself before the next request: it keeps quiet and discards, or it closes (`is_open`
+    turns False).
     """
 
     opened: int  # how often it was opened, by itself or not
@@ -89,7 +89,7 @@ class Bus(Protocol):
         ...
 
     def read(self, request: Request) -> Answer:
-        """One request, one timeout long at most. Raises an AnswerError above, or LineError or SetupError (closed then)."""
+        """One request, one timeout at most. Raises an AnswerError above, or LineError or SetupError (closed then)."""
         ...
 
     def pause(self, seconds: float) -> None:

@@ -51,7 +51,7 @@ class Backlog:
         return self._began is not None
 
     def hold(self, held: Held) -> list[Held]:
-        """Keep a reading; returns those that are given up for it: the older one of its source, and the oldest message."""
+        """Keep a reading; returns what is given up for it: the older one of its source, and the oldest message."""
         source = held.reading.source
         given_up = [self._held.pop(source)] if source in self._held else []
         self._held[source] = held

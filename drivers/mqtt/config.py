@@ -218,6 +218,15 @@ def pace(connection: BaseModel, source: BaseModel) -> float:
     return cast("Source", source).expected_every or PACE
 
 
+def exclusive(connection: BaseModel) -> str | None:
+    """A client id at a broker; the ones that the gateway makes differ by themselves."""
+    settings = cast("Connection", connection)
+    if settings.client_id is None:
+        return None
+    address = address_of(settings.url)
+    return f'the client id "{settings.client_id}" at {address.host}:{address.port}'
+
+
 def _connection_faults(connection: Connection) -> list[tuple[str, str]]:
     faults = []
     if connection.password and not connection.username:

@@ -93,7 +93,7 @@ Written.__name__ = "float"  # jmespath tells types by the class's name, not by i
 
 
 class Twice:
-    """What stands at a key that an object has twice with different values: which one counts is not defined (RFC 8259)."""
+    """What stands at a key that an object has twice, with different values: RFC 8259 does not say which one counts."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Body:
 
     @cached_property
     def document(self) -> Any:  # noqa: ANN401 - any JSON document
-        """The payload as JSON; a key that is there twice with different values leads to nothing. Raises PayloadError."""
+        """The payload as JSON; a key that is there twice, with different values, is `Twice`. Raises PayloadError."""
         try:
             return json.loads(self.text, parse_float=Written.parse, object_pairs_hook=_object)
         except json.JSONDecodeError as error:

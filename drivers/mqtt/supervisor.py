@@ -119,7 +119,8 @@ class Supervisor:
         self._had_session = self._filters.known()
         self._open = False
         self._due = float("-inf")
-        self._failures = 0
+        self._failures = 0  # attempts in a row that led to nothing, and
+        self._short_lived = 0  # connections in a row among them
         self._connected_at: float | None = None
         self._said: set[str] = set()  # kinds of trouble told in this outage
         self._refused: Mapping[str, str] = {}
@@ -144,7 +145,7 @@ class Supervisor:
         for happening in self._session.happenings():
             self._take_in(happening, now)
         if self._connected_at is not None and now.boottime - self._connected_at >= STABLE:
-            self._failures = 0
+            self._failures = self._short_lived = 0
             self._back()
         if self._open or self._withheld:
             return NEVER
@@ -203,14 +204,14 @@ class Supervisor:
             self._filters.answered()
         except NotStored as error:
             log.warning("%s: what is subscribed could not be remembered: %s", self._name, error)
-        if self._failures < FLAPPING:
+        if self._short_lived < FLAPPING:
             self._back()
         for each, why in newly.items():
             self._ports.note("error", self._name, _refusal(each, why))
 
     def _back(self) -> None:
         """The trouble that was told is over."""
-        if self._said and self.ready_since is not None:
+        if self._said:
             self._said.clear()
             self._ports.note("info", self._name, "connected again")
 
@@ -224,10 +225,11 @@ class Supervisor:
             self._due = now.boottime
             return
         self._failures += 1
+        self._short_lived += was_connected
         self._due = now.boottime + pause_after(self._failures, reason, self._ports.random)
         self.detail = reason.text
-        if was_connected and self._failures >= FLAPPING:
-            self.detail += f"; so ended {self._failures} connections in a row: {ID_IN_USE}"
+        if was_connected and self._short_lived >= FLAPPING:
+            self.detail += f"; so ended {self._short_lived} connections in a row: {ID_IN_USE}"
             self._tell("flapping", "warning", f"connection lost: {self.detail}")
         elif reason.trouble == "setup":
             self._tell("setup", "error", f"no connection: {reason.text}; a person must mend this")

@@ -55,7 +55,7 @@ class Translator:
         return [item for name in names for item in self._for_source(name, body, message)]
 
     def given_up(self, source: str, message: Message) -> list[Reading | Rejected]:
-        """This message's reading was taken back: newer messages followed at once."""
+        """Take back a reading of this message: newer messages followed at once."""
         self.counts["readings"] -= 1
         return self._rejections(source, message, PayloadError(WAITED, "newer messages followed at once", expected=True))
 

@@ -1,0 +1,164 @@
+"""The configuration: one file, checked completely, and every mistake reported at once.
+
+    config.toml ─▶ drafting (each table by itself) ─▶ here (what tables say of each other) ─▶ resolving (each meter) ─▶ Config
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from drivers import registry
+from gateway import secrets
+from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
+from gateway.faults import ConfigFaults, Fault, Findings
+from gateway.resolving import Meter, resolve
+from gateway.sections import ClockSection, EnerkeySection, GatewaySection, HoursSection
+
+__all__ = ["Config", "ConfigFaults", "Meter", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration without mistakes. `warnings` are what works but should be looked at."""
+
+    gateway: GatewaySection
+    clock: ClockSection
+    hours: HoursSection
+    enerkey: EnerkeySection | None
+    connections: Mapping[str, BaseModel]
+    meters: tuple[Meter, ...]
+    warnings: tuple[Fault, ...] = ()
+
+    def only(self, names: Iterable[str]) -> Config:
+        """The same with these meters alone."""
+        wanted = set(names)
+        return replace(self, meters=tuple(meter for meter in self.meters if meter.name in wanted))
+
+
+def load(path: Path) -> Config:
+    """Read and check everything; raises ConfigFaults with every mistake. Touches no wire, no database, no secret."""
+    findings, warnings = Findings(str(path)), Findings(str(path))
+    draft = read(path, findings)
+    meters: list[Meter] = []
+    if draft is not None:
+        meters = _meters(draft, findings)
+        _check_across(draft, findings)
+        _look_closer(draft, meters, warnings)
+    if draft is None or len(findings) or draft.file.value is None:
+        raise ConfigFaults(list(findings))
+    file = draft.file.value
+    connections = {
+        name: each.checked.value for name, each in draft.connections.items() if each.checked and each.checked.value
+    }
+    return Config(
+        file.gateway, file.clock, file.hours, file.enerkey, connections, tuple(meters), tuple(warnings)
+    )  # fmt: skip
+
+
+def _meters(draft: Draft, findings: Findings) -> list[Meter]:
+    faulty = {meter for connection in draft.connections.values() for meter in _driver_faults(connection, draft, findings)}
+    resolved = [
+        resolve(meter, findings, driver_content=meter.certain and meter.id not in faulty) for meter in draft.meters
+    ]
+    return [meter for meter in resolved if meter is not None]
+
+
+def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings) -> set[str]:
+    """Report what the driver finds in a connection and its sources; the ids of meters that its faults concern."""
+    if connection.driver is None or connection.checked is None or connection.checked.value is None:
+        return {meter.id for meter in draft.meters if meter.connection is connection}
+    sources = {
+        meter.id: meter.source
+        for meter in draft.meters
+        if meter.connection is connection and meter.certain and meter.source is not None and meter.source.value is not None
+    }
+    values = {name: source.value for name, source in sources.items() if source.value is not None}
+    faults = registry.config_of(connection.driver).check(connection.checked.value, values)
+    for fault in faults:
+        at = connection.checked if fault.path[0] == "connection" else sources[str(fault.path[0])]
+        at.add(findings, fault.path[1:], fault.message)
+    return {str(fault.path[0]) for fault in faults if fault.path[0] != "connection"}
+
+
+# --- what tables say of each other ------------------------------------------------------------------------------------
+
+
+def _check_across(draft: Draft, findings: Findings) -> None:
+    _check_unique(draft.meters, findings)
+    _check_exclusive(draft.connections.values(), findings)
+    _check_pushing(draft, findings)
+    if not draft.meters and not draft.file.guessed & {"meters", "meters_file"}:
+        findings.add(draft.file.at(("meters",)), "missing: there is no [[meters]] and so nothing to do")
+
+
+def _check_unique(meters: Iterable[MeterDraft], findings: Findings) -> None:
+    """No name and no EnerKey meter twice: two sources would add up in one history."""
+    first: dict[tuple[str, object], str] = {}
+    for meter in meters:
+        for key, what in (("name", "meter name"), ("enerkey_id", "EnerKey meter")):
+            value = meter.section.written((key,))
+            if value is None or key in meter.section.guessed:
+                continue
+            owner = first.setdefault((key, value), meter.id)
+            if owner != meter.id:
+                name = "" if key == "name" else f' (meter "{owner}" has it)'
+                meter.section.add(findings, (key,), f"must be one {what} only once, {value!r} is there twice{name}")
+
+
+def _check_exclusive(connections: Iterable[ConnectionDraft], findings: Findings) -> None:
+    """Two masters on one bus, or two clients with one identity, disturb each other for ever."""
+    owners: dict[str, str] = {}
+    for connection in connections:
+        checked = connection.checked
+        if connection.driver is None or checked is None or checked.value is None or checked.guessed:
+            continue
+        claim = registry.config_of(connection.driver).exclusive(checked.value)
+        owner = owners.setdefault(claim, connection.name) if claim else connection.name
+        if owner != connection.name:
+            checked.add(findings, ("url",), f"{claim} belongs to [connections.{owner}] already: put all its meters there")
+
+
+def _check_pushing(draft: Draft, findings: Findings) -> None:
+    pushing = [meter for meter in draft.meters if _pushes(meter)]
+    for meter in pushing:
+        if meter.section.written(("enerkey_id",)) is None:
+            meter.section.add(findings, ("enerkey_id",), 'missing: a meter that pushes needs it; or write push = "off"')
+    if not pushing or draft.file.value is None or "enerkey" in draft.file.guessed:
+        return
+    enerkey = draft.file.value.enerkey
+    some = f'meter "{pushing[0].id}" pushes' if len(pushing) == 1 else f"{len(pushing)} meters push"
+    if enerkey is None:
+        findings.add(draft.file.at(("enerkey",)), f'missing: {some}; write [enerkey] with api_keys, or push = "off"')
+    elif not enerkey.api_keys:
+        message = f"missing: {some}; write for example " + 'api_keys = ["credential:enerkey-1"]'
+        findings.add(draft.file.at(("enerkey", "api_keys")), message)
+
+
+def _pushes(meter: MeterDraft) -> bool:
+    section = meter.section
+    return section.value is not None and "push" not in section.guessed and section.value.push != "off"
+
+
+# --- what works but should be looked at -------------------------------------------------------------------------------
+
+
+def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> None:
+    enerkey = draft.file.value.enerkey if draft.file.value else None
+    for number, key in enumerate(enerkey.api_keys if enerkey else ()):
+        if secrets.parse(key).kind == "literal":
+            place = draft.file.at(("enerkey", "api_keys", number))
+            warnings.add(place, f"the key stands in this file; better keep it elsewhere: {secrets.FORMS}")
+    for connection in draft.connections.values():
+        password = connection.checked.written(("password",)) if connection.checked else None
+        if connection.checked and isinstance(password, str) and secrets.parse(password).kind == "literal":
+            place = connection.checked.at(("password",))
+            warnings.add(place, f"the password stands in this file; better keep it elsewhere: {secrets.FORMS}")
+    unlimited = {meter.name for meter in meters if meter.kind == "counter" and meter.max_rate is None}
+    for draft_meter in draft.meters:
+        if draft_meter.id in unlimited:
+            message = "not set: no jump of the counter is too large to be believed; write the most that one hour can bring"
+            warnings.add(draft_meter.section.at(("max_rate",)), message)

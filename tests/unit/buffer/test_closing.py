@@ -1,0 +1,70 @@
+"""What is frozen stays frozen, and is found again."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from buffer.closing import freeze, frozen_of
+from buffer.hours import ClosedHour, Frozen
+
+OPENING = Frozen(100, 5_000, "measured", (99, 4_990), 98)
+HOURS = [
+    ClosedHour(100, 10, 5_010, "measured", "measured"),
+    ClosedHour(101, 0, 5_010, "missing", "measured"),
+    ClosedHour(102, 30, 5_040, "estimated", "estimated"),
+]
+AFTER = Frozen(103, 5_040, "estimated", (102_999, 5_039), 102_000)
+
+
+def rows(store):
+    return store.read(
+        lambda db: db.execute("SELECT hour, consumption, boundary, state FROM hour ORDER BY hour").fetchall()
+    )
+
+
+def test_an_unopened_meter_has_nothing_frozen(store):
+    assert store.read(lambda db: frozen_of(db, 1)) is None
+
+
+def test_an_opening_without_hours_is_found_again(store):
+    store.write(lambda db: freeze(db, 1, [], OPENING, 7))
+    assert store.read(lambda db: frozen_of(db, 1)) == OPENING
+    assert store.read(lambda db: frozen_of(db, 2)) is None
+
+
+def test_hours_go_on_from_the_opening(store):
+    store.write(lambda db: freeze(db, 1, [], OPENING, 7))
+    store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
+    assert store.read(lambda db: frozen_of(db, 1)) == AFTER
+    opening = store.read(lambda db: db.execute("SELECT opening_hour, opening FROM counter_state").fetchall())
+    assert opening == [(100, 5_000)]
+
+
+def test_opening_and_first_hours_may_come_at_once(store):
+    store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
+    assert store.read(lambda db: frozen_of(db, 1)) == AFTER
+    opening = store.read(lambda db: db.execute("SELECT opening_hour, opening FROM counter_state").fetchall())
+    assert opening == [(100, 5_000)]
+
+
+def test_a_meter_without_a_sample_before_its_edge_has_no_tail(store):
+    state = Frozen(100, 0, "measured", None, None)
+    store.write(lambda db: freeze(db, 1, [], state, 7))
+    assert store.read(lambda db: frozen_of(db, 1)) == state
+
+
+def test_a_missing_hour_is_never_pending(store):
+    """DESIGN 5: not even as 0."""
+    store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
+    assert rows(store) == [(100, 10, 5_010, "pending"), (101, 0, 5_010, "missing"), (102, 30, 5_040, "pending")]
+
+
+def test_a_closed_hour_is_never_closed_again(store):
+    """R8: the second attempt fails whole and changes nothing."""
+    store.write(lambda db: freeze(db, 1, HOURS[:2], Frozen(102, 5_010, "measured", (1, 2), 1), 8))
+    before = store.read(lambda db: frozen_of(db, 1)), rows(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.write(lambda db: freeze(db, 1, [HOURS[2], HOURS[1]._replace(consumption=99)], AFTER, 9))
+    assert (store.read(lambda db: frozen_of(db, 1)), rows(store)) == before
