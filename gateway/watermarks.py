@@ -21,6 +21,7 @@ FIRST_LOOK_AGAIN = (
     60.0  # s until a look that closed nothing is repeated; doubles, because each look reads all open hours
 )
 LONGEST_LOOK_AGAIN = 3600.0
+READY_LOOK = 1.0  # s between looks at a connection that is not ready yet
 
 
 class Due(NamedTuple):
@@ -117,13 +118,16 @@ class Watermarks:
 
     def _rested(self, meter: int, mark: _Mark, boottime: float, limit: int) -> tuple[int | None, float, bool]:
         """The newest rested edge, when the next rest is over, and whether a rested edge lies in the future."""
-        passed = mark.passed
+        passed, again = mark.passed, NEVER
         if mark.before_start is not None:
             since = self._ready_since(meter)
-            passed = [(NEVER if since is None else since, mark.before_start), *passed]
+            if since is None:
+                again = boottime + READY_LOOK
+            else:
+                passed = [(since, mark.before_start), *passed]
         rested = [edge for since, edge in passed if since + self._grace <= boottime]
-        resting = [since + self._grace for since, _ in passed if since + self._grace > boottime]
+        again = min([again, *(since + self._grace for since, _ in passed if since + self._grace > boottime)])
         newest = max(rested, default=None)
         if newest is None:
-            return None, min(resting, default=NEVER), False
-        return min(newest, limit), min(resting, default=NEVER), newest > limit
+            return None, again, False
+        return min(newest, limit), again, newest > limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.watermarks import NEVER, SLOTS, Watermarks
+from gateway.watermarks import NEVER, READY_LOOK, SLOTS, Watermarks
 
 GRACE = 120.0
 FAR = 10**9  # an hour in the far future: the wall clock limits nothing
@@ -49,7 +49,11 @@ def test_what_was_stored_before_this_start_rests_from_the_connections_readiness(
     ready: list[float | None] = [None]
     watermarks = Watermarks(GRACE, lambda _: ready[0])
     watermarks.restored(METER, 9, 10)
-    assert watermarks.due(5000.0, FAR) == ({}, NEVER, False)  # the broker may still hold the reading before it
+    assert watermarks.due(5000.0, FAR) == (
+        {},
+        5000.0 + READY_LOOK,
+        False,
+    )  # the broker may still hold the reading before it
     ready[0] = 6000.0
     assert watermarks.due(6000.0, FAR).again == 6000.0 + GRACE
     assert edges(watermarks, 6000.0 + GRACE) == {METER: 10}

@@ -1,0 +1,203 @@
+"""The gateway without threads and sockets: collector, closer and uploader over one real store and a simulated EnerKey.
+
+Time is a FakeClock, `run` calls the workers when they are due, a crash drops every object and opens the file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+
+from buffer.hours import Rule
+from buffer.model import EPOCH, hour_start
+from buffer.overview import HourView, hours
+from buffer.readings import MeterRow, register_meters
+from buffer.store import Store
+from drivers.reading import Reading, Rejected
+from gateway.closer import Closer, ClosingMeter
+from gateway.collector import CollectedMeter, Collector
+from gateway.composing import Family
+from gateway.enerkey.client import EnerkeyClient
+from gateway.enerkey.contract import Contract
+from gateway.keys import KeyRing
+from gateway.simulator.enerkey import EnerkeySimulator
+from gateway.uploader import DeliveryRules, PushedMeter, Uploader
+from gateway.watermarks import Watermarks
+from tests.fakes.clock import FakeClock
+from tests.fakes.enerkey_transport import URL, transport
+
+BOOT = "boot-1"
+GRACE = 120.0
+COUNTER = Rule("counter", expected_every_ms=600_000)
+RULES: dict[str, Any] = {
+    "settle": 600.0,
+    "on_unknown": "verify",
+    "same_hour": "sum",
+    "hour_stamp": "start",
+    "decimals": 6,
+    "most_hours": 744,
+    "requests_per_day": 40_000,
+}
+
+
+def hour_number(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(hours=1)
+
+
+def reading(source: str, at: datetime, value: str | Decimal, *, stamped: bool = True) -> Reading:
+    return Reading(source, at, Decimal(value), "kWh", stamped)
+
+
+class SmallGateway:
+    """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed."""
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: FakeClock,
+        simulator: EnerkeySimulator,
+        meters: Sequence[str] = ("a",),
+        *,
+        grace: float = GRACE,
+        rule: Rule = COUNTER,
+        keys: Sequence[str] = ("one", "two"),
+        random: Random | None = None,
+        handler: Callable[[httpx.Request], httpx.Response] | None = None,
+        offsets: float = 0.0,
+        **rules: Any,
+    ) -> None:
+        self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
+        self.ready: float | None = clock.boottime
+        self.random = random or Random(1)
+        self._grace, self._rule, self._keys, self._offsets = grace, rule, keys, offsets
+        self._rules = DeliveryRules(**RULES | rules)
+        self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
+        self.witnessed: list[tuple[datetime, datetime]] = []
+        self.open()
+
+    def open(self) -> None:
+        self.store = Store(self.directory, threaded=False)
+        rows = [
+            MeterRow(name, 100 + n, "kWh", self._rule.kind, _push(name), "bench") for n, name in enumerate(self.meters)
+        ]
+        self.numbers = self.store.write(lambda db: register_meters(db, rows))
+        contract = Contract()
+        pushed = [
+            PushedMeter(self.numbers[row.name], row.name, row.enerkey_id or 0, _family(row.push), self._offsets)
+            for row in rows
+            if row.push != "off"
+        ]
+        self.uploader = Uploader(
+            self.store,
+            EnerkeyClient(URL, contract, transport=self._transport),
+            contract,
+            pushed,
+            self._rules,
+            KeyRing(self._keys),
+            self.clock,
+            self.random,
+            BOOT,
+            lambda wall, date: self.witnessed.append((wall, date)),
+        )
+        closing = [ClosingMeter(self.numbers[name], name, self._rule) for name in self.meters]
+        marks = Watermarks(self._grace, lambda _: self.ready)
+        self.closer = Closer(self.store, closing, marks, BOOT, self.uploader.wake.set)
+        collected = {name: CollectedMeter(number, Fraction(1)) for name, number in self.numbers.items()}
+        self.collector = Collector(self.store, collected, self.clock, BOOT, self.closer.saw)
+        self._due = {self.closer: 0.0, self.uploader: 0.0}
+
+    def close(self) -> None:
+        self.uploader.close()
+        self.store.close()
+
+    def crash(self) -> None:
+        """As SIGKILL: nothing of the process is left but the file."""
+        self.close()
+        self.open()
+
+    def deliver(self, *batch: Reading | Rejected) -> None:
+        self.collector.deliver_for("bench")(batch)
+
+    def step(self) -> float:
+        """Every worker that is due or woken, once; the boottime of the next one."""
+        for worker in (self.closer, self.uploader):
+            if worker.wake.is_set() or self._due[worker] <= self.clock.boottime:
+                worker.wake.clear()
+                self._due[worker] = worker.step(self.clock.now())
+        return min(self._due.values())
+
+    def run(self, seconds: float) -> None:
+        """Let virtual time pass, with every worker called when it is due."""
+        until = self.clock.boottime + seconds
+        for _ in range(100_000):
+            due = self.step()
+            if any(worker.wake.is_set() for worker in self._due) or due <= self.clock.boottime:
+                continue
+            if due > until:
+                self.clock.advance(max(0.0, until - self.clock.boottime))
+                return
+            self.clock.advance(due - self.clock.boottime)
+        raise AssertionError("the workers never come to rest")
+
+    def hours(self, meter: str = "a") -> list[HourView]:
+        return self.store.read(lambda db: hours(db, self.numbers[meter], -(2**40), 2**40))
+
+    def states(self, meter: str = "a") -> list[str]:
+        return [view.state for view in self.hours(meter)]
+
+    def events(self) -> list[tuple[str, str, str]]:
+        rows = self.store.read(lambda db: db.execute("SELECT level, subject, text FROM event ORDER BY id").fetchall())
+        return [tuple(row) for row in rows]
+
+    def count(self, table: str) -> int:
+        return self.store.read(lambda db: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def messages(self) -> list[tuple[str, int]]:
+        """State and key slot of every message, oldest first."""
+        rows = self.store.read(lambda db: db.execute("SELECT state, key_slot FROM message ORDER BY id").fetchall())
+        return [tuple(row) for row in rows]
+
+
+def ramp(source: str, first: datetime, last: datetime, every: timedelta, per_hour: str = "6") -> list[Reading]:
+    """A register that rises evenly, from 0 at `first`."""
+    found = []
+    at = first
+    while at <= last:
+        value = Decimal(per_hour) * Decimal((at - first) // timedelta(milliseconds=1)) / 3_600_000
+        found.append(reading(source, at, value))
+        at += every
+    return found
+
+
+def closed_hours(
+    gateway: SmallGateway, hour: int, count: int, meters: Iterable[str] = ("a",), value: int = 500_000
+) -> None:
+    """Hours that are closed already, without readings behind them."""
+    for name in meters:
+        number = gateway.numbers[name]
+        rows = [(number, hour + n, value, (n + 1) * value + 10**9, "measured", 0) for n in range(count)]
+        gateway.store.write(
+            lambda db, rows=rows: db.executemany(
+                "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at) VALUES (?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+        )
+
+
+def instants(hours: Iterable[int]) -> list[datetime]:
+    return [hour_start(hour) for hour in hours]
+
+
+def _push(name: str) -> str:
+    return "off" if "off" in name else "cumulative" if "cumulative" in name else "consumption"
+
+
+def _family(push: str) -> Family:
+    return "cumulative" if push == "cumulative" else "consumption"

@@ -1,0 +1,243 @@
+"""When hours are frozen, and with what in them (R5-R9, R26)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from buffer.hours import Rule
+from buffer.model import EPOCH
+from buffer.store import StoreError
+from gateway.simulator.enerkey import EnerkeySimulator
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.small_gateway import GRACE, SmallGateway, ramp, reading
+
+NINE = (START - EPOCH) // timedelta(hours=1)  # START is 9:55
+TEN = NINE + 1
+Make = Callable[..., SmallGateway]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[SmallGateway] = []
+
+    def build(*meters: str, clock: FakeClock | None = None, **settings) -> SmallGateway:
+        clock = clock or FakeClock()
+        simulator = EnerkeySimulator(now=lambda: clock.wall)
+        made.append(SmallGateway(tmp_path, clock, simulator, meters or ("off",), **settings))
+        return made[-1]
+
+    yield build
+    for gateway in made:
+        gateway.close()
+        gateway.simulator.close()
+
+
+def feed(gateway: SmallGateway, *minutes_and_values: tuple[float, str]) -> None:
+    gateway.deliver(*[reading("off", START + timedelta(minutes=m), value) for m, value in minutes_and_values])
+
+
+def closed(gateway: SmallGateway, meter: str = "off") -> dict[int, str]:
+    return {view.hour: str(Decimal(view.consumption) / 10**6) for view in gateway.hours(meter)}
+
+
+def test_an_hour_closes_when_the_reading_after_its_end_has_rested(make: Make):
+    gateway = make()
+    feed(gateway, (0, "0"))
+    gateway.clock.advance(600)
+    feed(gateway, (10, "1"))  # 10:05 opens the meter at 10:00
+    gateway.run(3500)
+    gateway.clock.advance(100)
+    feed(gateway, (70, "7"))  # 11:05
+    gateway.run(GRACE - 1)
+    assert closed(gateway) == {}
+    gateway.run(GRACE)
+    assert closed(gateway) == {TEN: "6"}
+
+
+def test_neighbours_that_overtook_each_other_within_grace_are_both_used(make: Make):
+    gateway = make()
+    feed(gateway, (0, "0"), (10, "1"))
+    gateway.run(4300)
+    feed(gateway, (70, "70"))  # 11:05 first
+    gateway.run(GRACE / 2)
+    feed(gateway, (64, "10"))  # then 10:59
+    gateway.run(GRACE)
+    assert closed(gateway) == {TEN: "19.5"}  # 10 + 60/6 - 0.5
+
+
+def test_a_reading_later_than_grace_changes_no_closed_hour(make: Make):
+    """R8: totals stay, the frozen boundary is the next hour's beginning."""
+    gateway = make()
+    feed(gateway, (0, "0"), (10, "1"))
+    gateway.run(4300)
+    feed(gateway, (70, "7"))
+    gateway.run(2 * GRACE)
+    assert closed(gateway) == {TEN: "6"}
+    feed(gateway, (64, "6.9"))
+    gateway.run(3600)
+    feed(gateway, (130, "13"))
+    gateway.run(2 * GRACE)
+    assert closed(gateway) == {TEN: "6", TEN + 1: "6"}
+
+
+def test_an_hour_without_a_reading_after_its_end_stays_open(make: Make):
+    """R6: it is never closed short."""
+    gateway = make()
+    feed(gateway, (0, "0"), (10, "1"))
+    gateway.run(10 * 3600 + 600)
+    assert closed(gateway) == {}
+    feed(gateway, (610, "61"))
+    gateway.run(2 * GRACE)
+    assert list(closed(gateway)) == list(range(TEN, TEN + 10))
+    assert {view.quality for view in gateway.hours("off")[1:-1]} == {"estimated"}
+
+
+def test_nothing_is_booked_under_an_untrusted_clock(make: Make):
+    """R5: readings wait, and get their time from boottime once the clock is trusted."""
+    clock = FakeClock(START - timedelta(days=3), trusted=False)
+    gateway = make(clock=clock)
+    for value in range(4):
+        gateway.deliver(reading("off", clock.wall, str(value), stamped=False))
+        gateway.run(1800)
+    assert (gateway.count("reading"), gateway.count("unplaced")) == (0, 4)
+    clock.step_wall(3 * 86_400)
+    clock.trusted = True
+    gateway.run(2 * GRACE)
+    assert (gateway.count("reading"), gateway.count("unplaced")) == (4, 0)
+    assert closed(gateway) == {TEN: "2"}  # readings of 9:55, 10:25, 10:55, 11:25
+    assert ("info", "clock", "the clock is trusted now; 4 readings were placed in time") in gateway.events()
+
+
+def test_no_hour_that_ends_in_the_future_is_closed(make: Make):
+    """R6: a source's clock runs 5 min ahead."""
+    gateway = make()
+    feed(gateway, (0, "0"), (10, "1"))
+    gateway.run(3600)  # 10:55
+    feed(gateway, (69, "7"))  # stamped 11:04
+    gateway.run(240)
+    assert closed(gateway) == {}
+    gateway.run(120)  # past 11:00
+    assert list(closed(gateway)) == [TEN]
+
+
+def test_looking_again_and_again_closes_nothing_twice(make: Make):
+    gateway = make()
+    feed(gateway, *[(10 * n, str(n)) for n in range(31)])
+    gateway.run(8 * 3600)
+    before = gateway.hours("off")
+    for _ in range(3):
+        gateway.crash()
+        gateway.run(3600)
+    assert gateway.hours("off") == before
+    assert [view.hour for view in before] == list(range(TEN, TEN + 4))
+
+
+def test_what_was_stored_before_a_crash_waits_until_its_connection_is_ready_again(make: Make):
+    """The broker may still hold the reading before it."""
+    gateway = make()
+    feed(gateway, (0, "0"), (10, "1"))
+    gateway.run(4300)
+    feed(gateway, (70, "70"))  # 11:05, while 10:59 is on its way
+    gateway.ready = None
+    gateway.crash()
+    gateway.run(3600)  # the broker is down
+    assert closed(gateway) == {}
+    gateway.ready = gateway.clock.boottime
+    gateway.run(GRACE / 2)
+    feed(gateway, (64, "10"))
+    gateway.run(GRACE)
+    assert closed(gateway) == {TEN: "19.5"}
+
+
+def test_a_reading_that_goes_backwards_is_told_once_and_closes_nothing(make: Make):
+    """R9."""
+    gateway = make()
+    feed(gateway, (0, "100"), (10, "101"))
+    gateway.run(4300)
+    for n in range(4):
+        feed(gateway, (70 + n, "0"))
+        gateway.run(600)
+    assert closed(gateway) == {}
+    warnings = [event for event in gateway.events() if event[0] == "warning"]
+    assert len(warnings) == 1
+    assert warnings[0][1] == "off"
+    assert warnings[0][2].startswith("counter went backwards: 0 at 2026-03-02 11:05:00Z")
+    feed(gateway, (115, "108"))
+    gateway.run(3600)
+    assert closed(gateway) == {TEN: "4.166667"}  # the line from 10:05 to 11:50
+    assert gateway.events()[-1][:2] == ("info", "off")
+
+
+def test_two_days_of_backlog_within_seconds_close_exactly(make: Make):
+    """Every boundary is the line between its true neighbours, whatever the order of arrival within grace."""
+    clock = FakeClock(START + timedelta(days=2, hours=1))
+    gateway = make(clock=clock, grace=2.0)
+    readings = ramp("off", START, START + timedelta(days=2), timedelta(seconds=617), per_hour="6")
+    Random(3).shuffle(readings)
+    for first in range(0, len(readings), 20):
+        gateway.deliver(*readings[first : first + 20])
+        gateway.run(0.1)
+    gateway.run(5)
+    hours = gateway.hours("off")
+    assert [view.hour for view in hours] == list(range(TEN, TEN + 47))
+    assert max(abs(view.consumption - 6_000_000) for view in hours) <= 1
+
+
+def test_one_meters_doubt_does_not_hold_up_another(make: Make):
+    gateway = make("off-1", "off-2")
+    for meter in ("off-1", "off-2"):
+        gateway.deliver(reading(meter, START, "100"), reading(meter, START + timedelta(minutes=10), "101"))
+    gateway.run(4300)
+    gateway.deliver(
+        reading("off-1", START + timedelta(minutes=70), "0"), reading("off-2", START + timedelta(minutes=70), "107")
+    )
+    gateway.run(2 * GRACE)
+    assert closed(gateway, "off-1") == {}
+    assert closed(gateway, "off-2") == {TEN: "6"}
+
+
+def test_after_a_failing_store_the_file_is_asked_what_is_frozen(make: Make, monkeypatch):
+    """R26: the commit that seemed lost was there."""
+    gateway = make()
+    feed(gateway, (0, "0"), (10, "1"))
+    gateway.run(4300)
+    feed(gateway, (70, "7"))
+    gateway.run(GRACE - 1)
+    write = gateway.store.write
+
+    def committed_but_reported_lost(work):
+        write(work)
+        raise StoreError("I/O error")
+
+    monkeypatch.setattr(gateway.store, "write", committed_but_reported_lost)
+    gateway.run(20)
+    monkeypatch.undo()
+    gateway.run(60)
+    assert closed(gateway) == {TEN: "6"}
+    assert gateway.closer.step(gateway.clock.now()) == float("inf")
+
+
+def test_an_interval_source_closes_by_the_end_of_its_periods(make: Make):
+    quarter = Rule("interval", expected_every_ms=900_000, period_ms=900_000)
+    gateway = make(rule=quarter)
+    gateway.clock.advance(3 * 3600)
+    feed(gateway, *[(5 + 15 * n, "0.25") for n in range(9)])  # 10:00 to 12:00, each for the quarter before it
+    gateway.run(2 * GRACE)
+    assert closed(gateway) == {TEN: "1", TEN + 1: "1"}
+    assert [view.boundary for view in gateway.hours("off")] == [1_000_000, 2_000_000]
+
+
+def test_power_is_integrated_and_its_total_runs_on(make: Make):
+    rule = Rule("power", expected_every_ms=60_000, max_gap_ms=120_000)
+    gateway = make(rule=rule)
+    gateway.clock.advance(3 * 3600)
+    feed(gateway, *[(n, "3") for n in range(127)])
+    gateway.run(2 * GRACE)
+    assert closed(gateway) == {TEN: "3", TEN + 1: "3"}
+    assert [view.boundary for view in gateway.hours("off")] == [3_000_000, 6_000_000]

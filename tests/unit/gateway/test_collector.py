@@ -1,0 +1,127 @@
+"""From what sources said to durable rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from buffer.model import to_ms
+from buffer.readings import MeterRow, register_meters
+from buffer.store import Store, StoreError
+from drivers.base import NotStored
+from drivers.reading import Reading, Rejected
+from gateway.collector import CollectedMeter, Collector
+from tests.fakes.clock import START, FakeClock
+
+BOOT = "boot-1"
+
+
+class Site:
+    def __init__(self, directory: Path) -> None:
+        self.clock = FakeClock()
+        self.store = Store(directory, threaded=False)
+        names = ("heat", "water")
+        rows = [MeterRow(name, None, "kWh", "counter", "off", "bench") for name in names]
+        self.numbers = self.store.write(lambda db: register_meters(db, rows))
+        self.stored: list[tuple[dict[int, int], float]] = []
+        meters = {
+            "heat": CollectedMeter(self.numbers["heat"], Fraction(1, 1000)),
+            "water": CollectedMeter(self.numbers["water"], Fraction(1)),
+        }
+        on_stored = lambda newest, boottime: self.stored.append((dict(newest), boottime))
+        self.deliver = Collector(self.store, meters, self.clock, BOOT, on_stored).deliver_for("hall")
+
+    def rows(self, query: str) -> list[tuple]:
+        return self.store.read(lambda db: db.execute(query).fetchall())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.store.close()
+
+
+def said(source: str, value: str, at: datetime = START, *, stamped: bool = False) -> Reading:
+    return Reading(source, at, Decimal(value), "Wh", stamped)
+
+
+def test_a_reading_becomes_micro_of_the_meters_unit(site: Site):
+    site.deliver([said("heat", "1234567.8915")])
+    received = to_ms(START)
+    assert site.rows("SELECT at, meter, value, received FROM reading") == [
+        (to_ms(START), site.numbers["heat"], 1_234_567_892, received)
+    ]
+
+
+def test_what_was_stored_is_told_with_each_meters_newest_instant(site: Site):
+    later = START + timedelta(seconds=10)
+    site.deliver([said("heat", "2", later), said("heat", "1"), said("water", "7")])
+    assert site.stored == [({site.numbers["heat"]: to_ms(later), site.numbers["water"]: to_ms(START)}, 1000.0)]
+
+
+def test_poison_is_kept_with_its_reason_in_the_same_commit(site: Site):
+    site.deliver([Rejected("heat", START, "not a number", "x", "abc"), said("heat", "1")])
+    assert site.rows("SELECT connection, source, reason, payload FROM rejected") == [
+        ("hall", "heat", "not a number", "abc")
+    ]
+    assert site.rows("SELECT count FROM rejected_count") == [(1,)]
+
+
+def test_a_batch_of_poison_alone_is_kept_and_tells_nobody(site: Site):
+    site.deliver([Rejected(None, START, "no source")])
+    assert site.stored == []
+    assert len(site.rows("SELECT * FROM rejected")) == 1
+
+
+def test_a_value_that_no_counter_can_hold_is_rejected_and_never_0(site: Site):
+    """R2."""
+    site.deliver([said("water", "1e30"), said("heat", "1")])
+    assert site.rows("SELECT reason, payload FROM rejected") == [("beyond what a counter can hold", "1E+30")]
+    assert len(site.rows("SELECT * FROM reading")) == 1
+
+
+def test_the_same_reading_again_changes_nothing(site: Site):
+    """R4."""
+    for _ in range(3):
+        site.deliver([said("heat", "1")])
+    assert len(site.rows("SELECT * FROM reading")) == 1
+    assert site.rows("SELECT * FROM rejected") == []
+
+
+def test_another_value_for_the_same_instant_is_rejected_and_the_first_stays(site: Site):
+    site.deliver([said("water", "1")])
+    site.deliver([said("water", "2")])
+    assert site.rows("SELECT value FROM reading") == [(1_000_000,)]
+    assert site.rows("SELECT source, reason, detail, payload FROM rejected") == [
+        ("water", "another value for the same instant", "1.000000 came first and stays", "2.000000")
+    ]
+
+
+def test_under_an_untrusted_clock_nothing_is_placed_in_time(site: Site):
+    """R5."""
+    site.clock.trusted = False
+    seen = site.clock.wall - timedelta(seconds=3)
+    own = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    site.deliver([said("heat", "1000", seen), said("water", "7", own, stamped=True)])
+    assert site.rows("SELECT * FROM reading") == []
+    assert site.stored == []
+    assert site.rows("SELECT boot_id, boottime, meter, value, source_at FROM unplaced ORDER BY id") == [
+        (BOOT, 997_000, site.numbers["heat"], 1_000_000, None),
+        (BOOT, 1_000_000, site.numbers["water"], 7_000_000, to_ms(own)),
+    ]
+
+
+def test_a_failing_store_is_told_to_the_driver_and_nothing_of_the_batch_stays(site: Site, monkeypatch):
+    def fail(work: object) -> None:
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(site.store, "write", fail)
+    with pytest.raises(NotStored, match="disk full"):
+        site.deliver([said("heat", "1")])
+    assert site.stored == []
