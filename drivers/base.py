@@ -1,11 +1,11 @@
 """What every driver is, what it is given, and how it fails.
 
-    DriverError
-    ├── LineError          the connection is unusable: reopen it, pause, try again
-    ├── AnswerError        this answer is no reading: count it, go on with the next device
-    └── SetupError         the operator must change something: said once, not retried in a hurry
+DriverError
+├── LineError          the connection is unusable: reopen it, pause, try again
+├── AnswerError        this answer is no reading: count it, go on with the next device
+└── SetupError         the operator must change something: said once, not retried in a hurry
 
-    NotStored              raised by `deliver`: nothing of the batch is durable, nothing may be acknowledged
+NotStored              raised by `deliver`: nothing of the batch is durable, nothing may be acknowledged
 """
 
 from __future__ import annotations
@@ -94,20 +94,20 @@ class LastRead:
     """The newest look at one source, good or not, for `read` and `status`."""
 
     at: datetime
-    raw: str                      # words in hex, or the payload, cut to 200 characters
+    raw: str  # words in hex, or the payload, cut to 200 characters
     value: Decimal | None = None  # None when it was no reading
     unit: str = ""
-    problem: str = ""             # why it was no reading
+    problem: str = ""  # why it was no reading
     took_ms: float | None = None  # round trip, where there is one
-    where: str = ""               # "device 1 holding 1024" or the topic
+    where: str = ""  # "device 1 holding 1024" or the topic
 
 
 @dataclass(slots=True)
 class Health:
     """How one connection is, for `status`. Counters count since start."""
 
-    state: str = "starting"       # starting | ok | trouble
-    detail: str = ""              # one sentence when not ok
+    state: str = "starting"  # starting | ok | trouble
+    detail: str = ""  # one sentence when not ok
     ready_since: float | None = None  # boottime of the SUBACK or the end of the first poll round; None before it
     counts: dict[str, int] = field(default_factory=dict)  # e.g. polls, readings, timeouts, rejected
     devices: dict[str, str] = field(default_factory=dict)  # device -> "ok" or what is wrong

@@ -60,8 +60,8 @@ class SourceBase(Strict):
     connection: str
     unit: str | None = None
     kind: Kind | None = None
-    scale: Exact = Field(default=Decimal(1))           # multiplies the raw number, giving `unit`
+    scale: Exact = Field(default=Decimal(1))  # multiplies the raw number, giving `unit`
     expected_every: Annotated[Duration, Field(gt=0)] | None = None  # pace; decides what a gap is
     max_gap: Annotated[Duration, Field(gt=0)] | None = None  # power: longer silences add no energy
-    period: Annotated[Duration, Field(gt=0)] | None = None   # interval: the time that one value covers
-    stamp: Literal["start", "end"] | None = None       # interval: what the value's time marks
+    period: Annotated[Duration, Field(gt=0)] | None = None  # interval: the time that one value covers
+    stamp: Literal["start", "end"] | None = None  # interval: what the value's time marks

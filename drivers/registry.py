@@ -23,12 +23,13 @@ class ConfigModule(Protocol):
     """What `drivers.<kind>.config` offers. Importing it must not import the wire library."""
 
     Connection: type[BaseModel]  # [connections.NAME] with this driver
-    Source: type[BaseModel]      # a meter's `source = {...}` on such a connection
+    Source: type[BaseModel]  # a meter's `source = {...}` on such a connection
 
     def check(self, connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault]:
         """Mistakes that no single field shows (profile or point unknown, two speeds on one line).
 
-        Paths start with "connection" or with a key of `sources` (the source id)."""
+        Paths start with "connection" or with a key of `sources` (the source id).
+        """
         ...
 
     def describe(self, source: BaseModel) -> SourceFacts:
@@ -47,9 +48,9 @@ class ConfigModule(Protocol):
 class SourceFacts(NamedTuple):
     """A source as the gateway sees it. None where neither the operator nor a profile says."""
 
-    unit: str | None           # unit of the reading's value
-    kind: str                  # counter | interval | power
-    where: str                 # "device 1, energy_import_total" or the topic: for people
+    unit: str | None  # unit of the reading's value
+    kind: str  # counter | interval | power
+    where: str  # "device 1, energy_import_total" or the topic: for people
     max_rate: str | None = None  # from a profile's rating, in `unit` per hour
     rollover: str | None = None  # modulus in `unit`
 

@@ -1,6 +1,6 @@
 """The configuration: one file, checked completely, and every mistake reported at once.
 
-    config.toml ─▶ drafting (each table by itself) ─▶ here (what tables say of each other) ─▶ resolving (each meter) ─▶ Config
+config.toml ─▶ drafting (each table by itself) ─▶ here (what tables say of each other) ─▶ resolving (each meter) ─▶ Config
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def load(path: Path) -> Config:
 
 
 def _meters(draft: Draft, findings: Findings) -> list[Meter]:
-    faulty = {meter for connection in draft.connections.values() for meter in _driver_faults(connection, draft, findings)}
+    faulty = {
+        meter for connection in draft.connections.values() for meter in _driver_faults(connection, draft, findings)
+    }
     resolved = [
         resolve(meter, findings, driver_content=meter.certain and meter.id not in faulty) for meter in draft.meters
     ]
@@ -74,7 +76,10 @@ def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings
     sources = {
         meter.id: meter.source
         for meter in draft.meters
-        if meter.connection is connection and meter.certain and meter.source is not None and meter.source.value is not None
+        if meter.connection is connection
+        and meter.certain
+        and meter.source is not None
+        and meter.source.value is not None
     }
     values = {name: source.value for name, source in sources.items() if source.value is not None}
     faults = registry.config_of(connection.driver).check(connection.checked.value, values)
@@ -119,7 +124,9 @@ def _check_exclusive(connections: Iterable[ConnectionDraft], findings: Findings)
         claim = registry.config_of(connection.driver).exclusive(checked.value)
         owner = owners.setdefault(claim, connection.name) if claim else connection.name
         if owner != connection.name:
-            checked.add(findings, ("url",), f"{claim} belongs to [connections.{owner}] already: put all its meters there")
+            checked.add(
+                findings, ("url",), f"{claim} belongs to [connections.{owner}] already: put all its meters there"
+            )
 
 
 def _check_pushing(draft: Draft, findings: Findings) -> None:
@@ -160,5 +167,7 @@ def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> N
     unlimited = {meter.name for meter in meters if meter.kind == "counter" and meter.max_rate is None}
     for draft_meter in draft.meters:
         if draft_meter.id in unlimited:
-            message = "not set: no jump of the counter is too large to be believed; write the most that one hour can bring"
+            message = (
+                "not set: no jump of the counter is too large to be believed; write the most that one hour can bring"
+            )
             warnings.add(draft_meter.section.at(("max_rate",)), message)

@@ -208,15 +208,13 @@ def value_text(value: object) -> str:
     """A value as it would be written in TOML, cut to a readable length."""
     if isinstance(value, dict):
         return "a table"
-    if isinstance(value, str | bool | int | float | list):
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    else:
-        text = str(value)
+    plain = isinstance(value, str | bool | int | float | list)
+    text = json.dumps(value, ensure_ascii=False, default=str) if plain else str(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
 def counted(number: int, noun: str) -> str:
-    """"1 mistake", "3 mistakes"."""
+    """A number with its noun: "1 mistake", "3 mistakes"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -295,7 +293,11 @@ def joined(sentences: Sequence[str]) -> str:
 
 def _bound(limit: object, written: object) -> str:
     """A limit in the form the operator writes: seconds as a duration where the value is one."""
-    if isinstance(written, str) and isinstance(limit, int | float) and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written):
+    if (
+        isinstance(written, str)
+        and isinstance(limit, int | float)
+        and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written)
+    ):
         return f'"{duration_text(float(limit))}"'
     return str(limit)
 

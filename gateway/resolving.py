@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -127,7 +126,9 @@ def _factor(draft: MeterDraft, facts: SourceFacts, findings: Findings) -> Fracti
         there, here = units.quantity(facts.unit, facts.kind), units.quantity(meter_unit, "counter")
         fits = units.allowed(facts.kind, here)
         hint = f"; write one of {', '.join(fits)}" if fits else f'; nothing of kind "{facts.kind}" can'
-        source.add(findings, ("unit",), f'{facts.unit} ({there}) cannot become {meter_unit} ({here}), the meter\'s unit{hint}')
+        source.add(
+            findings, ("unit",), f"{facts.unit} ({there}) cannot become {meter_unit} ({here}), the meter's unit{hint}"
+        )
     return factor
 
 

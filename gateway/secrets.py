@@ -1,9 +1,9 @@
 """Where API keys and passwords come from. A configuration names a secret; errors say where it was looked for, never what it is.
 
-    credential:NAME   a systemd credential (systemd.exec(5), LoadCredential=)
-    env:NAME          a variable of the environment
-    file:/PATH        a file that only the service may read
-    anything else     the secret itself, which is warned about
+credential:NAME   a systemd credential (systemd.exec(5), LoadCredential=)
+env:NAME          a variable of the environment
+file:/PATH        a file that only the service may read
+anything else     the secret itself, which is warned about
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class GatewaySection(Strict):
 
     name: Name = Field("meter-gateway", description="Name of this gateway in logs and `status`.")
     data_dir: AbsolutePath = Field(
-        DEFAULT_DATA, description="Directory of the database `buffer.db` and its lock; an absolute path on a disk that honours fsync."
+        DEFAULT_DATA,
+        description="Directory of the database `buffer.db` and its lock; an absolute path on a disk that honours fsync.",
     )
 
 
@@ -95,7 +96,8 @@ class HoursSection(Strict):
     """How readings become hours."""
 
     grace: Annotated[Duration, Field(ge=0, le=3600)] = Field(
-        120.0, description="How long a reading that passed the end of an hour rests before that hour is closed for good."
+        120.0,
+        description="How long a reading that passed the end of an hour rests before that hour is closed for good.",
     )
 
 
@@ -103,7 +105,8 @@ class EnerkeySection(Strict):
     """Where hours go, with which key, and how. May be missing while every meter has `push = "off"`."""
 
     url: Annotated[str, AfterValidator(check_url)] = Field(
-        "https://api.enerkey.com", description="Root of the EnerKey API. `http://` only to this machine itself (simulator)."
+        "https://api.enerkey.com",
+        description="Root of the EnerKey API. `http://` only to this machine itself (simulator).",
     )
     api_keys: tuple[Reference, ...] = Field(
         (),
@@ -130,13 +133,18 @@ class EnerkeySection(Strict):
     push_spread: Annotated[Duration, Field(ge=0, le=3600)] = Field(
         900.0, description="Each meter has a fixed offset after the full hour, somewhere within this time."
     )
-    push_decimals: int = Field(6, ge=0, le=6, description="Most decimals of a number that is sent. Rounding never loses energy.")
+    push_decimals: int = Field(
+        6, ge=0, le=6, description="Most decimals of a number that is sent. Rounding never loses energy."
+    )
     push_estimated: bool = Field(True, description="Whether hours of quality `estimated` are sent.")  # noqa: FBT003 - pydantic's default
     max_days: int = Field(31, ge=1, le=365, description="Most days of hours in one message. EnerKey takes 365.")
     ca_file: AbsolutePath | None = Field(
-        None, description="Certificate authorities to trust instead of the built-in ones (PEM), for sites that inspect TLS."
+        None,
+        description="Certificate authorities to trust instead of the built-in ones (PEM), for sites that inspect TLS.",
     )
-    contract: Contract = Field(default_factory=Contract, description="Paths and JSON names of the endpoints: see below.")
+    contract: Contract = Field(
+        default_factory=Contract, description="Paths and JSON names of the endpoints: see below."
+    )
 
 
 class MeterSection(Strict):
@@ -156,7 +164,8 @@ class MeterSection(Strict):
         "Default: the profile's rating, else no limit.",
     )
     start_value: Annotated[Exact, Field(ge=0, le=LARGEST)] = Field(
-        Decimal(0), description="First register value of an `interval` or `power` source whose meter is pushed `cumulative`."
+        Decimal(0),
+        description="First register value of an `interval` or `power` source whose meter is pushed `cumulative`.",
     )
     source: dict[str, Any] = Field(description="Where the values come from: a connection and what to read there.")
 
@@ -164,9 +173,9 @@ class MeterSection(Strict):
 class File(Strict):
     """The whole file. Connections and meters are checked one by one: their keys depend on the driver."""
 
-    gateway: GatewaySection = Field(default_factory=GatewaySection)
-    clock: ClockSection = Field(default_factory=ClockSection)
-    hours: HoursSection = Field(default_factory=HoursSection)
+    gateway: GatewaySection = GatewaySection()
+    clock: ClockSection = ClockSection()
+    hours: HoursSection = HoursSection()
     enerkey: EnerkeySection | None = None
     connections: Annotated[dict[str, Any], BeforeValidator(_named_tables)] = Field(default_factory=dict)
     meters_file: str | None = Field(

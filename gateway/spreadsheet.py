@@ -54,7 +54,8 @@ def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMete
     header = [cell.strip() for cell in rows[0][1]]
     columns = _checked_columns(header, Place(Origin(str(path), text=lines, fixed_line=rows[0][0])), findings)
     return [
-        _meter(columns, cells, Place(Origin(str(path), text=lines, fixed_line=line)), findings) for line, cells in rows[1:]
+        _meter(columns, cells, Place(Origin(str(path), text=lines, fixed_line=line)), findings)
+        for line, cells in rows[1:]
     ]
 
 
@@ -107,9 +108,13 @@ def _checked_columns(header: list[str], place: Place, findings: Findings) -> lis
 
 def _meter(columns: list[str], cells: list[str], place: Place, findings: Findings) -> RawMeter:
     if len(cells) > len(columns):
-        findings.add(place, f"has {len(cells)} cells, the header only {len(columns)}; is there a separator inside a cell?")
+        findings.add(
+            place, f"has {len(cells)} cells, the header only {len(columns)}; is there a separator inside a cell?"
+        )
     filled = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column and cell.strip()}
-    filled |= {column: UNREADABLE for column in REQUIRED_COLUMNS if column not in columns}  # reported once, in the header
+    filled |= {
+        column: UNREADABLE for column in REQUIRED_COLUMNS if column not in columns
+    }  # reported once, in the header
     table: dict[str, Any] = {key: value for key, value in filled.items() if key in METER_COLUMNS}
     source = {key: value for key, value in filled.items() if key not in METER_COLUMNS}
     if SOURCE_UNIT in source:

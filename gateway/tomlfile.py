@@ -18,7 +18,9 @@ UNREADABLE = "\0"  # stands for a value that could not be read; no TOML file hol
 
 _MOST_MISTAKES = 20
 _AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)$|\s*\(at end of document\)$")
-_ASSIGNMENT = re.compile(r"""\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'))*\s*=(?!=)""")
+_ASSIGNMENT = re.compile(
+    r"""\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'))*\s*=(?!=)"""
+)
 _NEEDS_QUOTES = re.compile(r"=\s*[A-Za-z0-9_.+-]*[A-Za-z][A-Za-z0-9_.:/+ -]*(#.*)?$")
 _SENTENCES = {
     "Expected newline or end of document after a statement": "cannot be read",

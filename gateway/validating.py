@@ -48,7 +48,9 @@ class Checked(Generic[Model]):
 
     def at(self, keys: Iterable[str | int]) -> Place:
         """The place of something below the table, as the operator spelt it."""
-        return self.place.below(self.spelling.get(str(key), key) if not number else key for number, key in enumerate(keys))
+        return self.place.below(
+            self.spelling.get(str(key), key) if not number else key for number, key in enumerate(keys)
+        )
 
     def written(self, keys: Iterable[str | int]) -> object:
         """What stands there, or None."""
@@ -65,11 +67,18 @@ class Checked(Generic[Model]):
         if any(key in keys[:1] or re.search(rf"\b{re.escape(key)}\b", message) for key in self.guessed):
             return
         written = self.written(keys)
-        findings.add(self.at(keys), message, *([] if written is None else [written]), suggestion=suggestion)
+        if written is None:
+            findings.add(self.at(keys), message, suggestion=suggestion)
+        else:
+            findings.add(self.at(keys), message, written, suggestion)
 
 
 def check_table(
-    model: type[Model], table: Mapping[str, Any], place: Place, findings: Findings, trusted: Mapping[str, Any] | None = None
+    model: type[Model],
+    table: Mapping[str, Any],
+    place: Place,
+    findings: Findings,
+    trusted: Mapping[str, Any] | None = None,
 ) -> Checked[Model]:
     """Validate; every fault goes to `findings`. `trusted` overrides keys whose faults are reported elsewhere."""
     readable, unreadable = without_unreadable(dict(table))
@@ -151,10 +160,9 @@ def _cleaned(error: Mapping[str, Any], table: Mapping[str, Any]) -> KeyPath:
     keys: list[str | int] = []
     node: Any = table
     for part in error["loc"]:
-        if isinstance(node, dict) and part in node:
-            keys.append(part)
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
             keys.append(part)
             node = node[part]
     if error["type"] == "missing":
@@ -163,7 +171,11 @@ def _cleaned(error: Mapping[str, Any], table: Mapping[str, Any]) -> KeyPath:
 
 
 def _report(
-    checked: Checked[Any], keys: KeyPath, errors: Sequence[Mapping[str, Any]], model: type[BaseModel], findings: Findings
+    checked: Checked[Any],
+    keys: KeyPath,
+    errors: Sequence[Mapping[str, Any]],
+    model: type[BaseModel],
+    findings: Findings,
 ) -> None:
     written = checked.written(keys)
     place = checked.at(keys)

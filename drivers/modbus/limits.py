@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from drivers.modbus.address import Address, address_of
-from drivers.modbus.config import Connection, Source, profile_of
+from drivers.modbus.config import Connection, profile_of
 from drivers.modbus.device import Device, Limits
 from drivers.modbus.plan import USUAL_REGISTERS
+from drivers.modbus.source import Source
 from drivers.modbus.target import target_of
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from drivers.fields import Duration, Exact, Kind, Strict
 from drivers.modbus.decode import Order, Type, marker_fault
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
+
+# pydantic takes `register` for ABCMeta.register, which no instance has
+warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
 
 FOLDER = Path(__file__).resolve().parent.parent / "profiles"
 

@@ -12,7 +12,7 @@ from drivers.modbus.profile import Point, Profile, load
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from drivers.modbus.config import Source
+    from drivers.modbus.source import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         return error.code
     if args.json:
         warnings = [asdict(warning) for warning in config.warnings]
-        terminal.document({"ok": True, "faults": [], "warnings": warnings, "meters": [each.name for each in config.meters]})
+        terminal.document(
+            {"ok": True, "faults": [], "warnings": warnings, "meters": [each.name for each in config.meters]}
+        )
     else:
         _show(path, config)
     return OK
