@@ -173,9 +173,9 @@ class MeterSection(Strict):
 class File(Strict):
     """The whole file. Connections and meters are checked one by one: their keys depend on the driver."""
 
-    gateway: GatewaySection = GatewaySection()
-    clock: ClockSection = ClockSection()
-    hours: HoursSection = HoursSection()
+    gateway: GatewaySection = Field(default_factory=lambda: GatewaySection.model_validate({}))
+    clock: ClockSection = Field(default_factory=lambda: ClockSection.model_validate({}))
+    hours: HoursSection = Field(default_factory=lambda: HoursSection.model_validate({}))
     enerkey: EnerkeySection | None = None
     connections: Annotated[dict[str, Any], BeforeValidator(_named_tables)] = Field(default_factory=dict)
     meters_file: str | None = Field(

@@ -84,7 +84,7 @@ def check_table(
     readable, unreadable = without_unreadable(dict(table))
     readable, spelling = _respelt(model, readable, place, findings)
     readable |= trusted or {}
-    seen = Checked[Model](None, place, readable, frozenset(unreadable | set(trusted or {})), spelling)
+    seen: Checked[Model] = Checked(None, place, readable, frozenset(unreadable | set(trusted or {})), spelling)
     readable, guessed = _nested(model, seen, findings)
     for keys, errors in _grouped(model, readable).items():
         if not (keys and keys[0] in seen.guessed | guessed):
