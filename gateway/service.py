@@ -52,7 +52,7 @@ class Service:
         self._counting = Lock()
         self._all_ended = Event()
         self._all_ended.set()
-        self._said_late: Sequence[str] = ()
+        self._said_late: list[str] = []
         self.stopping = Event()
         self.failed = False
 
@@ -74,13 +74,11 @@ class Service:
         """Wait for the end in the main thread, feeding the watchdog only while every worker ticks."""
         while not self.stopping.wait(LOOK_EVERY):
             late = self.late()
-            if late != self._said_late:
-                self._said_late = late
-                log.error(
-                    "%s", f"no tick from {', '.join(late)}: the watchdog starves" if late else "all workers tick again"
-                )
             if not late:
                 self._notifier.send("WATCHDOG=1")
+            if late != self._said_late:
+                self._said_late = late
+                _tell_late(late)
 
     def stop(self, within: float = STOP_WITHIN) -> bool:
         """Wake everybody and wait a bounded real time; False when somebody is still at work and was left behind."""
@@ -90,7 +88,7 @@ class Service:
             watched.worker.wake.set()
         return self._all_ended.wait(within)
 
-    def late(self) -> Sequence[str]:
+    def late(self) -> list[str]:
         """Workers that have not ticked within their limit."""
         now = self._clock.now().boottime
         return [each.worker.name for each in self._watched if now - each.ticked > each.limit]
@@ -126,3 +124,10 @@ class Service:
             watched.ticked = now.boottime
             due = worker.step(now)
             self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))
+
+
+def _tell_late(late: Sequence[str]) -> None:
+    if late:
+        log.error("no tick from %s: the watchdog is not fed", ", ".join(late))
+    else:
+        log.warning("every worker ticks again")

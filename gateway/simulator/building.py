@@ -146,7 +146,8 @@ def meter_block(meter: SimulatedMeter) -> str:
 
 def _modbus_source(source: ModbusMeter) -> str:
     model = source.model
-    return f'connection = "{BUS}", device = {source.device}, profile = "{model.profile}", point = "{model.point}"'
+    said = f'connection = "{BUS}", device = {source.device}, profile = "{model.profile}", point = "{model.point}"'
+    return said if model.unit == "kWh" else f'{said}, unit = "{model.unit}"'  # a heat meter's unit is a setting
 
 
 def _mqtt_source(meter: SimulatedMeter, device: MqttDevice) -> str:

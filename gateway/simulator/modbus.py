@@ -68,6 +68,7 @@ class Model(NamedTuple):
     limit: int  # registers in one request
     energy: Register
     power: Register
+    unit_in_profile: bool = True  # else it is set in the meter, and the operator has to say
 
 
 _KILO, _CENTI = 1_000_000, 10_000  # micro of a kilowatt-hour in a count of 1 kWh and of 0.01 kWh
@@ -92,7 +93,7 @@ MODELS: dict[str, Model] = {
     ),
     "multical": Model(
         "Kamstrup MULTICAL 603", "kamstrup-multical-603", "heat_energy_total", "MWh", (READ_INPUT,), 125,
-        Register(20, "f32", _KILO), Register(24, "f32", 1),
+        Register(20, "f32", _KILO), Register(4, "f32", _WATT), unit_in_profile=False,
     ),
 }  # fmt: skip
 

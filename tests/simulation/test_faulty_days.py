@@ -29,7 +29,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.enerkey_transport import transport
 from tests.fakes.small_gateway import SmallGateway, reading
 
-FIRST = datetime(2026, 3, 28, 20, 3, 17, tzinfo=UTC)  # over the night in which Europe's clocks go forward (R10)
+FIRST = datetime(2026, 3, 28, 20, tzinfo=UTC)  # over the night in which Europe's clocks go forward (R10)
 DAYS = 1
 METERS = ("a", "b", "cumulative-a", "cumulative-b")
 RATES: dict[Fault, float] = {
@@ -75,12 +75,16 @@ class World:
         self._breakable(self.gateway)
 
     def _register(self, number: int) -> list[Reading]:
+        """Two readings close to each edge, so that lateness swaps them, and some between."""
+        offsets = [
+            hour * 3_600_000 + self.random.randrange(low, high)
+            for hour in range(DAYS * 24)
+            for low, high in ((1_000, 60_000), (300_000, 1_500_000), (1_500_000, 3_300_000), (3_540_000, 3_599_999))
+        ]
         value, found = Decimal(1000 * number), []
-        meter = METERS[number]
-        for step in range(DAYS * 144):
-            jitter = timedelta(milliseconds=self.random.randrange(-280_000, 280_000))  # neighbours from 40 s on
-            found.append(reading(meter, FIRST + step * timedelta(minutes=10) + jitter, value))
-            value += Decimal(self.random.randrange(0, 40_000)).scaleb(-4)
+        for offset in offsets:
+            found.append(reading(METERS[number], FIRST + timedelta(milliseconds=offset), value))
+            value += Decimal(self.random.randrange(40_000)).scaleb(-4)
         return found
 
     def _wire(self, request: httpx.Request) -> httpx.Response:

@@ -1,0 +1,62 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from gateway import terminal
+
+HEADER = ("meter", "last reading", "held")
+ROWS = [("main", "12 kWh", "0"), ("water", "7 m3", "12")]
+
+
+def test_columns_are_as_wide_as_their_content(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert terminal.table(HEADER, ROWS, right=(2,)) == (
+        "meter  last reading  held\nmain   12 kWh           0\nwater  7 m3            12"
+    )
+
+
+def test_on_a_narrow_terminal_each_row_is_a_block(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    shown = terminal.table(HEADER, ROWS)
+    assert shown.splitlines()[:4] == ["main", "  last reading: 12 kWh", "  held: 0", "water"]
+
+
+def test_a_pipe_has_no_width(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert terminal.width() > 1000
+
+
+@pytest.mark.parametrize(
+    ("tty", "environ", "coloured"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),  # no-color.org: when present and not empty
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_colour_only_where_it_is_wanted(monkeypatch, tty: bool, environ: dict[str, str], coloured: bool):
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty)
+    assert terminal.coloured("FAIL", "FAIL") == ("\033[31mFAIL\033[0m" if coloured else "FAIL")
+
+
+def test_a_document_is_one_line_of_json(capsys):
+    terminal.document({"unit": "m³", "at": None})
+    assert json.loads(capsys.readouterr().out) == {"unit": "m³", "at": None}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-3, "0 s"), (59, "59 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_spans_are_told_in_the_unit_that_a_person_would_use(seconds: float, shown: str):
+    assert terminal.ago(seconds) == shown
