@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.model import HOUR_MS, hour_of
+from buffer.model import HOUR_MS, from_micro, hour_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -86,6 +86,13 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
     find = "SELECT value FROM reading WHERE at = ? AND meter = ?"
     stored = ((reading, db.execute(find, (reading.at, reading.meter)).fetchone()[0]) for reading in readings)
     return [(reading, value) for reading, value in stored if value != reading.value]
+
+
+def differing(row: StoredReading, first: int, connection: str, source: str | None) -> Rejection:
+    """What is recorded of a reading whose instant already held another value."""
+    detail = f"{from_micro(first)} came first and stays"
+    reason = "another value for the same instant"
+    return Rejection(row.received, connection, source, reason, detail, str(from_micro(row.value)))
 
 
 def add_unplaced(db: Connection, readings: Sequence[UnplacedReading]) -> None:

@@ -11,12 +11,13 @@ from buffer.closing import freeze, frozen_of
 from buffer.counter import judge
 from buffer.hours import ClosedHour, Frozen, Rule, Sample, close_hours, open_meter, reach, scan_after
 from buffer.model import HOUR_MS, from_ms, to_ms
-from buffer.readings import add, newest_per_meter, note, samples_of, take_unplaced
+from buffer.readings import add, differing, newest_per_meter, note, reject, samples_of, take_unplaced
 from buffer.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from buffer.readings import Rejection, StoredReading
     from buffer.store import Connection, Store
     from drivers.base import Now
     from gateway.watermarks import Watermarks
@@ -35,6 +36,7 @@ class ClosingMeter:
     id: int
     name: str
     rule: Rule
+    connection: str = ""
     max_rate: int | None = None  # micro per hour
     start_value: int = 0  # running totals of interval and power sources begin here
 
@@ -129,7 +131,7 @@ class Closer:
 
         def work(db: Connection) -> dict[int, int]:
             placed = take_unplaced(db, self._boot_id, offset)
-            add(db, placed)
+            reject(db, [self._differing(row, first) for row, first in add(db, placed)])
             if placed:
                 text = f"the clock is trusted now; {len(placed)} readings were placed in time"
                 note(db, to_ms(now.wall), "info", "clock", text)
@@ -141,6 +143,10 @@ class Closer:
         newest = self._store.write(work)
         self._placed = True
         self.saw({meter: at for meter, at in newest.items() if meter in self._meters}, now.boottime)
+
+    def _differing(self, row: StoredReading, first: int) -> Rejection:
+        meter = self._meters.get(row.meter)
+        return differing(row, first, meter.connection if meter else "", meter.name if meter else None)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 

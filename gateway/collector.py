@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.model import from_micro, to_ms
-from buffer.readings import Rejection, StoredReading, UnplacedReading, add, add_unplaced, reject
+from buffer.model import to_ms
+from buffer.readings import Rejection, StoredReading, UnplacedReading, add, add_unplaced, differing, reject
 from buffer.store import StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading, Rejected
@@ -105,10 +105,7 @@ class Collector:
 
     def _conflict(self, connection: str, row: StoredReading, first: int) -> Rejection:
         source = next((name for name, meter in self._meters.items() if meter.id == row.meter), None)
-        detail = f"{from_micro(first)} came first and stays"
-        return Rejection(
-            row.received, connection, source, "another value for the same instant", detail, str(from_micro(row.value))
-        )
+        return differing(row, first, connection, source)
 
 
 def _rejection(connection: str, item: Rejected) -> Rejection:

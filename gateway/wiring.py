@@ -306,7 +306,7 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
         stamp=meter.source.stamp or "end",
     )
     max_rate = None if meter.max_rate is None else round_half_up(int(meter.max_rate * MICRO), 1)
-    return ClosingMeter(number, meter.name, rule, max_rate, to_micro(meter.start_value))
+    return ClosingMeter(number, meter.name, rule, meter.source.connection, max_rate, to_micro(meter.start_value))
 
 
 def _identity(db: Connection) -> str:

@@ -31,7 +31,7 @@ _MOSQUITTO_CONF = """\
 listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
-max_queued_messages 0
+max_queued_messages 100000
 log_dest stdout
 log_type error
 log_type warning

@@ -114,6 +114,17 @@ def test_nothing_is_booked_under_an_untrusted_clock(make: Make):
     assert ("info", "clock", "the clock is trusted now; 4 readings were placed in time") in gateway.events()
 
 
+def test_a_contradiction_found_when_readings_are_placed_is_kept_as_rejected(make: Make):
+    """R4: two values for one instant while the clock was not trusted; the first stays, the second can be seen."""
+    clock = FakeClock(START, trusted=False)
+    gateway = make(clock=clock)
+    gateway.deliver(reading("off", START, "1"), reading("off", START, "2"))
+    clock.trusted = True
+    gateway.run(1)
+    rejected = gateway.store.read(lambda db: db.execute("SELECT source, reason, payload FROM rejected").fetchall())
+    assert [tuple(row) for row in rejected] == [("off", "another value for the same instant", "2.000000")]
+
+
 def test_no_hour_that_ends_in_the_future_is_closed(make: Make):
     """R6: a source's clock runs 5 min ahead."""
     gateway = make()
