@@ -53,7 +53,10 @@ class Address(NamedTuple):
 
 def address_of(url: str) -> Address:
     """The address in a URL; raises ValueError with what is allowed."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        raise ValueError(f"must look like {EXAMPLES}") from None
     if parts.scheme == "rtu":
         return _serial(parts)
     if parts.scheme not in PORTS or not parts.hostname:
@@ -81,16 +84,26 @@ def _serial(parts: SplitResult) -> Address:
         raise ValueError(
             'must name the port with its whole path after three slashes: "rtu:///dev/ttyUSB0?baudrate=9600"'
         )
-    settings = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = settings.keys() - {"baudrate", "parity", "stopbits"}
-    if unknown:
-        raise ValueError(f'knows no setting "{min(unknown)}"; there are: baudrate, parity, stopbits (data bits are 8)')
+    if parts.fragment:
+        raise ValueError('must write a "#" in the port\'s path as "%23"')
+    settings = _settings(parts.query)
     baudrate = _number(settings.get("baudrate", "9600"), "baudrate", BAUDRATES)
     stopbits = _number(settings.get("stopbits", "1"), "stopbits", (1, 2))
     parity = settings.get("parity", "N").upper()
     if parity not in {"N", "E", "O"}:
         raise ValueError("must have parity=N (none), E (even) or O (odd)")
     return Address("rtu", path, 0, Serial(baudrate, cast("Parity", parity), stopbits))
+
+
+def _settings(query: str) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in {"baudrate", "parity", "stopbits"}:
+            raise ValueError(f'knows no setting "{key}"; there are: baudrate, parity, stopbits (data bits are 8)')
+        if key in settings:
+            raise ValueError(f"must not have {key} twice")
+        settings[key] = value
+    return settings
 
 
 def _number(text: str, name: str, allowed: tuple[int, ...]) -> int:

@@ -15,13 +15,18 @@ SHORTEST_PAUSE = (
     1.0  # s between two attempts to open a connection: the floor that keeps a refusal from becoming a busy loop
 )
 LONGEST_PAUSE = 60.0  # s
+ROUNDING = (
+    1e-6  # of a poll: seconds since 1970 are floats, and a slot must not be found a second time just before itself
+)
+SAME_SLOT = 0.001  # s before an hour's edge that are the edge
 
 
 def slot_after(epoch: float, poll: float) -> float:
     """The first slot after `epoch` (seconds since 1970). Slots count from each full hour, so one is on every edge."""
     hour = math.floor(epoch / HOUR) * HOUR
-    slot = hour + (math.floor((epoch - hour) / poll) + 1) * poll
-    return min(slot, hour + HOUR)
+    passed = math.floor((epoch - hour) / poll + ROUNDING)
+    slot = hour + (passed + 1) * poll
+    return slot if slot < hour + HOUR - SAME_SLOT else hour + HOUR
 
 
 def retry_slot(epoch: float, failures: int, poll: float) -> float:

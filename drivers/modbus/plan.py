@@ -104,7 +104,7 @@ def from_text(text: str, limit: int) -> Shape:
         stored = json.loads(text)
         cuts = frozenset((table, int(register)) for table, register in stored["cuts"] if table in {"holding", "input"})
         return Shape(max(1, min(limit, int(stored["limit"]))), cuts)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return Shape(limit)
 
 
