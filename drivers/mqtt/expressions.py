@@ -13,9 +13,31 @@ from jmespath.exceptions import (
     ParseError,
     UnknownFunctionError,
 )
+from jmespath.functions import Functions, signature
 
 _FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 # what jmespath 1.1 lets out of `search`: its own errors are ValueErrors, the rest comes from its functions' arithmetic
+_JSON_WORDS = {
+    "NoneType": "null",
+    "str": "a text",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a number",
+    "list": "an array",
+    "dict": "an object",
+    "Twice": "a key that is there twice",
+}
+
+
+class _Functions(Functions):  # type: ignore[misc]  # jmespath has no types
+    """jmespath's functions, except that nothing has no sum: a filter that finds no item must not read as 0."""
+
+    @signature({"types": ["array-number"]})  # type: ignore[untyped-decorator]
+    def _func_sum(self, numbers: list[float]) -> float | None:
+        return sum(numbers) if numbers else None
+
+
+_OPTIONS = jmespath.Options(custom_functions=_Functions())
 
 
 class ExpressionFailed(Exception):  # noqa: N818 - says what happened
@@ -25,7 +47,7 @@ class ExpressionFailed(Exception):  # noqa: N818 - says what happened
 class Expression(Protocol):
     """A compiled expression."""
 
-    def search(self, value: object) -> Any:  # noqa: ANN401 - a piece of any JSON document
+    def search(self, value: object, options: object = None) -> Any:  # noqa: ANN401 - a piece of any JSON document
         """What the expression finds; None where there is nothing."""
         ...
 
@@ -41,7 +63,7 @@ def compile_expression(text: str) -> Expression:
     if compiled.parsed["type"] == "literal":
         raise ValueError("must be a path, not a constant: keys with special characters take double quotes")
     try:
-        compiled.search({})  # a function's name and number of arguments show only when it is called
+        compiled.search({}, _OPTIONS)  # a function's name and number of arguments show only when it is called
     except (UnknownFunctionError, ArityError) as error:
         raise ValueError(f"must be a JMESPath expression: {_lowered(str(error))}") from None
     except _FAILURES:
@@ -52,9 +74,10 @@ def compile_expression(text: str) -> Expression:
 def find(expression: Expression, document: object) -> Any:  # noqa: ANN401 - a piece of any JSON document
     """What the expression finds in a document, None where there is nothing; raises ExpressionFailed."""
     try:
-        return expression.search(document)
+        return expression.search(document, _OPTIONS)
     except JMESPathTypeError as error:  # its own text repeats the document
-        raise ExpressionFailed(f"{error.function_name}() does not take {error.actual_type}") from None
+        what = _JSON_WORDS.get(error.actual_type, error.actual_type)
+        raise ExpressionFailed(f"{error.function_name}() does not take {what}") from None
     except _FAILURES as error:
         raise ExpressionFailed(str(error)[:200]) from None
 

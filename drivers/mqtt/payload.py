@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import getincrementaldecoder
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
@@ -22,6 +23,7 @@ from drivers.mqtt.expressions import Expression, ExpressionFailed, compile_expre
 
 LONGEST = 256 * 1024  # bytes; a meter's message is three orders of magnitude smaller
 LARGEST = 18  # power of ten from which a number is no meter's (int64 micro ends at 9e12)
+SMALLEST = -30  # below it too: a register that a device takes for a float gives 1e-45, which must not round to 0
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)  # DESIGN 5: an older stamp comes from a clock that was never set
 AHEAD = timedelta(minutes=5)  # DESIGN 5: how far a source's clock may run ahead of ours
 
@@ -99,8 +101,12 @@ class Twice:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        found |= {key: Twice() for key, value in pairs if found[key] != value}
+        found |= {key: Twice() for key, value in pairs if not _same(found[key], value)}
     return found
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)  # true is not 1
 
 
 class Body:
@@ -184,6 +190,8 @@ def _text_number(text: str) -> Decimal:
 def _bounded(number: Decimal) -> Decimal:
     if number and number.adjusted() >= LARGEST:
         raise PayloadError("number too large", f"10^{number.adjusted()}")
+    if number and number.adjusted() < SMALLEST:
+        raise PayloadError("number too small", f"10^{number.adjusted()}")
     return number
 
 
@@ -252,8 +260,9 @@ def _from_local(stamp: datetime, zone: ZoneInfo | None, now: Now) -> datetime:
 
 def printable(payload: bytes, most: int) -> str:
     """A payload for people: text with its unprintable characters as dots, or hex; cut to `most` characters."""
+    start = payload[: 4 * most]
     try:
-        text = payload[: 4 * most].decode("utf-8-sig", "strict" if len(payload) <= 4 * most else "ignore")
+        text = getincrementaldecoder("utf-8-sig")().decode(start, final=start == payload)  # may end within a character
     except UnicodeDecodeError:
         return payload[: most // 2].hex()[:most]
     text = text[:most]
