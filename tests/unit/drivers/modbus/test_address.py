@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,18 +70,15 @@ def test_a_url_leads_where_it_says(url, address):
 )
 def test_a_url_that_leads_nowhere_is_refused_with_what_is_allowed(url, said):
     """The operator reads the message as it is."""
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=re.escape(said)):
         address_of(url)
-    assert said in str(refused.value)
 
 
 @given(st.text(max_size=40) | st.text(max_size=30).map("tcp://".__add__) | st.text(max_size=30).map("rtu:///".__add__))
 def test_no_text_does_worse_than_being_refused(text):
     """ValueError is the only way to fail."""
-    try:
-        address_of(text)
-    except ValueError as error:
-        assert str(error)
+    with suppress(ValueError):
+        assert address_of(text).host
 
 
 @pytest.mark.parametrize(

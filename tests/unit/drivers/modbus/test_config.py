@@ -1,0 +1,205 @@
+"""What `check` says of a Modbus connection and its sources: every mistake, each at its key."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from drivers import registry
+from drivers.modbus import config
+from drivers.modbus.config import Connection, Source, check, describe, exclusive, pace
+from drivers.registry import Fault
+
+
+def connection(**keys) -> Connection:
+    return Connection.model_validate({"driver": "modbus", "url": "tcp://192.0.2.10:502"} | keys)
+
+
+def source(**keys) -> Source:
+    return Source.model_validate({"connection": "main", "device": 7} | keys)
+
+
+def plain(**keys) -> Source:
+    return source(register=10, type="u32", **keys)
+
+
+def faults(to: Connection | None = None, **sources: Source) -> dict[tuple[str | int, ...], str]:
+    return {fault.path: fault.message for fault in check(to or connection(), sources)}
+
+
+def test_a_connection_needs_only_its_url():
+    """The rest has defaults; None is decided by the line's kind."""
+    defaults = connection()
+    assert (defaults.poll, defaults.pause_after_connect, defaults.local_echo) == (60.0, 0.0, False)
+    assert defaults.timeout is defaults.gap is defaults.ca_file is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("url", "192.0.2.10", "must look like"),
+        ("url", "rtu://ttyUSB0", "three slashes"),
+        ("poll", "500ms", "greater than or equal to 1"),
+        ("poll", "2h", "less than or equal to 3600"),
+        ("poll", 60, "duration in quotes"),
+        ("timeout", "10ms", "greater than or equal to 0.05"),
+        ("gap", "-1s", "duration in quotes"),
+        ("pause_after_connect", "1m", "less than or equal to 30"),
+        ("local_echo", "yes", "valid boolean"),
+        ("ca_file", "", "at least 1 character"),
+        ("baudrate", 9600, "not permitted"),
+    ],
+)
+def test_a_mistake_in_a_connection_names_its_key_and_what_is_allowed(key, value, said):
+    """One mistake, one message."""
+    with pytest.raises(ValidationError) as refused:
+        connection(**{key: value})
+    (error,) = refused.value.errors()
+    assert error["loc"] == (key,)
+    assert said in error["msg"]
+
+
+def test_nothing_is_said_of_a_configuration_without_mistakes():
+    """By register and by profile, on one connection."""
+    good = {"a": plain(), "b": source(profile="eastron-sdm630", point="energy_import_total")}
+    assert check(connection(), good) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "at", "said"),
+    [
+        ({"register": 10}, "type", "missing: one of u16, s16"),
+        ({"type": "u32"}, "register", "missing: write register and type, or profile and point"),
+        ({"register": 65_533, "type": "u64"}, "register", "must be at most 65532: u64 takes 4 registers"),
+        ({"register": 1, "type": "u64", "max_registers": 2}, "max_registers", "must be at least 4"),
+        ({"profile": "eastron-sdm630"}, "point", "has: power_active_total, energy_import_total"),
+        ({"point": "energy_import_total"}, "profile", "is needed beside point"),
+        ({"profile": "eastron-sdm63", "point": "x"}, "profile", 'did you mean "eastron-sdm630"?'),
+        ({"profile": "zzz", "point": "x"}, "profile", 'unknown profile "zzz"; there are: abb-b23'),
+        ({"profile": "abb-b23", "point": "energy_import"}, "point", 'did you mean "energy_import_total"?'),
+        ({"profile": "kamstrup-multical-403", "point": "heat_energy_total"}, "unit", "look at the display"),
+        ({"profile": "abb-b23", "point": "energy_import_total", "max_registers": 3}, "max_registers", "at least 4"),
+    ],
+)
+def test_a_source_that_leads_to_no_register_is_told_what_is_missing(keys, at, said):
+    """Exactly one fault each, at the key to change."""
+    (found,) = faults(heat=source(**keys)).items()
+    assert found[0] == ("heat", at)
+    assert said in found[1]
+
+
+def test_what_the_profile_says_cannot_be_said_again():
+    """Each key that contradicts is a fault of its own."""
+    both = source(profile="abb-b23", point="energy_import_total", register=1, table="input", type="u16")
+    assert set(faults(heat=both)) == {("heat", "register"), ("heat", "table"), ("heat", "type")}
+
+
+@pytest.mark.parametrize(
+    ("url", "device", "fine"),
+    [
+        ("tcp://192.0.2.10", 0, True),
+        ("tcp://192.0.2.10", 255, True),
+        ("tls://192.0.2.10", 255, True),
+        ("rtu:///dev/ttyUSB0", 247, True),
+        ("rtu:///dev/ttyUSB0", 0, False),
+        ("rtu:///dev/ttyUSB0", 248, False),
+        ("rtu+tcp://192.0.2.10", 248, False),
+    ],
+)
+def test_device_ids_are_those_of_the_line(url, device, fine):
+    """0 on a serial line is the broadcast that nobody answers."""
+    found = faults(connection(url=url), heat=source(register=1, type="u16", device=device))
+    assert set(found) == (set() if fine else {("heat", "device")})
+
+
+@pytest.mark.parametrize(
+    ("keys", "at", "said"),
+    [
+        ({"ca_file": "/nowhere/ca.pem", "url": "tls://192.0.2.10"}, "ca_file", "not there: /nowhere/ca.pem"),
+        ({"ca_file": __file__}, "ca_file", "only with tls://"),
+        ({"key_file": __file__, "url": "tls://192.0.2.10"}, "key_file", "needs cert_file"),
+        ({"local_echo": True}, "local_echo", "RS-485"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_told(keys, at, said):
+    """Only where no single key shows it."""
+    (found,) = faults(connection(**keys)).items()
+    assert found[0] == ("connection", at)
+    assert said in found[1]
+
+
+def test_a_tls_connection_with_its_files_and_an_echoing_line_are_fine():
+    """The other side of the same rules."""
+    assert not faults(connection(url="tls://x", ca_file=__file__, cert_file=__file__, key_file=__file__))
+    assert not faults(connection(url="rtu:///dev/ttyUSB0", local_echo=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"), [("timeout", "2s", "3s"), ("gap", "10ms", "20ms"), ("max_registers", 8, 9)]
+)
+def test_two_sources_that_disagree_about_their_device_are_told_by_name(key, one, other):
+    """A device has one timeout; who says nothing agrees, another device may differ."""
+    found = faults(a=plain(**{key: one}), b=plain(), c=plain(**{key: other}), d=plain(**{key: one}))
+    assert set(found) == {("c", key)}
+    assert "device 7" in found["c", key]
+    assert '"a"' in found["c", key]
+    apart = source(register=10, type="u32", device=8, **{key: other})
+    assert not faults(a=plain(**{key: one}), e=apart)
+
+
+def test_every_mistake_of_a_connection_is_told_at_once():
+    """Not one per run of `check`."""
+    found = check(
+        connection(local_echo=True, ca_file=__file__),
+        {"a": source(), "b": source(profile="zzz", point="x"), "c": plain()},
+    )
+    assert [fault.path for fault in found] == [
+        ("connection", "ca_file"),
+        ("connection", "local_echo"),
+        ("a", "register"),
+        ("a", "type"),
+        ("b", "profile"),
+    ]
+    assert all(isinstance(fault, Fault) and fault.message for fault in found)
+
+
+def test_the_gateway_learns_what_a_source_is_without_opening_it():
+    """Unit and kind from the profile, where to look from the address."""
+    facts = describe(source(profile="schneider-iem3155", point="power_active_total"))
+    assert (facts.unit, facts.kind, facts.where) == ("kW", "power", "device 7, power_active_total (holding 3059)")
+    assert facts.max_rate is facts.rollover is None
+    assert describe(plain()).where == "device 7, holding 10"
+    assert describe(plain()).unit is None
+
+
+def test_a_source_is_expected_at_each_poll_unless_the_operator_knows_better():
+    """A module that refreshes every 15 minutes."""
+    assert pace(connection(poll="30s"), plain()) == 30
+    assert pace(connection(poll="30s"), plain(expected_every="15m")) == 900
+
+
+@pytest.mark.parametrize(
+    ("url", "claims"),
+    [
+        ("rtu:///dev/ttyUSB0?baudrate=9600", "the serial port /dev/ttyUSB0"),
+        ("tcp://192.0.2.10", "192.0.2.10:502"),
+        ("rtu+tcp://192.0.2.10:502", "192.0.2.10:502"),
+    ],
+)
+def test_a_line_has_one_master(url, claims):
+    """Two connections with the same claim take each other's answers; settings do not make it another line."""
+    assert exclusive(connection(url=url)) == claims
+
+
+def test_the_registry_finds_this_configuration():
+    """By the name that an operator writes."""
+    assert registry.config_of("modbus") is config
+
+
+def test_reading_a_configuration_does_not_load_the_wire_library():
+    """`check` and MQTT-only boxes never pay for pymodbus."""
+    code = "import sys, drivers.modbus.config; sys.exit(any(name.startswith(('pymodbus', 'serial')) for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
