@@ -17,15 +17,21 @@ from jmespath.functions import Functions, signature
 
 _FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 # what jmespath 1.1 lets out of `search`: its own errors are ValueErrors, the rest comes from its functions' arithmetic
-_JSON_WORDS = {
+_WORDS = {  # jmespath names a type sometimes in Python's words, sometimes in its own
     "NoneType": "null",
     "str": "a text",
+    "string": "a text",
     "bool": "true or false",
+    "boolean": "true or false",
     "int": "a number",
     "float": "a number",
+    "number": "a number",
     "list": "an array",
+    "array": "an array",
     "dict": "an object",
+    "object": "an object",
     "Twice": "a key that is there twice",
+    "unknown": "a key that is there twice",
 }
 
 
@@ -76,7 +82,7 @@ def find(expression: Expression, document: object) -> Any:  # noqa: ANN401 - a p
     try:
         return expression.search(document, _OPTIONS)
     except JMESPathTypeError as error:  # its own text repeats the document
-        what = _JSON_WORDS.get(error.actual_type, error.actual_type)
+        what = _WORDS.get(error.actual_type, error.actual_type)
         raise ExpressionFailed(f"{error.function_name}() does not take {what}") from None
     except _FAILURES as error:
         raise ExpressionFailed(str(error)[:200]) from None

@@ -126,7 +126,7 @@ class Body:
         except UnicodeDecodeError as error:
             raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
         if not text:
-            raise PayloadError("empty payload")
+            raise PayloadError("empty payload", expected=True)  # a cleared retained message, or a device that is gone
         return text
 
     @cached_property

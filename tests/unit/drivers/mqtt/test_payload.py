@@ -182,7 +182,6 @@ def test_a_payload_that_is_one_json_number_needs_no_path():
         ("<html>", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"v":' * 20_000 + "1" + "}" * 20_000, "not JSON"),
-        ("", "empty payload"),
     ],
 )
 def test_what_is_no_number_in_json_is_refused_with_a_reason(payload: str, reason: str):
@@ -207,6 +206,13 @@ def test_a_message_without_the_value_is_a_matter_of_course(payload: str):
     """Partial messages happen on healthy topics: refused, but nothing to worry about."""
     refused = refusal(payload, value="v")
     assert (refused.reason, refused.expected) == ("no value at the path", True)
+
+
+@pytest.mark.parametrize("settings", [{}, {"value": "v"}], ids=["raw", "json"])
+def test_an_empty_payload_is_a_matter_of_course(settings: dict[str, str]):
+    """Victron says with it that a device is gone; a retained message is cleared with it."""
+    refused = refusal("", **settings)
+    assert (refused.reason, refused.expected) == ("empty payload", True)
 
 
 def test_an_index_into_a_scalar_is_no_value():
