@@ -6,29 +6,30 @@ A command's module is imported only when it is chosen, so that `--version` and `
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
-from gateway import __version__
+from gateway import __version__, logs
 from gateway.errors import OK, USAGE, GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-COMMANDS: tuple[tuple[str, str], ...] = (
-    ("check", "check the configuration offline; every mistake at once"),
-    ("run", "read the meters and push their hours (what the service runs)"),
-    ("demo", "watch the whole gateway work against simulated meters and a simulated EnerKey"),
-    ("read", "read the meters now: raw words or payload, and the decoded value"),
-    ("status", "how the gateway, its connections and its meters are"),
-    ("hours", "a meter's hours: value, boundary, quality and what became of them"),
-    ("push", "what would be sent now, byte for byte (--dry-run)"),
-    ("simulate", "simulated EnerKey server, Modbus meters or MQTT devices"),
-)
-
+COMMANDS: dict[str, str] = {
+    "check": "check the configuration offline; every mistake at once",
+    "run": "read the meters and push their hours (what the service runs)",
+    "demo": "watch the whole gateway work against simulated meters and a simulated EnerKey",
+    "read": "read the meters now: raw words or payload, and the decoded value",
+    "status": "how the gateway, its connections and its meters are",
+    "hours": "a meter's hours: value, boundary, quality and what became of them",
+    "push": "what would be sent now, byte for byte (--dry-run)",
+    "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
+}
+PROGRAM = "meter-gateway"
 INTERRUPTED = 130
 
 
@@ -46,60 +47,120 @@ class Command(Protocol):
 
 def run(argv: Sequence[str]) -> int:
     """Parse, run, and turn every expected failure into a sentence and an exit code."""
-    chosen = next((word for word in argv if word in dict(COMMANDS)), None)
-    args = _parser(chosen).parse_args(argv)
-    if chosen is None:
-        _parser(None).print_help()
-        return OK
-    if args.no_color:
-        os.environ["NO_COLOR"] = "1"
     try:
-        return int(args.run(args))
+        code = _run(argv)
+        sys.stdout.flush()  # here, where a reader who has left can be told from a failure
     except GatewayError as error:
-        _say(str(error), error.code, as_json=args.json)
+        _say(str(error), error.code, as_json="--json" in argv)
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `meter-gateway hours x | head`: the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        args = _parsed(argv)
+    except SystemExit as end:  # argparse ends so after --help and --version, and we after a wrong argument
+        return end.code if isinstance(end.code, int) else OK
+    if args.no_color:
+        os.environ["NO_COLOR"] = "1"
+    return int(args.run(args))
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    word = _first_word(argv)
+    parser = _parser(word)
+    if word is not None and word not in COMMANDS:
+        parser.error(f'there is no command "{word}"{_meant(word, COMMANDS)}')
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        speaker = parser.command or parser
+        is_option = unknown[0].startswith("-")
+        what = f"there is no option {unknown[0]}" if is_option else f'"{unknown[0]}" is one word too many'
+        speaker.error(what + (_meant(unknown[0], speaker.options()) if is_option else ""))
+    if parser.command is None:
+        parser.print_help()
+        parser.exit()
+    return args
+
+
+def _first_word(argv: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor an option's value: the command."""
+    words = iter(argv)
+    for word in words:
+        if word in {"-c", "--config"}:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+class _Help(argparse.HelpFormatter):
+    """Argparse's help without the line that repeats "COMMAND" above the commands."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if action.nargs == argparse.PARSER else text
 
 
 class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - argparse's own
+        super().__init__(
+            formatter_class=_Help, allow_abbrev=False, **kwargs
+        )  # today's abbreviation is ambiguous tomorrow
+        self.command: _Parser | None = None
+
+    def options(self) -> list[str]:
+        """Every option that it knows."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Wrong usage, as JSON too where that was asked for."""
-        if "--json" in sys.argv:
-            _say(message, USAGE, as_json=True)
-            raise SystemExit(USAGE)
-        super().error(message)
+        words = f"{message.removeprefix('argument ')}; see {self.prog} --help"
+        _say(words, USAGE, as_json="--json" in sys.argv)
+        self.exit(USAGE)
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
+def _parser(word: str | None) -> _Parser:
     parser = _Parser(
-        prog="meter-gateway",
+        prog=PROGRAM,
         description="Reads meters over Modbus and MQTT and brings every hour of every meter to EnerKey exactly once.",
+        epilog=f"{PROGRAM} COMMAND --help tells what a command takes; {PROGRAM} demo needs neither meters nor an account.",
     )
-    parser.add_argument("--version", action="version", version=f"meter-gateway {__version__}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    _common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name, summary in COMMANDS:
+    for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name == chosen:
+        if name == word:
             command = cast("Command", import_module(f"gateway.commands.{name}"))
-            _common(sub)
+            _common(sub, default=argparse.SUPPRESS)  # what was said before the command stays said
             command.configure(sub)
             sub.set_defaults(run=command.run)
+            parser.command = sub
     return parser
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _common(parser: argparse.ArgumentParser, **default: Any) -> None:  # noqa: ANN401 - argparse's own
     where = "default: $METER_GATEWAY_CONFIG, else /etc/meter-gateway/config.toml"
-    parser.add_argument("-c", "--config", metavar="FILE", help=where)
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    parser.add_argument("--no-color", action="store_true", help="plain text (also with NO_COLOR set)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    parser.add_argument("-c", "--config", metavar="FILE", help=where, **default)
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of text", **default)
+    parser.add_argument("--no-color", action="store_true", help="plain text (also with NO_COLOR set)", **default)
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more", **default)
 
 
 def _say(message: str, code: int, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"error": {"code": code, "message": message}}) + "\n")
-    sys.stderr.write(f"meter-gateway: {message}\n")
+    logs.last_words(f"{PROGRAM}: {message}")

@@ -25,19 +25,25 @@ class _ForJournal(_OneLine):
         return f"<{_PRIORITY.get(record.levelno, 6)}>{super().format(record)}"
 
 
-def configure(*, verbose: bool = False) -> None:
-    """Send log lines to stderr, for the journal or for a person."""
+def configure(*, verbose: bool = False, usual: int = logging.INFO) -> None:
+    """Send log lines to stderr, for the journal or for a person; those below the level `usual` only when `verbose`."""
     handler = logging.StreamHandler(sys.stderr)
-    if _is_journal():
+    if is_journal():
         handler.setFormatter(_ForJournal("%(message)s"))
     else:
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.DEBUG if verbose else usual, handlers=[handler], force=True)
     for talker in _TALKERS:  # they log whole requests, the API key in their headers included; what matters we say
         logging.getLogger(talker).setLevel(logging.CRITICAL)
 
 
-def _is_journal() -> bool:
+def last_words(message: str) -> None:
+    """Why the process ends, for a person or with its priority for the journal."""
+    prefix = f"<{_PRIORITY[logging.ERROR]}>" if is_journal() else ""
+    sys.stderr.write("".join(f"{prefix}{line}\n" for line in message.splitlines()))
+
+
+def is_journal() -> bool:
     """Whether stderr is the stream that $JOURNAL_STREAM names, which outlives a redirection (systemd.exec(5))."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:

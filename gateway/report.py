@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 EVENTS_SHOWN = 20
+NOT_YET = ("not read yet", "nothing heard yet")  # how drivers begin; said of the meter, if at all
 EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
 
@@ -36,17 +37,24 @@ def gather(directory: Path) -> dict[str, Any]:
 
 
 def problems(report: dict[str, Any]) -> Iterator[str]:
-    """What a person should look at, each with the next step."""
+    """What a person should look at, each cause once and with the next step."""
     yield from _service_problems(report["service"])
+    silent = set()
     for name, health in report["connections"].items():
-        if health["state"] == "trouble":
-            yield f"connection {name}: {health['detail']}"
-        yield from (
-            f"connection {name}, {device}: {said}" for device, said in health["devices"].items() if said != "ok"
-        )
+        yield from _connection_problems(name, health)
+        if health["state"] == "trouble" and "ok" not in health["devices"].values():
+            silent.add(name)  # that its meters have no reading follows
     for meter in report["meters"]:
-        yield from _meter_problems(meter)
+        yield from _meter_problems(meter, explained=meter["connection"] in silent)
     yield from _delivery_problems(report["delivery"])
+
+
+def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
+    if health["state"] == "trouble":
+        yield f"connection {name}: {health['detail']}"
+    for device, said in health["devices"].items():
+        if said != "ok" and not said.startswith(NOT_YET) and said not in health["detail"]:
+            yield f"connection {name}, {device}: {said}"
 
 
 def _service_problems(service: dict[str, Any] | None) -> Iterator[str]:
@@ -61,9 +69,9 @@ def _service_problems(service: dict[str, Any] | None) -> Iterator[str]:
     yield from (f"no tick from {name}: look at the log" for name in service["late"])
 
 
-def _meter_problems(meter: dict[str, Any]) -> Iterator[str]:
+def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
     name = meter["name"]
-    if meter["last_reading"] is None:
+    if meter["last_reading"] is None and not explained:
         yield f"{name}: no reading yet: meter-gateway read {name}"
     if meter["held"]:
         said = f" ({meter['trouble']})" if meter["trouble"] else ""
@@ -119,6 +127,7 @@ def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]
         "unit": meter.unit,
         "kind": meter.kind,
         "push": meter.push,
+        "connection": meter.source.partition(":")[0],
         "source": meter.source,
         "last_reading": reading,
         "last_closed": _hour(meter.last_hour),

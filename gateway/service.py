@@ -37,6 +37,7 @@ class _Watched:
     limit: float  # s between two ticks before the watchdog is no longer fed
     ticked: float
     close: Callable[[], None] | None
+    at_work: bool = False
 
 
 class Service:
@@ -67,6 +68,7 @@ class Service:
             self._all_ended.clear()
         for watched in self._watched:
             watched.ticked = self._clock.now().boottime
+            watched.at_work = True
             Thread(target=self._live, args=(watched,), name=watched.worker.name, daemon=True).start()
         self._notifier.send("READY=1")
 
@@ -87,6 +89,10 @@ class Service:
         for watched in self._watched:
             watched.worker.wake.set()
         return self._all_ended.wait(within)
+
+    def at_work(self) -> list[str]:
+        """Workers whose thread has not ended."""
+        return [each.worker.name for each in self._watched if each.at_work]
 
     def late(self) -> list[str]:
         """Workers that have not ticked within their limit."""
@@ -109,6 +115,7 @@ class Service:
         finally:
             if watched.close:
                 watched.close()
+            watched.at_work = False
             with self._counting:
                 self._running -= 1
                 if not self._running:

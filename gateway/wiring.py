@@ -83,6 +83,8 @@ def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
             f"{error.filename or data_dir}: {error.strerror}; run as the user that owns it, or set [gateway] data_dir"
         )
         raise NotPermitted(words) from None
+    except (FileExistsError, NotADirectoryError) as error:  # mkdir's two words for one thing
+        raise NoDatabase(f"{error.filename or data_dir}: cannot create the database: not a directory") from None
     except OSError as error:
         raise NoDatabase(f"{error.filename or data_dir}: cannot create the database: {error.strerror}") from None
     except StoreError as error:

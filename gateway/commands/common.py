@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 from contextlib import contextmanager
 from threading import Event
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError
 from gateway.faults import nearest
+from gateway.locate import find_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from gateway.config import Config
 
 
 def port(text: str) -> int:
@@ -20,6 +24,26 @@ def port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: it must be a number from 0 to 65535")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A span in seconds, at most an hour."""
+    try:
+        span = float(text)
+    except ValueError:
+        span = math.nan
+    if not 0 <= span <= 3600:  # false for nan, too
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0 to 3600")
+    return span
+
+
+def configuration(args: argparse.Namespace) -> Config:
+    """The whole configuration, checked. Its warnings are left to `check` and to the log of `run`. Raises Misconfigured."""
+    from gateway.commands.check import check_installation  # noqa: PLC0415 - pydantic: what needs no configuration starts without it
+    from gateway.config import load  # noqa: PLC0415
+
+    check_installation()
+    return load(find_config(args.config))
 
 
 def no_meter(name: str, known: Iterable[str], where: str) -> GatewayError:

@@ -8,12 +8,10 @@ from buffer import overview
 from buffer.model import hour_start
 from buffer.store import DATABASE, Connection, Unreadable, read_only
 from gateway import terminal
-from gateway.commands.check import load_or_exit
-from gateway.commands.common import no_meter
+from gateway.commands.common import configuration, no_meter
 from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
 from gateway.errors import OK, DatabaseFailure, Misconfigured
-from gateway.locate import find_config
 from gateway.uploader import PushedMeter, draft_of
 from gateway.wiring import delivery_rules, pushed_meters
 
@@ -34,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what the next messages are."""
-    config = load_or_exit(find_config(args.config))
+    config = configuration(args)
     if config.enerkey is None:
         raise Misconfigured("there is no [enerkey] section: nothing is sent anywhere")
     names = [meter.name for meter in config.meters]

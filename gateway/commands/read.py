@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,9 @@ from buffer.lock import holder
 from buffer.store import LOCK
 from gateway import logs, terminal
 from gateway.clock import SystemClock
-from gateway.commands.check import load_or_exit
-from gateway.commands.common import no_meter
+from gateway.commands.common import configuration, no_meter, seconds
 from gateway.control import ask
 from gateway.errors import FAILED, OK, Unreachable
-from gateway.locate import find_config
 from gateway.wiring import drivers_for_reading
 
 if TYPE_CHECKING:
@@ -33,13 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which meters, and how long to listen."""
     parser.add_argument("meters", nargs="*", metavar="METER", help="names in the configuration (default: all)")
     how_long = f"how long to listen for MQTT (default: {LISTEN:g})"
-    parser.add_argument("--wait", type=float, default=LISTEN, metavar="SECONDS", help=how_long)
+    parser.add_argument("--wait", type=seconds, default=LISTEN, metavar="SECONDS", help=how_long)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when every meter gave a value, else 1."""
-    logs.configure(verbose=args.verbose)
-    config = load_or_exit(find_config(args.config))
+    logs.configure(verbose=args.verbose, usual=logging.ERROR)  # what is wrong with a meter stands in its row
+    config = configuration(args)
     wanted = _wanted(config, args.meters)
     held_by = holder(config.gateway.data_dir / LOCK)
     reads = _ask_service(held_by) if held_by else _look(config, wanted, args.wait)

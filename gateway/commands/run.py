@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from buffer.store import StoreError
 from gateway import __version__, logs
 from gateway.clock import SystemClock, Trust
-from gateway.commands.check import load_or_exit
+from gateway.commands.common import configuration
 from gateway.control import ControlServer
 from gateway.errors import FAILED, OK, DatabaseFailure, NotPermitted
-from gateway.locate import find_config
+from gateway.faults import counted
 from gateway.runtime import live_facts, service_of
 from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, open_store, socket_path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import argparse
     from threading import Event
     from types import FrameType
+
+    from gateway.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -34,38 +36,48 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; 1 when a worker died (systemd starts it again)."""
     logs.configure(verbose=args.verbose)
-    config = load_or_exit(find_config(args.config))
+    config = configuration(args)
+    for warning in config.warnings:
+        log.warning("%s", warning)
     store = open_store(config, command="run")
-    at_work = False
+    service = None
     try:
         gateway = build(config, store, SystemClock(Trust(config.clock.trust)), SystemRandom())
-        at_work, code = _serve(gateway)
+        service = service_of(gateway, Notifier())
+        _serve(gateway, service)
     except StoreError as error:
         raise DatabaseFailure(str(error)) from None
     finally:
-        if not at_work:
+        if service is None or not service.at_work():  # who is still at work may still write
             store.close()
-    return code
+    _say_how_it_ended(service)
+    return FAILED if service.failed else OK
 
 
-def _serve(gateway: Gateway) -> tuple[bool, int]:
-    """Whether somebody is still at work at the end, and the exit code."""
-    service = service_of(gateway, Notifier())
+def _serve(gateway: Gateway, service: Service) -> None:
     path = socket_path(gateway.config)
     try:
         control = ControlServer(path, lambda request: live_facts(gateway, service, request))
     except OSError as error:
         raise NotPermitted(f"{path}: cannot listen for commands: {error.strerror}") from None
     _stop_on_signals(service.stopping)
-    log.info("meter-gateway %s: %s, %d meters", __version__, gateway.config.gateway.name, len(gateway.config.meters))
+    meters = counted(len(gateway.config.meters), "meter")
+    log.info("meter-gateway %s: %s, %s", __version__, gateway.config.gateway.name, meters)
     service.start()
     service.supervise()
     log.info("stopping")
-    ended = service.stop()
-    if not ended:
-        log.warning("a request is still open; what became of it is read back after the next start")
+    service.stop()
     control.close()
-    return not ended, FAILED if service.failed else OK
+
+
+def _say_how_it_ended(service: Service) -> None:
+    if service.failed:
+        log.error("stopped: a worker died")
+    elif left := service.at_work():
+        words = "stopped with %s still at work; what became of a message under way is read back after the next start"
+        log.warning(words, ", ".join(left))
+    else:
+        log.info("stopped")
 
 
 def _stop_on_signals(stopping: Event) -> None:

@@ -50,10 +50,15 @@ class GatewayProcess:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
-        """SIGTERM, as systemd does; the exit code."""
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """SIGTERM, as systemd does, or another signal; the exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signum)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Until it has ended by itself; the exit code."""
+        assert self._process is not None
         return self._process.wait(20)
 
     def __enter__(self) -> Self:

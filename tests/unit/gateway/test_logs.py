@@ -67,4 +67,4 @@ def test_even_at_its_most_talkative_no_library_logs_what_may_hold_a_key(monkeypa
 def test_a_stream_without_a_file_is_not_the_journals(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
-    assert not logs._is_journal()
+    assert not logs.is_journal()
