@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 PACE = 900.0  # s between two readings when the operator does not say (DESIGN 5)
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 SESSION_EXPIRY = 7 * 86_400.0  # s; reliability 3.5: at least a week of outage
-LONGEST_LABEL = 63  # characters; a longer one makes the resolver raise instead of answering
 
 Format = Literal["auto", "raw", "json"]
 TimeFormat = Literal["auto", "iso", "epoch_s", "epoch_ms"]
@@ -37,16 +36,28 @@ class Address(NamedTuple):
 
 def address_of(url: str) -> Address:
     """The address in a URL; raises ValueError with what is allowed."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets without an IPv6 address in them
+        parts = SplitResult("", "", "", "", "")
     if parts.scheme not in PORTS or not parts.hostname:
         raise ValueError('must look like "mqtt://host:1883", or "mqtts://host:8883" for TLS')
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user name or password: write them under username and password")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must end after the port: topics belong to the meters")
-    if any(len(label) > LONGEST_LABEL for label in parts.hostname.split(".")) or ".." in parts.hostname:
-        raise ValueError("must name a host whose parts between the dots have 1 to 63 characters")
+    if not _resolvable(parts.hostname):
+        raise ValueError("must name a host whose parts between the dots have 1 to 63 characters, without blanks")
     return Address(parts.hostname, _port(parts), parts.scheme == "mqtts")
+
+
+def _resolvable(host: str) -> bool:
+    """Whether the resolver will answer; at some names it raises instead."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return not any(letter.isspace() for letter in host)
 
 
 def _port(parts: SplitResult) -> int:
@@ -281,6 +292,6 @@ def _counting_faults(source: Source) -> list[tuple[str, str]]:
 
 
 def _changes(zone: ZoneInfo) -> bool:
-    """Whether a zone has summer time."""
-    year = 2026
-    return zone.utcoffset(datetime(year, 1, 1)) != zone.utcoffset(datetime(year, 7, 1))  # noqa: DTZ001 - local on purpose
+    """Whether a zone has two times in a year: by summer and winter, or by Ramadan."""
+    begin = datetime(2026, 1, 1)  # noqa: DTZ001 - local on purpose
+    return len({zone.utcoffset(begin + timedelta(days=day)) for day in range(366)}) > 1
