@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import os
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +17,9 @@ from drivers.base import Now
 if TYPE_CHECKING:
     from threading import Event
 
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")  # touched at each sync, systemd-timesyncd(8)
 WITNESS_TOLERANCE = timedelta(seconds=60)  # reliability 3.2: an EnerKey Date header this close vouches for the clock
 RECHECK = 5.0  # s between looks at the operating system's opinion while it is not yet positive
@@ -102,6 +108,19 @@ class ScaledClock:
         return wake.wait(max(0.0, (until - self.now().boottime) / self._scale))
 
 
-def boot_id() -> str:
-    """The kernel's id of this boot; readings of one boot share a boottime axis."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def boot_id(environ: Mapping[str, str] = os.environ, kernel_says: Path = BOOT_ID) -> str:
+    """What names this boot; readings of one boot share a boottime axis.
+
+    Our unit hides /proc/sys from the service (ProcSubset=pid) and gives the id in the environment instead. Where neither
+    is to be had, every process counts as a boot of its own: readings of another one are then not placed by its clock.
+    """
+    try:
+        found = environ.get("METER_GATEWAY_BOOT_ID") or kernel_says.read_text()
+    except OSError as error:
+        log.warning(
+            "%s cannot be read (%s): what waits for a trusted clock is placed by this process only",
+            kernel_says,
+            error.strerror,
+        )
+        found = uuid.uuid4().hex
+    return found.strip().replace("-", "")

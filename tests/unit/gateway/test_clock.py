@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -95,4 +96,16 @@ def test_a_scaled_clock_runs_so_many_times_as_fast_from_its_start():
 
 
 def test_the_boot_has_an_id():
-    assert boot_id() == boot_id() != ""
+    """Two looks in one boot agree."""
+    assert boot_id({}) == boot_id({}) != ""
+
+
+def test_the_unit_may_tell_the_boot_id_instead():
+    """In the unit's sandbox /proc/sys does not exist; systemd's %b is the same id without dashes."""
+    assert boot_id({"METER_GATEWAY_BOOT_ID": boot_id({})}, Path("/nowhere")) == boot_id({})
+
+
+def test_without_any_boot_id_a_process_is_a_boot_of_its_own(caplog):
+    """The service starts all the same, and says what it cannot do."""
+    assert boot_id({}, Path("/nowhere")) != boot_id({}, Path("/nowhere"))
+    assert "/nowhere cannot be read" in caplog.text
