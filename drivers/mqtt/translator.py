@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.base import LastRead
 from drivers.mqtt.payload import Body, PayloadError, Sample, extract, mapping_of, printable
@@ -23,10 +23,18 @@ ROUTES_KEPT = 4096  # topics whose sources are remembered; beyond it a wildcard 
 PAYLOAD_SHOWN = 500  # characters, as `Rejected` says
 RAW_SHOWN = 200  # characters, as `LastRead` says
 TICK = timedelta(milliseconds=1)  # the resolution of stored readings
+CLOCK_SET = timedelta(seconds=1)  # a wall clock that moves so far against boottime was set
 
 NO_SOURCE = "no source for this topic"
 NO_TOPIC = "topic is not text"
 WAITED = "waited in the broker without a time"
+
+
+class _Newest(NamedTuple):
+    """The newest instant that a source was given, and the wall time of the boot by the clock of that moment."""
+
+    at: datetime
+    booted: datetime
 
 
 class Translator:
@@ -38,7 +46,7 @@ class Translator:
         self._mappings = {name: mapping_of(source) for name, source in sources.items()}
         self._routes: dict[str, tuple[str, ...]] = {}
         self._recorded: dict[tuple[str | None, str], float] = {}
-        self._newest: dict[str, datetime] = {}
+        self._newest: dict[str, _Newest] = {}
         self.counts: Counter[str] = Counter()
         self.last_reads: dict[str, LastRead] = {}
         self.heard: dict[str, float] = {}  # source -> boottime of its newest message
@@ -94,13 +102,17 @@ class Translator:
         return reading
 
     def _arrival(self, name: str, message: Message) -> datetime:
-        """The time of arrival, moved where two messages of one source came within the resolution of stored readings."""
+        """The time of arrival, moved where messages of one source came within the resolution of stored readings.
+
+        A burst of any length keeps its order; only a wall clock that was set back begins anew.
+        """
         arrived = message.arrived.wall
         at = arrived.replace(microsecond=arrived.microsecond // 1000 * 1000)
+        booted = arrived - timedelta(seconds=message.arrived.boottime)
         newest = self._newest.get(name)
-        if newest is not None and newest - 1000 * TICK < at <= newest:
-            at = newest + TICK
-        self._newest[name] = at
+        if newest is not None and at <= newest.at and abs(booted - newest.booted) < CLOCK_SET:
+            at = newest.at + TICK
+        self._newest[name] = _Newest(at, booted)
         return at
 
     def _look_failed(self, name: str, message: Message, error: PayloadError) -> None:
