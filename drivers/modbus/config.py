@@ -202,5 +202,5 @@ def _disagreements(sources: Mapping[str, Source]) -> Iterator[Fault]:
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
-    meant = f'did you mean "{close[0]}"? There' if close else "there"
-    return f'unknown {what} "{name}"; {meant} are: {", ".join(names)}'
+    meant = f'; did you mean "{close[0]}"?' if close else ""
+    return f'unknown {what} "{name}"; there are: {", ".join(names)}{meant}'

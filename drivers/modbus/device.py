@@ -15,7 +15,7 @@ from drivers.modbus.plan import Block, Place, Shape, from_text, halved, plan, to
 from drivers.modbus.wire import ExceptionAnswer, NoAnswer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from drivers.base import Now, Ports
@@ -26,6 +26,7 @@ BUSY_RETRIES = 2
 BUSY_PAUSE = (0.1, 0.5)  # s; between these by chance
 ACKNOWLEDGE_PAUSE = 1.0  # s: the device has begun something long
 REFUSED_AT_MOST = HOUR  # s between two attempts at a value that the device refuses
+DOUBTED = 2  # times in a row that a request brings nothing, until it is made smaller
 
 EARLY = 0.5  # s by which a poll may come before the end of a refused value's pause and still ask for it
 
@@ -74,10 +75,16 @@ class Refusal:
 
 @dataclass(slots=True)
 class Round:
-    """One poll of a device. `failure` when the device as a whole gave no answer; `looks` holds what came before it."""
+    """One poll of a device, begun at `now`; the next one is `poll` seconds later.
 
+    `failure` when the device as a whole gave no answer; else `looks` holds what came, value by value.
+    """
+
+    now: Now
+    poll: float
     looks: list[Look] = field(default_factory=list)
     failure: Problem | None = None
+    heard: bool = False  # the device has answered a request, or refused it
 
 
 class Device:
@@ -98,32 +105,34 @@ class Device:
         self.counts: Counter[str] = Counter()
         self._ports = ports
         self._refusals: dict[Place, Refusal] = {}
+        self._doubts: Counter[tuple[Place, ...]] = Counter()  # how often in a row a request for these brought nothing
+        self._mute = False  # nothing at all was heard in the last round
         self._shape: Shape | None = None
         places = repr((sorted({target.place for target in targets}), limits.max_registers))
         self._key = f"shape/{number}/{zlib.crc32(places.encode()):08x}"
 
-    def read(self, bus: Bus, now: Now, poll: float, *, changed: bool, into: Round) -> None:
+    def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
         """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
-        wanted = {target.place for target in self.targets if not self._resting(target.place, now)}
+        wanted = {target.place for target in self.targets if not self._resting(target.place, into.now)}
         gap = self.limits.gap_on_change if changed else self.limits.gap
         while wanted:
-            block = plan(wanted, self.shape)[0]
+            block = self._next(wanted, into)
             try:
                 answer = self._ask(bus, block, gap)
-            except ExceptionAnswer as error:
+            except AnswerError as error:
+                if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
+                    self._unanswered(wanted, block, error, into)
+                    return
+                into.heard = True
                 if self._learns(error, block):
                     continue
-                if error.code not in REFUSALS:
-                    self._fail(wanted, error, into)
-                    return
-                self._refused(block, error, now, poll, into)
-            except AnswerError as error:
-                self._fail(wanted, error, into)
-                return
+                self._rest(block.places, into)
+                self._look(block.places, (), _problem(error), None, into)
             else:
                 self._answered(block, answer, into)
             gap = self.limits.gap
             wanted -= set(block.places)
+        self._mute = self._mute and not into.heard
 
     @property
     def shape(self) -> Shape:
@@ -155,13 +164,24 @@ class Device:
                 bus.pause(patience)
                 tried += 1
 
+    def _next(self, wanted: set[Place], into: Round) -> Block:
+        """The next request: those that brought nothing come last, since some devices are silent where others refuse.
+
+        After a round without any answer a single value is asked for, each time another one: either the device is dead,
+        or it is silent at a register or a hole that the usual request contains.
+        """
+        if self._mute and not into.heard:
+            place = min(sorted(wanted), key=lambda place: self._doubts[place,])
+            return plan([place], self.shape)[0]
+        return min(plan(wanted, self.shape), key=lambda block: self._doubts[block.places])
+
     def _learns(self, error: ExceptionAnswer, block: Block) -> bool:
         """Whether smaller requests may go better; they are remembered over restarts."""
-        shape = None
         if error.code == wire.ILLEGAL_ADDRESS:
-            shape = without_holes(block, self.shape)
-        elif error.code == wire.ILLEGAL_VALUE:
-            shape = halved(block, self.shape)
+            return self._remember(without_holes(block, self.shape))
+        return error.code == wire.ILLEGAL_VALUE and self._remember(halved(block, self.shape))
+
+    def _remember(self, shape: Shape | None) -> bool:
         if shape is None:
             return False
         self._shape = shape
@@ -169,25 +189,37 @@ class Device:
             self._ports.memory.put(self._key, to_text(shape))
         return True
 
-    def _refused(self, block: Block, error: ExceptionAnswer, now: Now, poll: float, into: Round) -> None:
-        problem = Problem(error.reason, str(error))
-        for place in block.places:
+    def _rest(self, places: Iterable[Place], into: Round) -> None:
+        """Do not ask for these in the next rounds: for one poll, two, four … up to an hour."""
+        for place in places:
             times = self._refusals[place].times + 1 if place in self._refusals else 1
-            pause = min(poll * 2.0 ** min(times - 1, 16), max(REFUSED_AT_MOST, poll))
-            self._refusals[place] = Refusal(times, now.boottime + pause - EARLY)
-        self._look(block.places, (), problem, None, into)
+            pause = min(into.poll * 2.0 ** min(times - 1, 16), max(REFUSED_AT_MOST, into.poll))
+            self._refusals[place] = Refusal(times, into.now.boottime + pause - EARLY)
 
     def _answered(self, block: Block, answer: Answer, into: Round) -> None:
+        into.heard = True
+        self._doubts.pop(block.places, None)
         for place in block.places:
             self._refusals.pop(place, None)
             self._look((place,), block.words_of(place, answer.words), None, answer.took, into)
 
-    def _fail(self, wanted: set[Place], error: AnswerError, into: Round) -> None:
-        reason = error.reason if isinstance(error, (NoAnswer, wire.BadAnswer, ExceptionAnswer)) else "bad answer"
-        into.failure = Problem(reason, str(error), error.raw[:64].hex(" "))
+    def _unanswered(self, wanted: set[Place], block: Block, error: AnswerError, into: Round) -> None:
+        """The round is over: one timeout is what a device may cost the others.
+
+        Where the device has answered before in this round, only this request is in doubt, and rests. One that is so
+        twice in a row is made smaller, as if it had been refused.
+        """
         if isinstance(error, NoAnswer):
             self.counts["timeouts"] += 1
-        self._look(sorted(wanted), (), into.failure, None, into)
+        problem = _problem(error)
+        self._doubts[block.places] += 1
+        smaller = self._doubts[block.places] >= DOUBTED and self._remember(without_holes(block, self.shape))
+        self._mute = not into.heard
+        if self._mute:
+            into.failure = problem
+        elif not smaller:
+            self._rest(block.places, into)
+        self._look(sorted(wanted), (), problem, None, into)
 
     def _look(
         self, places: Sequence[Place], words: Sequence[int], problem: Problem | None, took: float | None, into: Round
@@ -199,3 +231,8 @@ class Device:
         """
         at = self._ports.clock.now().wall
         into.looks += [Look(target, at, words, problem, took) for target in self.targets if target.place in places]
+
+
+def _problem(error: AnswerError) -> Problem:
+    reason = error.reason if isinstance(error, (NoAnswer, wire.BadAnswer, ExceptionAnswer)) else "bad answer"
+    return Problem(reason, str(error), error.raw[:64].hex(" "))

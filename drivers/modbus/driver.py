@@ -151,13 +151,13 @@ class ModbusDriver:
         return True
 
     def _read(self, device: Device, now: Now) -> None:
-        got = Round()
+        got = Round(now, self._poll)
         changed = self._asked is not None and self._asked != device.number
         self._asked = device.number
         self._counts["polls"] += 1
         lost: LineError | SetupError | None = None
         try:
-            device.read(self._bus, now, self._poll, changed=changed, into=got)
+            device.read(self._bus, got, changed=changed)
         except (LineError, SetupError) as error:
             lost = error
         after = self._ports.clock.now()

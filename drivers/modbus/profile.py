@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 import warnings
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from drivers.fields import Duration, Exact, Kind, Strict
+from drivers.fields import Duration, Exact, Kind, Scale, Strict
 from drivers.modbus.decode import Order, Type, marker_fault
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
 
@@ -53,7 +54,7 @@ class Point(Strict):
     type: Type
     unit: str | None = None  # None: set in the meter, so the operator has to say
     kind: Kind = "counter"
-    scale: Exact = Field(default="1", validate_default=True)
+    scale: Scale = Decimal(1)
     table: Table | None = None
     word_order: Order | None = None
     byte_order: Order | None = None

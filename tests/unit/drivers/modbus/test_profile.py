@@ -82,12 +82,12 @@ def test_a_slip_is_told_with_file_key_and_what_is_allowed(line, instead, key, sa
 def test_a_profile_without_points_is_refused():
     """It would be of no use."""
     with pytest.raises(ValueError, match="points"):
-        parse(GOOD.split("[points")[0] + "[points]\n", "maker-m1")
+        parse(GOOD.split("[points", maxsplit=1)[0] + "[points]\n", "maker-m1")
 
 
 def test_a_file_that_is_no_toml_is_refused_with_its_name():
     """With the line, as tomllib tells it."""
-    with pytest.raises(ValueError, match="profile maker-m1: .*line 1"):
+    with pytest.raises(ValueError, match=r"profile maker-m1: .*line 1"):
         parse("manufacturer = Maker", "maker-m1")
 
 

@@ -1,0 +1,52 @@
+"""The Modbus driver on a fake line, and the loop that its thread runs, in virtual time."""
+
+from __future__ import annotations
+
+from threading import Event
+
+from drivers.modbus.config import Connection, Source, check
+from drivers.modbus.driver import ModbusDriver
+from tests.fakes.clock import FakeClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.modbus_bus import FakeBus
+
+MOST_STEPS = 20_000  # a driver that wants to be called again at once, for ever, is a busy loop
+
+
+def connection(**keys) -> Connection:
+    return Connection.model_validate({"driver": "modbus", "url": "tcp://192.0.2.10:502"} | keys)
+
+
+def source(device: int = 1, register: int | None = 10, type: str | None = "u32", **keys) -> Source:  # noqa: A002 - as written
+    return Source.model_validate({"connection": "main", "device": device, "register": register, "type": type} | keys)
+
+
+class Line:
+    """A driver named "main" with everything around it."""
+
+    def __init__(self, sources: dict[str, Source], memory: dict[str, str] | None = None, **keys) -> None:
+        self.clock = FakeClock()
+        self.bus = FakeBus(self.clock)
+        self.store = FakePorts(self.clock, memory)
+        settings = connection(**keys)
+        assert not check(settings, sources)
+        self.driver = ModbusDriver("main", settings, sources, self.store.ports, self.bus)
+
+    def run(self, seconds: float) -> None:
+        """Step as the service does, until so much time has passed."""
+        end = self.clock.boottime + seconds
+        for _ in range(MOST_STEPS):
+            due = self.driver.step(self.clock.now())
+            if due > end:
+                self.clock.wait(Event(), end)
+                return
+            self.clock.wait(Event(), due)
+        raise AssertionError("the driver never rests")
+
+    def step(self) -> float:
+        """One step now."""
+        return self.driver.step(self.clock.now())
+
+    def problem(self, source: str) -> str:
+        """What `read` and `status` say of a source."""
+        return self.driver.last_reads()[source].problem

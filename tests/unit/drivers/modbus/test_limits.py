@@ -1,0 +1,70 @@
+"""What each device of a connection needs: the operator's word, then the profile's, then the line's."""
+
+from __future__ import annotations
+
+import pytest
+
+from drivers.modbus.device import Limits
+from drivers.modbus.limits import devices_of
+from tests.fakes.clock import FakeClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.modbus_driver import connection, source
+
+SDM120 = {"register": None, "type": None, "profile": "eastron-sdm120", "point": "energy_import_total"}  # 60 ms, 20
+EM340 = {"register": None, "type": None, "profile": "carlo-gavazzi-em340", "point": "energy_import_total"}  # 50
+
+
+def limits(*sources, **keys) -> Limits:
+    """Of the one device that the sources are about."""
+    named = {str(at): each for at, each in enumerate(sources)}
+    (device,) = devices_of(connection(**keys), named, FakePorts(FakeClock()).ports)
+    return device.limits
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("tcp://192.0.2.10", Limits(1.0, 0.0, 0.0, 60)),
+        ("tls://192.0.2.10", Limits(1.0, 0.0, 0.0, 60)),
+        ("rtu:///dev/ttyUSB0", Limits(1.0, 0.060, 0.100, 60)),
+        ("rtu+tcp://192.0.2.10", Limits(1.5, 0.100, 0.100, 60)),
+    ],
+)
+def test_a_line_has_the_defaults_of_its_kind(url, expected):
+    """Eastron wants 60 ms, a change of the device 100 ms; a gateway keeps the silence itself."""
+    assert limits(source(), url=url) == expected
+
+
+def test_the_connections_word_wins_over_the_lines_default():
+    """`gap` then is the gap, also when the device changes."""
+    assert limits(source(), url="rtu:///dev/ttyUSB0", timeout="2s", gap="10ms") == Limits(2.0, 0.01, 0.01, 60)
+    assert limits(source(), url="rtu:///dev/ttyUSB0", gap="0s").gap == 0
+
+
+def test_the_devices_word_wins_over_the_connections():
+    """Said by any one of its sources."""
+    told = limits(source(), source(register=20, timeout="3s", gap="0s", max_registers=8), timeout="2s", gap="10ms")
+    assert told == Limits(3.0, 0.0, 0.0, 8)
+
+
+def test_a_profile_knows_how_much_its_meter_takes():
+    """The smallest number counts where two profiles share a device."""
+    assert limits(source(**SDM120)).max_registers == 20
+    assert limits(source(**EM340), source(**SDM120)).max_registers == 20
+    assert limits(source(**SDM120, max_registers=40)).max_registers == 40
+
+
+def test_a_profiles_gap_is_for_serial_lines_only():
+    """On TCP the gateway keeps the silence."""
+    assert limits(source(**SDM120)).gap == 0
+    assert limits(source(**SDM120), url="rtu:///dev/ttyUSB0").gap == 0.060
+
+
+def test_each_device_has_its_own_sources_in_the_order_of_the_configuration():
+    """Two meters behind one gateway."""
+    sources = {"b": source(device=9), "a": source(device=2), "c": source(device=9, register=20)}
+    devices = devices_of(connection(), sources, FakePorts(FakeClock()).ports)
+    assert [(device.number, [target.source for target in device.targets]) for device in devices] == [
+        (9, ["b", "c"]),
+        (2, ["a"]),
+    ]
