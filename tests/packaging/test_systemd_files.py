@@ -107,14 +107,10 @@ def test_the_credentials_directory_is_there_and_closed(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     (tmp_path / "etc" / "group").write_text("root:x:0:\nmeter-gateway:x:999:\n")
-    config = tmp_path / "etc" / "meter-gateway" / "config.toml"
-    config.parent.mkdir()
-    config.write_text("")
-    config.chmod(0o644)
     command = ["systemd-tmpfiles", "--create", f"--root={tmp_path}", str(FILES / "meter-gateway.tmpfiles")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode in {0, 73}, done.stderr  # 73: not run as root, so groups could not be given
-    modes = {
-        path.name: oct(path.stat().st_mode & 0o777) for path in (config.parent, config.parent / "credentials", config)
-    }
-    assert modes == {"meter-gateway": "0o750", "credentials": "0o700", "config.toml": "0o640"}
+    config = tmp_path / "etc" / "meter-gateway"
+    modes = [oct(path.stat().st_mode & 0o7777) for path in (config, config / "credentials")]
+    assert modes == ["0o2750", "0o700"]
+    assert directives(UNIT.read_text())["ConfigurationDirectoryMode"] == ["2750"]  # else systemd complains at each start
