@@ -9,9 +9,13 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+LONGEST = 366 * 86_400.0  # s; no meter is read less often
+SMALLEST_SCALE, LARGEST_SCALE = Decimal("1e-12"), Decimal("1e12")
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
+_NUMBER = 'must be a number such as 0.1 or "0.1"'
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -26,21 +30,39 @@ def parse_duration(value: object) -> float:
 def parse_decimal(value: object) -> Decimal:
     """An exact decimal from a string, an integer, or a float read through its text; ValueError with what is allowed."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
-        raise ValueError('must be a number, or a number in quotes such as "0.1"')  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError(_NUMBER)  # noqa: TRY004 - pydantic wants ValueError
     try:
-        number = Decimal(str(value).strip())
+        number = Decimal(value if isinstance(value, int) else str(value).strip())
     except InvalidOperation:
-        raise ValueError('must be a number, or a number in quotes such as "0.1"') from None
+        comma = isinstance(value, str) and "," in value
+        raise ValueError('must be a number with a decimal point, such as "0.1"' if comma else _NUMBER) from None
     if not number.is_finite():
         raise ValueError("must be a finite number")
     return number
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+def _scale(value: Decimal) -> Decimal:
+    if not SMALLEST_SCALE <= abs(value) <= LARGEST_SCALE:
+        raise ValueError(
+            "must be between 0.000000000001 and 1000000000000, with a minus or without; 0 would lose every value"
+        )
+    return value
+
+
+class Words(str):
+    """In an `Annotated`: what a value of the type is, in the operator's words. The rest of "write ..."."""
+
+    __slots__ = ()
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Words('a duration such as "60s"')]
 """Seconds; written as a text with its unit."""
 
-Exact = Annotated[Decimal, BeforeValidator(parse_decimal)]
+Exact = Annotated[Decimal, BeforeValidator(parse_decimal), Words("a number")]
 """A decimal number taken exactly as written."""
+
+Scale = Annotated[Exact, AfterValidator(_scale)]
+"""A factor that loses no value."""
 
 Kind = Literal["counter", "interval", "power"]
 
@@ -57,11 +79,30 @@ class SourceBase(Strict):
     `kind`, `unit` and `expected_every` are None where the operator left them to the profile or the driver's default.
     """
 
-    connection: str
-    unit: str | None = None
-    kind: Kind | None = None
-    scale: Exact = Field(default=Decimal(1))  # multiplies the raw number, giving `unit`
-    expected_every: Annotated[Duration, Field(gt=0)] | None = None  # pace; decides what a gap is
-    max_gap: Annotated[Duration, Field(gt=0)] | None = None  # power: longer silences add no energy
-    period: Annotated[Duration, Field(gt=0)] | None = None  # interval: the time that one value covers
-    stamp: Literal["start", "end"] | None = None  # interval: what the value's time marks
+    connection: Annotated[str, Words("the name of a connection in quotes")] = Field(
+        description="Name of the connection: the NAME of a `[connections.NAME]`."
+    )
+    unit: Annotated[str, Words('a unit such as "kWh"')] | None = Field(
+        None, description="Unit of what is read, after `scale`. May be left out where a profile knows it."
+    )
+    kind: Kind | None = Field(
+        None,
+        description="`counter`: an ever-rising register. `interval`: the amount of a period. `power`: a rate, added up over "
+        "time. Default: the profile's, else `counter`.",
+    )
+    scale: Scale = Field(default=Decimal(1), description="What is read times this is in `unit`.")
+    expected_every: Annotated[Duration, Field(gt=0, le=LONGEST)] | None = Field(
+        None,
+        description='Time between two readings; decides what is a gap. Default: Modbus `poll`, MQTT `"15m"`.',
+    )
+    max_gap: Annotated[Duration, Field(gt=0, le=LONGEST)] | None = Field(
+        None,
+        description="Only for `power`: a longer silence adds no energy. Default: three times `expected_every`, at least "
+        '`"60s"`.',
+    )
+    period: Annotated[Duration, Field(gt=0, le=LONGEST)] | None = Field(
+        None, description="Only for `interval`, and needed there: the time that one value covers."
+    )
+    stamp: Literal["start", "end"] | None = Field(
+        None, description="Only for `interval`, and needed there: which end of the period the value's time marks."
+    )

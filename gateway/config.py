@@ -5,6 +5,7 @@ config.toml ─▶ drafting (each table by itself) ─▶ here (what tables say 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from gateway.resolving import Meter, resolve
 from gateway.sections import ClockSection, EnerkeySection, GatewaySection, HoursSection
 
 __all__ = ["Config", "ConfigFaults", "Meter", "load"]
+
+_MEANT = re.compile(r'(.*); did you mean "([^"]*)"\?', re.DOTALL)  # how a driver ends a message with a suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def load(path: Path) -> Config:
         _check_across(draft, findings)
         _look_closer(draft, meters, warnings)
     if draft is None or len(findings) or draft.file.value is None:
-        raise ConfigFaults(list(findings))
+        raise ConfigFaults(list(findings), list(warnings))
     file = draft.file.value
     connections = {
         name: each.checked.value for name, each in draft.connections.items() if each.checked and each.checked.value
@@ -85,7 +88,8 @@ def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings
     faults = registry.config_of(connection.driver).check(connection.checked.value, values)
     for fault in faults:
         at = connection.checked if fault.path[0] == "connection" else sources[str(fault.path[0])]
-        at.add(findings, fault.path[1:], fault.message)
+        said = _MEANT.fullmatch(fault.message)
+        at.add(findings, fault.path[1:], *(said.groups() if said else (fault.message,)))
     return {str(fault.path[0]) for fault in faults if fault.path[0] != "connection"}
 
 
@@ -96,22 +100,30 @@ def _check_across(draft: Draft, findings: Findings) -> None:
     _check_unique(draft.meters, findings)
     _check_exclusive(draft.connections.values(), findings)
     _check_pushing(draft, findings)
-    if not draft.meters and not draft.file.guessed & {"meters", "meters_file"}:
-        findings.add(draft.file.at(("meters",)), "missing: there is no [[meters]] and so nothing to do")
+    _check_passwords(draft.connections.values(), findings)
+    if not draft.meters and not any(key in draft.file.table for key in ("meters", "meters_file")):
+        findings.add(draft.file.at(("meters",)), "missing: write a [[meters]] for each meter, or meters_file")
 
 
 def _check_unique(meters: Iterable[MeterDraft], findings: Findings) -> None:
     """No name and no EnerKey meter twice: two sources would add up in one history."""
-    first: dict[tuple[str, object], str] = {}
+    first: dict[tuple[str, object], MeterDraft] = {}
     for meter in meters:
-        for key, what in (("name", "meter name"), ("enerkey_id", "EnerKey meter")):
+        for key, why in (("name", "its history hangs on it"), ("enerkey_id", "their hours would add up in EnerKey")):
             value = meter.section.written((key,))
             if value is None or key in meter.section.guessed:
                 continue
-            owner = first.setdefault((key, value), meter.id)
-            if owner != meter.id:
-                name = "" if key == "name" else f' (meter "{owner}" has it)'
-                meter.section.add(findings, (key,), f"must be one {what} only once, {value!r} is there twice{name}")
+            owner = first.setdefault((key, value), meter)
+            if owner is not meter:
+                message = f"is there twice: {_known_as(owner, meter)} has it already; give each meter its own, {why}"
+                meter.section.add(findings, (key,), message)
+
+
+def _known_as(owner: MeterDraft, other: MeterDraft) -> str:
+    """How to find a meter when looking at another one."""
+    place, line = owner.section.place, owner.section.place.line
+    where = f"on line {line}" if place.origin.file == other.section.place.origin.file else f"{place.origin.file}:{line}"
+    return f"{place.shown} ({where})"
 
 
 def _check_exclusive(connections: Iterable[ConnectionDraft], findings: Findings) -> None:
@@ -127,6 +139,17 @@ def _check_exclusive(connections: Iterable[ConnectionDraft], findings: Findings)
             checked.add(
                 findings, ("url",), f"{claim} belongs to [connections.{owner}] already: put all its meters there"
             )
+
+
+def _check_passwords(connections: Iterable[ConnectionDraft], findings: Findings) -> None:
+    """A reference that is nearly one, as the drivers do not know of references."""
+    for connection in connections:
+        password = connection.checked.written(("password",)) if connection.checked else None
+        if connection.checked and isinstance(password, str) and "password" not in connection.checked.guessed:
+            try:
+                secrets.parse(password)
+            except secrets.SecretError as error:
+                connection.checked.add(findings, ("password",), str(error))
 
 
 def _check_pushing(draft: Draft, findings: Findings) -> None:
@@ -156,12 +179,12 @@ def _pushes(meter: MeterDraft) -> bool:
 def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> None:
     enerkey = draft.file.value.enerkey if draft.file.value else None
     for number, key in enumerate(enerkey.api_keys if enerkey else ()):
-        if secrets.parse(key).kind == "literal":
+        if secrets.is_literal(key):
             place = draft.file.at(("enerkey", "api_keys", number))
             warnings.add(place, f"the key stands in this file; better keep it elsewhere: {secrets.FORMS}")
     for connection in draft.connections.values():
         password = connection.checked.written(("password",)) if connection.checked else None
-        if connection.checked and isinstance(password, str) and secrets.parse(password).kind == "literal":
+        if connection.checked and isinstance(password, str) and secrets.is_literal(password):
             place = connection.checked.at(("password",))
             warnings.add(place, f"the password stands in this file; better keep it elsewhere: {secrets.FORMS}")
     unlimited = {meter.name for meter in meters if meter.kind == "counter" and meter.max_rate is None}

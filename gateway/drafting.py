@@ -5,8 +5,10 @@ A draft may hold stand-ins for wrong values (`gateway.validating`), so that rela
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,26 @@ from pydantic import BaseModel
 
 from drivers import registry
 from drivers.fields import SourceBase
-from gateway.faults import Findings, Origin, Place, literal_secrets, nearest
-from gateway.sections import NAME, NAME_RULE, File, MeterSection
+from gateway.enerkey.contract import Contract
+from gateway.faults import Findings, Origin, Place, is_secret, literal_secrets, nearest, some, with_lines
+from gateway.locate import Unreadable, read_text
+from gateway.sections import (
+    NAME,
+    NAME_RULE,
+    ClockSection,
+    EnerkeySection,
+    File,
+    GatewaySection,
+    HoursSection,
+    MeterSection,
+)
 from gateway.spreadsheet import RawMeter, read_meters, typed
 from gateway.tomlfile import UNREADABLE, TomlFile, parse
 from gateway.validating import Checked, check_table
+
+_HEADER = re.compile(rf"\s*\[{{1,2}}\s*({'|'.join(File.model_fields)})\b[A-Za-z0-9_. -]*\]{{0,2}}\s*")
+ALIKE = 0.8  # how much of an unknown key must be that of a known one to be taken for it without doubt
+_ONE_KEY = re.compile(r"\s*(?:([A-Za-z0-9_-]+)\s*=?[^=]*|source\s*=\s*\{.*)")  # no key of a source holds a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,13 @@ def read(path: Path, findings: Findings) -> Draft | None:
     if document is None or document.content is None:
         return None
     lines = document.text.split("\n")
-    origin = Origin(str(path), document.lines, lines, secrets=literal_secrets(document.content))
+    origin = Origin(
+        str(path),
+        document.lines,
+        lines,
+        secrets=literal_secrets(document.content),
+        doubtful=_doubtful({key: document.content.get(key) for key in ("enerkey", "connections")}),
+    )
     file = check_table(File, document.content, Place(origin), findings)
     connections = {
         name: _connection(name, table, file.at(("connections", name)), findings)
@@ -72,31 +95,53 @@ def read(path: Path, findings: Findings) -> Draft | None:
 
 
 def _document(path: Path, findings: Findings) -> TomlFile | None:
-    nowhere = Place(Origin(str(path)))
     try:
-        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except OSError as error:
-        findings.add(nowhere, f"cannot be read: {error.strerror}")
-        return None
-    except UnicodeDecodeError as error:
-        findings.add(nowhere, f"is not UTF-8 text (byte {error.start})")
+        text = read_text(path)
+    except Unreadable as error:
+        findings.add(Place(Origin(str(path), fixed_line=error.line)), error.reason)
         return None
     document = parse(text)
     lines = text.split("\n")
     keys_at = {line: keys for keys, line in document.lines.items()}
     for fault in document.faults:
-        keys = keys_at.get(fault.line, ())
-        secret = _within_secret(lines, fault.line)
-        place = Place(Origin(str(path), text=lines, fixed_line=fault.line), ("password",) if secret else keys)
-        place = Place(place.origin, place.keys, ".".join(map(str, keys)))
-        findings.add(place, fault.message)
+        keys = keys_at.get(fault.line or 0, ())
+        text_shown = lines if fault.line and _may_be_shown(lines[fault.line - 1]) else ()
+        origin = Origin(str(path), text=text_shown, fixed_line=fault.line, fixed_column=fault.column)
+        findings.add(Place(origin, keys, ".".join(map(str, keys))), fault.message)
     return document
 
 
-def _within_secret(lines: list[str], line: int) -> bool:
-    """Whether a line that is not TOML may belong to a secret: the key it stands under is one."""
-    above = [text for text in lines[:line] if "=" in text]
-    return bool(above) and Origin("", text=above[-1:]).excerpt(1) != above[-1].strip()
+def _may_be_shown(line: str) -> bool:
+    """Whether a line that is not TOML surely holds no secret: a header, or one key that we know, and that holds none."""
+    if _HEADER.fullmatch(line):
+        return True
+    match = _ONE_KEY.fullmatch(line)
+    return bool(match and (not match[1] or (match[1] in _known_keys() and not is_secret(match[1]))))
+
+
+@cache
+def _known_keys() -> frozenset[str]:
+    """Every key of every table that holds a plain value."""
+    drivers = [registry.config_of(each) for each in registry.names()]
+    models: list[type[BaseModel]] = [GatewaySection, ClockSection, HoursSection, EnerkeySection, Contract, MeterSection]
+    models += [model for each in drivers for model in (each.Connection, each.Source)]
+    return frozenset(key for model in models for key in model.model_fields)
+
+
+def _doubtful(content: object, *, inside: bool = False) -> tuple[str, ...]:
+    """Texts under keys that nobody knows: secrets perhaps, under a name that only their owner would recognise."""
+    if isinstance(content, dict):
+        tables = {key: isinstance(value, dict) for key, value in content.items()}
+        found = [
+            _doubtful(
+                value, inside=not tables[key] and key not in _known_keys() and not nearest(key, _known_keys(), ALIKE)
+            )
+            for key, value in content.items()
+        ]
+        return tuple(text for each in found for text in each)
+    if isinstance(content, list):
+        return tuple(text for value in content for text in _doubtful(value, inside=inside))
+    return with_lines(content) if inside and isinstance(content, str) else ()
 
 
 def _readable(value: object, kind: type[Any]) -> Any:  # noqa: ANN401 - a table or a list, as asked for
@@ -118,16 +163,17 @@ def _raw_meters(path: Path, file: Checked[File], findings: Findings) -> list[Raw
 
 def _connection(name: str, table: object, place: Place, findings: Findings) -> ConnectionDraft:
     if not NAME.fullmatch(name):
-        findings.add(place, f"the name of a connection {NAME_RULE}", {})
+        findings.add(place, f"is no name for a connection: it {NAME_RULE}", {})
     if not isinstance(table, dict):
         if table != UNREADABLE:
             findings.add(place, "must be a table: [connections.NAME]", table)
         return ConnectionDraft(name, place, None, None)
     models = {each: registry.config_of(each).Connection for each in registry.names()}
     given = _given(table, "driver", models.values())
-    if given in models and "driver" in table:
+    known = isinstance(given, str) and given in models
+    if known and "driver" in table:
         return ConnectionDraft(name, place, str(given), check_table(models[str(given)], table, place, findings))
-    if given not in models:
+    if not known:
         _report_driver(given, place.at("driver"), findings)
     driver = nearest(given, models) if isinstance(given, str) else _most_alike(table, models)
     checked = check_table(models[driver], table, place, findings, {"driver": driver}) if driver else None
@@ -137,11 +183,12 @@ def _connection(name: str, table: object, place: Place, findings: Findings) -> C
 def _report_driver(given: object, place: Place, findings: Findings) -> None:
     names = ", ".join(registry.names())
     if given is None:
-        findings.add(place, f"missing; there are: {names}")
+        findings.add(place, f"missing: write one of {names}")
     elif not isinstance(given, str):
         findings.add(place, f"must be one of {names}", given)
     elif given != UNREADABLE:
-        findings.add(place, f"unknown driver; there are: {names}", given, nearest(given, registry.names()))
+        message = f'unknown driver "{given}"; there are: {names}'
+        findings.add(place, message, given, nearest(given, registry.names()))
 
 
 def _meter(
@@ -191,13 +238,13 @@ def _given(table: Mapping[str, Any], key: str, models: Iterable[type[BaseModel]]
 def _report_connection(
     named: object, connections: Mapping[str, ConnectionDraft], place: Place, findings: Findings
 ) -> None:
-    there = f"; there are: {', '.join(connections)}" if connections else "; there is no [connections.NAME]"
+    there = f"; there are: {some(list(connections))}" if connections else "; write a [connections.NAME] first"
     if named is None:
-        findings.add(place, f"missing{there}")
+        findings.add(place, f"missing: write the name of a connection in quotes{there}")
     elif not isinstance(named, str):
         findings.add(place, "must be the name of a connection in quotes", named)
     elif named != UNREADABLE:
-        findings.add(place, f'no connection "{named}"{there}', named, nearest(named, connections))
+        findings.add(place, f'unknown connection "{named}"{there}', named, nearest(named, connections))
 
 
 def _source_model(driver: str) -> type[SourceBase]:

@@ -3,7 +3,8 @@
     config.toml:9: connections.main.pol: unknown key; did you mean "poll"?
         9 | pol = "60s"
 
-Nothing here ever shows a secret: not as a value, not in the excerpt, not inside a sentence.
+A message reads on from the key: it begins with "must", "missing", "unknown", "is" or another verb, says what is allowed, and
+then what to write.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.errors import Misconfigured
 from gateway.tomlfile import KeyPath
@@ -22,16 +23,17 @@ HIDDEN = "(hidden)"
 LONGEST_VALUE = 60
 LONGEST_LINE = 160
 
-_SECRET_WORDS = re.compile(r"pass|pwd|secret|token|api|credential", re.IGNORECASE)
+_SECRET_WORDS = re.compile(r"pass|pwd|secret|token|api|credential|auth|bearer|^pw$|(^|[_-])keys?$", re.IGNORECASE)
 _SECRET_KEYS = ("api_keys", "password")
-_USER_INFO = re.compile(r"://[^/\s\"'@]*@")
+_NOT_SECRET = ("values_key", "timestamp_key", "value_key", "meter_key")  # names in JSON documents
+_USER_INFO = re.compile(r"://[^\s\"']*@")
 _ASSIGNED = re.compile(r"""([\w-]+)["']?\s*=\s*""")
 _SHORTEST_SECRET = 4  # shorter ones would blank half of every sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One mistake. `line` is None where there is no line to show; `value` is as written, or "(hidden)"."""
+    """One mistake. `line` and `column` are None where nothing tells; `value` is as written, or "(hidden)"."""
 
     file: str
     line: int | None
@@ -40,25 +42,46 @@ class Fault:
     value: str = ""
     suggestion: str = ""
     excerpt: str = ""
+    column: int | None = None
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        where = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         parts = [where, self.path, self.message] if self.path else [where, self.message]
         meant = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
         return ": ".join(parts) + meant
 
-    def with_excerpt(self) -> str:
-        """The sentence and the line it is about."""
-        return f"{self}\n{self.line:>5} | {self.excerpt}" if self.excerpt and self.line is not None else str(self)
+    def shows_line_of(self, other: Fault) -> bool:
+        """Whether both are about the same line and show the same of it."""
+        return (self.file, self.line, self.excerpt) == (other.file, other.line, other.excerpt)
+
+
+def listing(faults: Sequence[Fault], width: int | None = None, before: str = "") -> str:
+    """Every sentence, and after those about one line of a file that line; wrapped to `width` columns where one is given."""
+    shown: list[str] = []
+    for number, fault in enumerate(faults):
+        shown += _wrapped(f"{before}{fault}", width, "    ")
+        last = number + 1 == len(faults) or not fault.shows_line_of(faults[number + 1])
+        if last and fault.excerpt and fault.line is not None:
+            shown += _wrapped(f"{fault.line:>5} | {fault.excerpt}", width, "      | ")
+    return "\n".join(shown)
+
+
+def _wrapped(text: str, width: int | None, indent: str) -> list[str]:
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
 
 
 class ConfigFaults(Misconfigured):
-    """Every mistake of a configuration at once."""
+    """Every mistake of a configuration at once; `warnings` are what else was seen."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[Fault], warnings: Sequence[Fault] = ()) -> None:
         """At least one fault."""
         self.faults = tuple(faults)
-        super().__init__("\n".join([counted(len(faults), "mistake"), *(fault.with_excerpt() for fault in faults)]))
+        self.warnings = tuple(warnings)
+        super().__init__(f"{counted(len(faults), 'mistake')}\n{listing(faults)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +92,9 @@ class Origin:
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     text: Sequence[str] = ()
     fixed_line: int | None = None  # a row of a spreadsheet: every value is on this line
+    fixed_column: int | None = None
     secrets: tuple[str, ...] = ()  # literal secrets in it, never to be shown
+    doubtful: tuple[str, ...] = ()  # texts under unknown keys near secrets: excerpts leave them out
 
     def line_of(self, keys: KeyPath) -> int | None:
         """The line of a key, or of the nearest table that is there."""
@@ -84,7 +109,9 @@ class Origin:
         """The text of a line without what must not be seen."""
         if line is None or not 0 < line <= len(self.text):
             return ""
-        return hidden(self.text[line - 1].strip(), self.secrets, whole=secret)[:LONGEST_LINE]
+        return cut(
+            visible(hidden(self.text[line - 1].strip(), (*self.secrets, *self.doubtful), whole=secret)), LONGEST_LINE
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +161,18 @@ class Findings:
         """Note a fault. A second one about the same value is a consequence of the first; a table may have several."""
         whole = isinstance(value, dict) or value is _NO_VALUE
         key = (place.origin.file, place.keys, message if whole else "", place.origin.fixed_line)
-        shown = "" if whole else HIDDEN if place.secret else value_text(value)
-        message = hidden(_with_value(message, shown), place.origin.secrets)
+        secrets = place.origin.secrets
+        shown = "" if whole else HIDDEN if place.secret else cut(hidden(value_text(value), secrets), LONGEST_VALUE)
         line = place.line
         fault = Fault(
-            file=place.origin.file,
+            file=visible(place.origin.file),
             line=line,
-            path=place.shown,
-            message=message,
-            value=hidden(shown, place.origin.secrets),
-            suggestion=hidden(suggestion, place.origin.secrets),
+            path=visible(place.shown),
+            message=visible(_with_value(hidden(message, secrets), shown)),
+            value=visible(shown),
+            suggestion=visible(hidden(suggestion, secrets)),
             excerpt=place.origin.excerpt(line, secret=place.secret),
+            column=place.origin.fixed_column,
         )
         self._faults.setdefault(key, fault)
 
@@ -152,7 +180,7 @@ class Findings:
         """In the order of the files and their lines."""
 
         def order(fault: Fault) -> tuple[bool, str, int]:
-            return fault.file != self._main_file, fault.file, fault.line or 0
+            return fault.file != visible(self._main_file), fault.file, fault.line or 0
 
         return iter(sorted(self._faults.values(), key=order))
 
@@ -161,21 +189,24 @@ class Findings:
 
 
 def _with_value(message: str, shown: str) -> str:
-    """The sentence with what was written, where it says what must be and does not quote it already."""
-    if not shown or not message.startswith("must ") or shown in message:
+    """The sentence with what was written, where it says what must be."""
+    if shown in {"", HIDDEN} or not message.startswith("must "):
         return message
-    return f"{message}, not {shown}"
+    must, semicolon, then = message.partition("; ")
+    return f"{must}, not {shown}{semicolon}{then}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], alike: float = 0.6) -> str:
     """The known word that was probably meant, or ""."""
     by_case = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), by_case, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.casefold(), by_case, n=1, cutoff=alike)
     return by_case[close[0]] if close else ""
 
 
 def is_secret(key: str) -> bool:
     """Whether a key, misspelt or not, holds a secret."""
+    if key in _NOT_SECRET:
+        return False
     return bool(_SECRET_WORDS.search(key) or difflib.get_close_matches(key.lower(), _SECRET_KEYS, n=1, cutoff=0.75))
 
 
@@ -188,8 +219,9 @@ def hidden(text: str, secrets: Iterable[str] = (), *, whole: bool = False) -> st
             break
     if whole:
         return HIDDEN
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+    for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
+        for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+            text = text.replace(form, HIDDEN)
     return _USER_INFO.sub(f"://{HIDDEN}@", text)
 
 
@@ -200,17 +232,38 @@ def literal_secrets(content: object, *, inside: bool = False) -> tuple[str, ...]
         return tuple(secret for each in found for secret in each)
     if isinstance(content, list):
         return tuple(secret for value in content for secret in literal_secrets(value, inside=inside))
-    kept = inside and isinstance(content, str) and len(content) >= _SHORTEST_SECRET
-    return (str(content),) if kept else ()
+    return with_lines(content) if inside and isinstance(content, str) else ()
+
+
+def with_lines(text: str) -> tuple[str, ...]:
+    """A text, and its lines as they stand in a file; what is too short to be a secret is left out."""
+    return tuple(part for part in {text, *text.splitlines()} if len(part) >= _SHORTEST_SECRET)
 
 
 def value_text(value: object) -> str:
-    """A value as it would be written in TOML, cut to a readable length."""
+    """A value as it would be written in TOML; tables and lists that hold some only by name."""
     if isinstance(value, dict):
         return "a table"
-    plain = isinstance(value, str | bool | int | float | list)
-    text = json.dumps(value, ensure_ascii=False, default=str) if plain else str(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    if isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
+        return "a list"
+    if isinstance(value, list):
+        return f"[{', '.join(value_text(each) for each in value)}]"
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False)
+    try:
+        return str(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of too many digits"
+
+
+def cut(text: str, longest: int) -> str:
+    """The text, shortened where it is too long to be read in a sentence."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """The text with escapes for what a terminal would obey, join or not show."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def counted(number: int, noun: str) -> str:
@@ -218,93 +271,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 12) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-# --- one sentence per kind of pydantic error -------------------------------------------------------------------------------
-
-_PLAIN = {
-    "missing": "missing",
-    "extra_forbidden": "unknown key",
-    "string_type": "must be text in quotes",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a smaller number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "decimal_type": "must be a number",
-    "decimal_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "none_required": "must be left out",
-    "list_type": "must be a list in [ ]",
-    "tuple_type": "must be a list in [ ]",
-    "set_type": "must be a list in [ ]",
-    "frozen_set_type": "must be a list in [ ]",
-    "dict_type": "must be a table in { }",
-    "mapping_type": "must be a table in { }",
-    "model_type": "must be a table in { }",
-    "model_attributes_type": "must be a table in { }",
-    "dataclass_type": "must be a table in { }",
-    "path_type": "must be a path in quotes",
-}
-_BOUNDS = {
-    "greater_than": ("gt", "must be more than {}"),
-    "greater_than_equal": ("ge", "must be at least {}"),
-    "less_than": ("lt", "must be less than {}"),
-    "less_than_equal": ("le", "must be at most {}"),
-    "multiple_of": ("multiple_of", "must be a multiple of {}"),
-    "string_too_short": ("min_length", "must have at least {} characters"),
-    "string_too_long": ("max_length", "must have at most {} characters"),
-    "too_short": ("min_length", "must have at least {} elements"),
-    "too_long": ("max_length", "must have at most {} elements"),
-}
-_PREFIX = "must be "
-
-
-def sentence(error: Mapping[str, Any], written: object) -> str:
-    """What is wrong, in our own words, for one pydantic error. `written` is the value in the file."""
-    kind = error["type"]
-    context = error.get("ctx", {})
-    if kind in _PLAIN:
-        return _PLAIN[kind]
-    if kind in _BOUNDS:
-        name, form = _BOUNDS[kind]
-        return form.format(_bound(context.get(name), written))
-    if kind in {"literal_error", "enum"}:
-        return f"must be one of {str(context.get('expected', '')).replace(' or ', ', ').replace(chr(39), chr(34))}"
-    if kind in {"value_error", "assertion_error"}:
-        return str(context.get("error", "")) or "has a value that is not allowed"
-    return "has a value that is not allowed"
-
-
-def joined(sentences: Sequence[str]) -> str:
-    """The alternatives that one key offers as one sentence."""
-    different = list(dict.fromkeys(sentences))
-    if len(different) > 1 and all(each.startswith(_PREFIX) for each in different):
-        return _PREFIX + " or ".join(each.removeprefix(_PREFIX) for each in different)
-    return "; ".join(different)
-
-
-def _bound(limit: object, written: object) -> str:
-    """A limit in the form the operator writes: seconds as a duration where the value is one."""
-    if (
-        isinstance(written, str)
-        and isinstance(limit, int | float)
-        and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written)
-    ):
-        return f'"{duration_text(float(limit))}"'
-    return str(limit)
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds in the largest unit that keeps them whole: 5400 -> "90m"."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        if seconds and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds * 1000:.0f}ms" if seconds else "0s"

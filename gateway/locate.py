@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from pathlib import Path
@@ -10,6 +11,13 @@ from gateway.errors import Misconfigured
 
 DEFAULT_CONFIG = Path("/etc/meter-gateway/config.toml")
 DEFAULT_DATA = Path("/var/lib/meter-gateway")
+LARGEST = 16 * 2**20  # bytes; ten thousand meters take three million
+
+_ADVICE = {
+    errno.ENOENT: "; write the path of a file that is there",
+    errno.EISDIR: "; write the path of a file",
+    errno.EACCES: "; let the user who runs this read it",
+}
 
 
 def find_config(given: str | None) -> Path:
@@ -17,15 +25,42 @@ def find_config(given: str | None) -> Path:
     return Path(given or os.environ.get("METER_GATEWAY_CONFIG") or DEFAULT_CONFIG)
 
 
+class Unreadable(Misconfigured):
+    """A file that gives no text: `reason` says why and what to do, `line` where."""
+
+    def __init__(self, path: Path, reason: str, line: int | None = None) -> None:
+        """Keep them apart for those who report more than this."""
+        super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
+        self.reason = reason
+        self.line = line
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, with or without a byte order mark, its line ends as Unix has them. Raises Unreadable."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise Unreadable(path, f"cannot be read: {error.strerror}{advice}") from None
+    except ValueError:  # a zero byte in the path
+        raise Unreadable(path, "is not the path of a file") from None
+    if len(content) > LARGEST:
+        raise Unreadable(path, f"is too large: more than {LARGEST // 2**20} MiB")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Unreadable(path, "is not UTF-8 text; save it as UTF-8", line) from None
+
+
 def data_dir(config: Path) -> Path:
     """The data directory that a configuration names. Raises Misconfigured when the file cannot be read."""
+    text = read_text(config)
     try:
-        with config.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise Misconfigured(f"{config}: {error.strerror}; name a configuration with -c") from None
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{config}: {error}; run `meter-gateway check`") from None
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError):  # what is wrong, and where, is for `check` to say: it never shows a secret
+        raise Misconfigured(f"{config}: is not TOML; run `meter-gateway check -c {config}`") from None
     section = content.get("gateway", {})
     named = section.get("data_dir", DEFAULT_DATA) if isinstance(section, dict) else DEFAULT_DATA
     return Path(named) if isinstance(named, (str, Path)) else DEFAULT_DATA

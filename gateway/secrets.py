@@ -67,6 +67,14 @@ def parse(reference: str) -> Reference:
     return Reference(word, target)
 
 
+def is_literal(reference: str) -> bool:
+    """Whether this is the secret itself. What is neither that nor a reference is not: it is a mistake."""
+    try:
+        return parse(reference).kind == "literal"
+    except SecretError:
+        return False
+
+
 def resolve(reference: str, environ: Mapping[str, str]) -> str:
     """The secret itself, without its trailing newline; raises SecretError where it cannot be had."""
     kind, target = parse(reference)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from drivers.fields import Duration, Exact, Strict, parse_duration
+from drivers.fields import Duration, Exact, Strict, Words, parse_duration
 from gateway import secrets
 from gateway.enerkey.contract import Contract, check_url
 from gateway.locate import DEFAULT_DATA
@@ -32,7 +32,7 @@ def _name(value: str) -> str:
 def _absolute(value: object) -> Path:
     if not isinstance(value, str | Path):
         raise ValueError("must be a path in quotes")  # noqa: TRY004 - pydantic wants ValueError
-    if not Path(value).is_absolute():
+    if not Path(value).is_absolute() or "\0" in str(value):
         raise ValueError('must be an absolute path, beginning with "/"')
     return Path(value)
 
@@ -56,20 +56,20 @@ def _reference(value: str) -> str:
 
 def _named_tables(value: object) -> object:
     """Tell `[connections]` without a name from a connection with a mistake in it."""
-    if isinstance(value, dict) and any(isinstance(value.get(key), str) for key in ("driver", "url")):
+    if not isinstance(value, dict) or any(isinstance(value.get(key), str) for key in ("driver", "url")):
         raise ValueError("must have a name for each connection: [connections.NAME]")
     return value
 
 
 def _many_tables(value: object) -> object:
-    if isinstance(value, dict):
+    if not isinstance(value, list):
         raise ValueError("must be written with two brackets: [[meters]]")  # noqa: TRY004 - pydantic wants ValueError
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
-Reference = Annotated[str, AfterValidator(_reference)]
+Name = Annotated[str, AfterValidator(_name), Words(NAME_RULE.removeprefix("must be "))]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute), Words("an absolute path")]
+Reference = Annotated[str, AfterValidator(_reference), Words(secrets.FORMS)]
 
 
 class GatewaySection(Strict):
@@ -112,6 +112,7 @@ class EnerkeySection(Strict):
         (),
         max_length=2,
         strict=False,
+        repr=False,
         description="One or two API keys in order of preference: `credential:NAME` (systemd), `env:NAME`, `file:/PATH`, "
         "or the key itself (warned about). Required as soon as a meter pushes.",
     )
@@ -122,7 +123,9 @@ class EnerkeySection(Strict):
     hour_stamp: Literal["start", "end"] = Field(
         "start", description="Whether consumption items are stamped with the start or the end of their hour."
     )
-    settle: Annotated[float, BeforeValidator(_settle), Field(ge=1, le=7 * 86_400)] = Field(
+    settle: Annotated[
+        float, BeforeValidator(_settle), Field(ge=1, le=7 * 86_400), Words('a duration such as "60m", or "auto"')
+    ] = Field(
         3600.0,
         description="How long a message of unknown fate rests before it is read back: a duration, or `auto` (one hour for now).",
     )
@@ -157,7 +160,9 @@ class MeterSection(Strict):
     push: Literal["consumption", "cumulative", "off"] = Field(
         description="Send each hour's consumption, the register at each full hour, or nothing (collect only)."
     )
-    unit: str = Field(description="Unit of the meter in EnerKey; readings are converted to it exactly.")
+    unit: Annotated[str, Words('a unit such as "kWh"')] = Field(
+        description="Unit of the meter in EnerKey; readings are converted to it exactly."
+    )
     max_rate: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = Field(
         None,
         description="Most that can pass in one hour, in `unit`: main fuse, pipe size. Nothing faster is believed. "
@@ -167,7 +172,9 @@ class MeterSection(Strict):
         Decimal(0),
         description="First register value of an `interval` or `power` source whose meter is pushed `cumulative`.",
     )
-    source: dict[str, Any] = Field(description="Where the values come from: a connection and what to read there.")
+    source: Annotated[dict[str, Any], Words('a table such as { connection = "main", ... }')] = Field(
+        description="Where the values come from: a connection and what to read there."
+    )
 
 
 class File(Strict):

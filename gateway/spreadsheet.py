@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from drivers import registry
 from gateway.faults import Findings, Origin, Place, nearest
+from gateway.locate import Unreadable, read_text
 from gateway.sections import MeterSection
 from gateway.tomlfile import UNREADABLE
 
@@ -39,12 +40,14 @@ class RawMeter(NamedTuple):
 def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMeter]:
     """The meters of a CSV file. What is wrong with the file itself is reported where the configuration names it."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        findings.add(named_at, f"{path} cannot be read: {error.strerror}", str(path))
-        return []
-    except UnicodeDecodeError:
-        findings.add(named_at, f'{path} is not UTF-8 text; save it as "CSV UTF-8"', str(path))
+        text = read_text(path)
+    except Unreadable as error:
+        if error.line is None:
+            findings.add(named_at, f"{path} {error.reason}", str(path))
+        else:
+            findings.add(
+                Place(Origin(str(path), fixed_line=error.line)), f'{error.reason}: "CSV UTF-8" in a spreadsheet program'
+            )
         return []
     lines = text.splitlines()
     rows = _rows(text, Origin(str(path), text=lines), findings)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 KeyPath = tuple[str | int, ...]
 
-UNREADABLE = "\0"  # stands for a value that could not be read; no TOML file holds it otherwise on purpose
+UNREADABLE = "\0cannot be read\0"  # stands for a value that could not be read; nobody writes it on purpose
+DEEPEST = 32  # tables in lists in tables: a configuration needs five
+
+TOO_DEEP = f"is nested too deeply: more than {DEEPEST} tables and lists in one another"
 
 _MOST_MISTAKES = 20
+_UNREADABLE_TEXT = '"\\u0000cannot be read\\u0000"'
+_ENDLESS = re.compile(r"[0-9_]{4000,}")
 _AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)$|\s*\(at end of document\)$")
 _ASSIGNMENT = re.compile(
     r"""\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'))*\s*=(?!=)"""
@@ -25,21 +30,21 @@ _NEEDS_QUOTES = re.compile(r"=\s*[A-Za-z0-9_.+-]*[A-Za-z][A-Za-z0-9_.:/+ -]*(#.*
 _SENTENCES = {
     "Expected newline or end of document after a statement": "cannot be read",
     "Invalid value": "is not a value",
-    "Cannot overwrite a value": "is there twice",
+    "Cannot overwrite a value": "is there twice; keep one of them",
     "Unclosed array": "holds a list that is not closed with ]",
     "Unclosed inline table": "holds a { that is not closed with }",
     "Unterminated string": "holds a text that is not closed with quotes",
     "Illegal character '\\n'": "holds a text that is not closed with quotes",
 }
-_TWICE = "is there twice"
+_TWICE = _SENTENCES["Cannot overwrite a value"]
 _TABLE_TWICE = re.compile(r"Cannot declare \((.*?),?\) twice")
 
 
 class SyntaxFault(NamedTuple):
-    """A place that is not TOML; line and column from 1."""
+    """A place that is not TOML; line and column from 1, None where nothing tells."""
 
-    line: int
-    column: int
+    line: int | None
+    column: int | None
     message: str
 
 
@@ -56,7 +61,7 @@ class TomlFile:
 def parse(text: str) -> TomlFile:
     """Parse; lines that cannot be read become the value UNREADABLE, as long as each is one `key = value`."""
     lines = text.split("\n")
-    faults: dict[int, SyntaxFault] = {}
+    faults: dict[int, SyntaxFault] = {}  # by line
     while True:
         readable = "\n".join(lines)
         try:
@@ -64,12 +69,16 @@ def parse(text: str) -> TomlFile:
         except tomllib.TOMLDecodeError as error:
             fault = _fault(str(error), lines)
         except RecursionError:
-            fault = SyntaxFault(1, 1, "is nested too deeply")
+            return TomlFile(text, None, {}, (*faults.values(), SyntaxFault(None, None, TOO_DEEP)))
+        except ValueError:  # int() of a text beyond sys.get_int_max_str_digits(); tomllib does not say where
+            fault = _endless_number(lines)
         else:
+            if _is_deep(content):
+                return TomlFile(text, None, {}, (*faults.values(), SyntaxFault(None, None, TOO_DEEP)))
             return TomlFile(text, content, key_lines(readable), tuple(faults.values()))
-        new = fault.line not in faults
-        faults.setdefault(fault.line, fault)
-        if not new or len(faults) > _MOST_MISTAKES or not _step_over(lines, fault):
+        again = (fault.line or 0) in faults and fault.message != _TWICE
+        faults.setdefault(fault.line or 0, fault)
+        if again or len(faults) > _MOST_MISTAKES or not _step_over(lines, fault):
             return TomlFile(text, None, {}, tuple(faults.values()))
 
 
@@ -77,10 +86,12 @@ def _fault(words: str, lines: list[str]) -> SyntaxFault:
     match = _AT.search(words)
     line, column = (int(match[1]), int(match[2])) if match and match[1] else (len(lines), 1)
     said = _AT.sub("", words)
+    if match and not match[1] and said == "Invalid value":
+        return SyntaxFault(line, column, "ends too early: a value, a ] or a } is missing")
     twice = _TABLE_TWICE.match(said)
     if twice:
         name = ".".join(part.strip(" '\"") for part in twice[1].split(","))
-        return SyntaxFault(line, column, f"the table [{name}] is there twice")
+        return SyntaxFault(line, column, f"the table [{name}] is there twice: put its keys together")
     message = _SENTENCES.get(said, f"is not TOML: {said[:1].lower()}{said[1:]}")
     if _NEEDS_QUOTES.search(lines[line - 1]) and message in {"cannot be read", "is not a value"}:
         message += "; texts and durations are written in quotes"
@@ -89,12 +100,37 @@ def _fault(words: str, lines: list[str]) -> SyntaxFault:
 
 def _step_over(lines: list[str], fault: SyntaxFault) -> bool:
     """Take a malformed `key = value` line out of the way; False where the mistake is of another kind."""
+    if fault.line is None:
+        return False
     written = lines[fault.line - 1]
     match = _ASSIGNMENT.match(written)
     if not match or any(quotes in written for quotes in ('"""', "'''")):
         return False
-    lines[fault.line - 1] = "" if fault.message == _TWICE else f'{match[0]} "\\u0000"'
+    lines[fault.line - 1] = "" if fault.message == _TWICE else f"{match[0]} {_UNREADABLE_TEXT}"
     return True
+
+
+def _endless_number(lines: list[str]) -> SyntaxFault:
+    """The first run of digits that Python refuses to turn into a number."""
+    for number, line in enumerate(lines, start=1):
+        digits = _ENDLESS.search(line)
+        if digits:
+            return SyntaxFault(number, digits.start() + 1, "is a number of too many digits")
+    return SyntaxFault(None, None, "holds a number of too many digits")
+
+
+def _is_deep(content: dict[str, Any]) -> bool:
+    """Whether tables and lists are nested deeper than anything that reads them here could follow."""
+    level: list[object] = [content]
+    for _ in range(DEEPEST):
+        level = [each for node in level for each in _below(node) if isinstance(each, dict | list)]
+    return bool(level)
+
+
+def _below(node: object) -> Iterable[object]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
 
 
 def without_unreadable(table: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
@@ -137,6 +173,7 @@ class _Scanner:
         self._position = 0
         self._lists: dict[KeyPath, int] = {}  # arrays of tables: how many elements so far
         self._found: dict[KeyPath, int] = {}
+        self._implied: set[KeyPath] = set()  # [a.b] makes a table a, whose own header may follow
 
     def run(self) -> dict[KeyPath, int]:
         table: KeyPath = ()
@@ -159,6 +196,13 @@ class _Scanner:
             self._note(path, line)
             self._lists[path] = self._lists.get(path, -1) + 1
             path = (*path, self._lists[path])
+        for length in range(1, len(path)):
+            if path[:length] not in self._found:
+                self._implied.add(path[:length])
+                self._note(path[:length], line)
+        if path in self._implied:
+            self._implied.remove(path)
+            del self._found[path]
         self._note(path, line)
         return path
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar, get_args
+from decimal import Decimal
+from types import UnionType
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.faults import Findings, Place, joined, nearest, sentence
+from drivers.fields import Words
+from gateway.faults import Findings, Place, nearest
 from gateway.tomlfile import KeyPath, without_unreadable
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -86,8 +89,9 @@ def check_table(
     readable |= trusted or {}
     seen: Checked[Model] = Checked(None, place, readable, frozenset(unreadable | set(trusted or {})), spelling)
     readable, guessed = _nested(model, seen, findings)
+    reported = seen.guessed | guessed
     for keys, errors in _grouped(model, readable).items():
-        if not (keys and keys[0] in seen.guessed | guessed):
+        if not (keys and keys[0] in reported):
             guessed |= {str(key) for key in keys[:1]}
             _report(seen, keys, errors, model, findings)
     checked = replace(seen, guessed=seen.guessed | guessed)
@@ -119,7 +123,7 @@ def _respelt(
     """Report keys that the model does not know, and take each for the one that was probably meant."""
     known = {key: value for key, value in table.items() if key in model.model_fields}
     spelling: dict[str, str] = {}
-    for key in table.keys() - known.keys():
+    for key in [key for key in table if key not in known]:
         absent = [name for name in model.model_fields if name not in known]
         meant = nearest(key, absent) or nearest(key, model.model_fields)
         _unknown_key(place.at(key), meant, model, findings)
@@ -183,9 +187,21 @@ def _report(
         known = [name for each in _models_at(model, keys[:-1]) for name in each.model_fields]
         findings.add(place, "unknown key", suggestion=nearest(str(keys[-1]), known))
     elif errors[0]["type"] == "missing":
-        findings.add(place, "missing")
+        findings.add(place, f"missing: write {_wanted(model, keys)}")
     else:
-        findings.add(place, joined([sentence(error, written) for error in errors]), written)
+        message = joined([sentence(error, written) for error in errors])
+        findings.add(place, _table_form(message, place) if message == _A_TABLE else message, written)
+
+
+def _table_form(message: str, place: Place) -> str:
+    """How a table is written where it stands by itself, and inside another one."""
+    outermost = not any(isinstance(key, int) for key in place.keys)
+    return f"{message}: [{place.shown}]" if outermost else f"{message} in {{ }}"
+
+
+def _wanted(model: type[BaseModel], keys: KeyPath) -> str:
+    field = model.model_fields.get(str(keys[0])) if len(keys) == 1 else None
+    return in_words(field.annotation, field.metadata) if field else "it"
 
 
 def _report_whole(model: type[BaseModel], filled: Mapping[str, Any], checked: Checked[Any], findings: Findings) -> None:
@@ -221,7 +237,7 @@ def _built(model: type[Model], table: Mapping[str, Any]) -> Model | None:
 def _with_stand_ins(model: type[BaseModel], table: Mapping[str, Any], guessed: set[str]) -> dict[str, Any]:
     """The table with its wrong keys replaced: by their default where there is one, else by a value that the model accepts."""
     filled = {key: value for key, value in table.items() if key not in guessed}
-    for key in guessed & model.model_fields.keys():
+    for key in (key for key in model.model_fields if key in guessed):
         about = model.model_fields[key]
         if isinstance(table.get(key), BaseModel):
             filled[key] = table[key]
@@ -243,3 +259,115 @@ def _literals(annotation: object) -> list[object]:
     arguments = get_args(annotation)
     plain = [each for each in arguments if isinstance(each, str | int)]
     return plain + [found for each in arguments if not isinstance(each, str | int) for found in _literals(each)]
+
+
+# --- one sentence per kind of pydantic error -------------------------------------------------------------------------------
+
+_PLAIN = {
+    "missing": "missing",
+    "extra_forbidden": "unknown key",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "none_required": "must be left out",
+    "list_type": "must be a list in [ ]",
+    "tuple_type": "must be a list in [ ]",
+    "set_type": "must be a list in [ ]",
+    "frozen_set_type": "must be a list in [ ]",
+    "dict_type": "must be a table",
+    "mapping_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "dataclass_type": "must be a table",
+    "path_type": "must be a path in quotes",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "must be more than {}"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "less_than": ("lt", "must be less than {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+    "multiple_of": ("multiple_of", "must be a multiple of {}"),
+    "string_too_short": ("min_length", "must have at least {} characters"),
+    "string_too_long": ("max_length", "must have at most {} characters"),
+    "too_short": ("min_length", "must have at least {} elements"),
+    "too_long": ("max_length", "must have at most {} elements"),
+}
+_PREFIX = "must be "
+_A_TABLE = "must be a table"
+_TYPES: dict[object, str] = {
+    str: "text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list in [ ]",
+    list: "a list in [ ]",
+    dict: "a table in { }",
+}
+
+
+def in_words(annotation: object, metadata: Sequence[object] = ()) -> str:
+    """What a field takes, as the end of a sentence: "a whole number", ""start" or "end"", "a duration such as "60s""."""
+    words = next((str(each) for each in metadata if isinstance(each, Words)), "")
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if words:
+        return words
+    if origin is Annotated:
+        return in_words(arguments[0], annotation.__metadata__)  # type: ignore[attr-defined]
+    if origin is Literal:
+        quoted = [f'"{each}"' for each in arguments]
+        return " or ".join(part for part in (", ".join(quoted[:-1]), quoted[-1]) if part)
+    if origin in {Union, UnionType}:
+        return " or ".join(dict.fromkeys(in_words(each) for each in arguments if each is not type(None)))
+    return _TYPES.get(origin or annotation, "a table in { }")
+
+
+def sentence(error: Mapping[str, Any], written: object) -> str:
+    """What is wrong, in our own words, for one pydantic error. `written` is the value in the file."""
+    kind = error["type"]
+    context = error.get("ctx", {})
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind in _BOUNDS:
+        name, form = _BOUNDS[kind]
+        return form.format(_bound(context.get(name), written))
+    if kind in {"literal_error", "enum"}:
+        return f"must be one of {str(context.get('expected', '')).replace(' or ', ', ').replace(chr(39), chr(34))}"
+    if kind in {"value_error", "assertion_error"}:
+        return str(context.get("error", "")) or "has a value that is not allowed"
+    return "has a value that is not allowed"
+
+
+def joined(sentences: Sequence[str]) -> str:
+    """The alternatives that one key offers as one sentence."""
+    different = list(dict.fromkeys(sentences))
+    if len(different) > 1 and all(each.startswith(_PREFIX) for each in different):
+        return _PREFIX + " or ".join(each.removeprefix(_PREFIX) for each in different)
+    return "; ".join(different)
+
+
+def _bound(limit: object, written: object) -> str:
+    """A limit in the form the operator writes: seconds as a duration where the value is one."""
+    if (
+        isinstance(written, str)
+        and isinstance(limit, int | float)
+        and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written)
+    ):
+        return f'"{duration_text(float(limit))}"'
+    return f"{limit:f}" if isinstance(limit, Decimal) else str(limit)
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds in the largest unit that keeps them whole: 5400 -> "90m"."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds * 1000:.0f}ms" if seconds else "0s"

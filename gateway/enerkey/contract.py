@@ -47,7 +47,7 @@ def endpoint(text: str) -> Endpoint:
 def _checked(text: str, methods: Collection[str], allowed: Collection[str]) -> Endpoint:
     found = endpoint(text)
     if found.method not in methods or not _TARGET.fullmatch(found.target):
-        raise ValueError(f'must be {" or ".join(methods)}, one blank and a path that begins with "/", not {text!r}')
+        raise ValueError(f'must be {" or ".join(methods)}, one blank and a path that begins with "/"')
     unknown = [name for name in found.placeholders if name not in allowed]
     if unknown:
         names = ", ".join(f"{{{name}}}" for name in allowed)
@@ -125,14 +125,16 @@ def check_url(url: str) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
         host.encode("idna")  # as name resolution will; UnicodeError is a ValueError
-    except ValueError as error:
-        raise ValueError(f"{url!r} is no URL ({error}); write for example https://api.enerkey.com") from None
+    except ValueError:
+        raise ValueError(
+            'is no URL with a host and a port between 1 and 65535; write for example "https://api.enerkey.com"'
+        ) from None
     if "@" in parts.netloc:  # and whatever stands before it stays unsaid
         raise ValueError("must not contain a user or a password: the key belongs into api_keys")
     if parts.scheme not in {"http", "https"} or not host or not _TARGET.fullmatch(f"/{url}") or "?" in url:
-        raise ValueError(f'{url!r} must be https://HOST or https://HOST/PATH, without "?" and "#"')
+        raise ValueError('must be https://HOST or https://HOST/PATH, without "?" and "#"')
     if parts.scheme == "http" and not _loopback(host):
-        raise ValueError(f"{url!r} would send the key unencrypted; use https:// (http:// only to localhost)")
+        raise ValueError("would send the key unencrypted: write https:// (http:// only to localhost)")
     return url.rstrip("/")
 
 
