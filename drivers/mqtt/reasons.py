@@ -97,7 +97,11 @@ _ERRORS: tuple[tuple[type[Exception], Trouble, Callable[[Any, str], str]], ...] 
         "setup",
         lambda error, _: f"the broker's certificate is not accepted: {error.verify_message}; see ca_file",
     ),
-    (ssl.SSLError, "setup", lambda error, _: f"no TLS: {error.reason or error}; is this the broker's TLS port?"),
+    (
+        ssl.SSLError,
+        "setup",
+        lambda error, _: f"no TLS: {getattr(error, 'reason', '') or error}; is this the broker's TLS port?",
+    ),
     (socket.gaierror, "line", lambda error, host: f"the name {host} is not known (DNS: {error.strerror})"),
     (
         ConnectionRefusedError,

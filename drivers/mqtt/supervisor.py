@@ -141,17 +141,23 @@ class Supervisor:
         return self._refused
 
     def step(self, now: Now) -> float:
-        """Take in what happened, connect when due; returns the boottime of the next attempt."""
-        for happening in self._session.happenings():
-            self._take_in(happening, now)
-        if self._connected_at is not None and now.boottime - self._connected_at >= STABLE:
+        """Take in what happened, connect when due; returns the boottime of the next attempt or decision."""
+        if now.boottime >= self._lasted_at():  # before what happened: a quiet connection gives no other occasion
             self._failures = self._short_lived = 0
             self._back()
+        for happening in self._session.happenings():
+            self._take_in(happening, now)
         if self._open or self._withheld:
-            return NEVER
+            return self._lasted_at()
         if now.boottime >= self._due:
             self._connect(now)
         return NEVER if self._open else self._due
+
+    def _lasted_at(self) -> float:
+        """When the connection will have lasted, if that changes anything."""
+        if self._connected_at is None or not (self._failures or self._said):
+            return NEVER
+        return self._connected_at + STABLE
 
     def withhold(self, why: str) -> None:
         """Disconnect and stay away, so that the broker keeps what comes; `why` for the operator."""
