@@ -11,6 +11,7 @@ from drivers.mqtt.backlog import Backlog, Held
 from drivers.mqtt.config import Connection, Source, kind_of, pace
 from drivers.mqtt.session import Message, PahoSession, Session
 from drivers.mqtt.supervisor import NEVER, Supervisor
+from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
 from drivers.reading import Reading, Rejected
 
@@ -63,8 +64,8 @@ class MqttDriver:
 
     def step(self, now: Now) -> float:
         """Take what has come, store it, acknowledge it; connect when due. Waits for nothing but `deliver`."""
-        if not self._taken and not self._batch:
-            self._taken.extend(self._session.take(MOST))
+        if not self._batch:
+            self._taken.extend(self._session.take(MOST - len(self._taken)))
         full = len(self._taken) >= MOST
         due = self._supervisor.step(now)  # after `take`: a message is never ahead of its Connected
         self._notice_resumption()
@@ -170,8 +171,9 @@ class MqttDriver:
 
     def _device(self, name: str) -> str:
         source = self._sources[name]
-        if source.topic in self._supervisor.refused:
-            return f"subscription refused: {self._supervisor.refused[source.topic]}"
+        refused = [why for each, why in self._supervisor.refused.items() if covers(each, source.topic)]
+        if refused:
+            return f"subscription refused: {refused[0]}"
         read = self._translator.last_reads.get(name)
         if read is None:
             return "nothing heard yet: does the topic exist, and may this user read it?"
