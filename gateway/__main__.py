@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from gateway.cli import run
@@ -9,6 +10,9 @@ from gateway.cli import run
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "³" must not end a command
     sys.exit(run(sys.argv[1:]))
 
 

@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
-from gateway import __version__, logs
+from gateway import __version__, logs, terminal
 from gateway.errors import OK, USAGE, GatewayError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     try:
         args = _parsed(argv)
-    except SystemExit as end:  # argparse ends so after --help and --version, and we after a wrong argument
+    except SystemExit as end:  # argparse ends so after --help and --version
         return end.code if isinstance(end.code, int) else OK
     if args.no_color:
         os.environ["NO_COLOR"] = "1"
@@ -104,6 +104,12 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
+class _UsageError(GatewayError):
+    """The words after `meter-gateway` make no sense."""
+
+    code = USAGE
+
+
 class _Help(argparse.HelpFormatter):
     """Argparse's help without the line that repeats "COMMAND" above the commands."""
 
@@ -116,9 +122,8 @@ class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong."""
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - argparse's own
-        super().__init__(
-            formatter_class=_Help, allow_abbrev=False, **kwargs
-        )  # today's abbreviation is ambiguous tomorrow
+        # No abbreviations: the one of today is ambiguous tomorrow.
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **kwargs)
         self.command: _Parser | None = None
 
     def options(self) -> list[str]:
@@ -126,10 +131,8 @@ class _Parser(argparse.ArgumentParser):
         return list(self._option_string_actions)
 
     def error(self, message: str) -> NoReturn:
-        """Wrong usage, as JSON too where that was asked for."""
-        words = f"{message.removeprefix('argument ')}; see {self.prog} --help"
-        _say(words, USAGE, as_json="--json" in sys.argv)
-        self.exit(USAGE)
+        """Wrong usage."""
+        raise _UsageError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
 def _parser(word: str | None) -> _Parser:
@@ -163,4 +166,5 @@ def _common(parser: argparse.ArgumentParser, **default: Any) -> None:  # noqa: A
 def _say(message: str, code: int, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"error": {"code": code, "message": message}}) + "\n")
-    logs.last_words(f"{PROGRAM}: {message}")
+    words = f"{PROGRAM}: {message}"
+    logs.last_words(terminal.wrapped(words, "  ") if sys.stderr.isatty() else words)

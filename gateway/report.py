@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
 from gateway.control import ask
-from gateway.errors import DatabaseFailure, Unreachable
+from gateway.errors import DatabaseFailure, NotPermitted, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +26,7 @@ EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
 def gather(directory: Path) -> dict[str, Any]:
     """The whole status document; `service` is None when nothing runs. Raises Unreachable before the first run."""
-    held_by = holder(directory / LOCK)
-    if held_by is None and not (directory / DATABASE).exists():
-        raise Unreachable(f"no gateway runs with {directory}, and none has yet: systemctl start meter-gateway")
+    held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
     report = {"service": _service(held_by, live), **_stored_in(directory)}
     report["connections"] = live["connections"] if live else {}
@@ -36,16 +35,52 @@ def gather(directory: Path) -> dict[str, Any]:
     return report
 
 
+def holder_of(directory: Path) -> dict[str, Any] | None:
+    """Who runs with this data directory, None when nobody does. Raises NotPermitted when this user may not see that."""
+    lock = directory / LOCK
+    try:
+        lock.open("rb").close()
+    except PermissionError:
+        raise _not_permitted(lock) from None
+    except OSError:
+        return None
+    return holder(lock)
+
+
+@contextmanager
+def stored(directory: Path) -> Iterator[Connection]:
+    """The database for one look. Raises Unreachable before the first run, NotPermitted, or DatabaseFailure."""
+    path = directory / DATABASE
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise Unreachable(f"no gateway has run with {directory} yet: systemctl start meter-gateway") from None
+    except PermissionError:
+        raise _not_permitted(path) from None
+    except OSError as error:
+        raise DatabaseFailure(f"{path}: {error.strerror}") from None
+    try:
+        with read_only(path) as db:
+            yield db
+    except Unreadable as error:
+        raise DatabaseFailure(f"{path}: {error}") from None
+
+
+def _not_permitted(path: Path) -> NotPermitted:
+    return NotPermitted(f"{path}: permission denied; try again with sudo, or as the user that the gateway runs as")
+
+
 def problems(report: dict[str, Any]) -> Iterator[str]:
     """What a person should look at, each cause once and with the next step."""
     yield from _service_problems(report["service"])
-    silent = set()
+    silent = set()  # connections without any answer: that their meters have no reading follows
     for name, health in report["connections"].items():
         yield from _connection_problems(name, health)
         if health["state"] == "trouble" and "ok" not in health["devices"].values():
-            silent.add(name)  # that its meters have no reading follows
+            silent.add(name)
     for meter in report["meters"]:
-        yield from _meter_problems(meter, explained=meter["connection"] in silent)
+        explained = report["service"] is None or meter["connection"] in silent
+        yield from _meter_problems(meter, explained=explained)
     yield from _delivery_problems(report["delivery"])
 
 
@@ -100,11 +135,8 @@ def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dic
 
 
 def _stored_in(directory: Path) -> dict[str, Any]:
-    try:
-        with read_only(directory / DATABASE) as db:
-            return _stored(db)
-    except Unreadable as error:
-        raise DatabaseFailure(f"{directory / DATABASE}: {error}") from None
+    with stored(directory) as db:
+        return _stored(db)
 
 
 def _stored(db: Connection) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ def width() -> int:
     return shutil.get_terminal_size((_ENDLESS, 24)).columns
 
 
+def wrapped(text: str, indent: str = "") -> str:
+    """Lines broken between words where they are wider than the terminal; what follows a break is indented."""
+    most = max(width(), 20)
+    return "\n".join(
+        textwrap.fill(line, most, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Columns as wide as their content, two blanks apart; `right` names the columns aligned to the right.
 
@@ -34,7 +44,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
     """
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    if sum(widths) + 2 * (len(widths) - 1) > width():
+    if not fits(header, rows):
         return "\n".join(_block(header, row) for row in rows)
     return "\n".join(
         "  ".join(
@@ -45,8 +55,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
     )
 
 
+def fits(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the table is no wider than the terminal."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) <= width()
+
+
 def _block(header: Sequence[str], row: Sequence[str]) -> str:
-    return "\n".join([row[0], *(f"  {name}: {cell}" for name, cell in zip(header[1:], row[1:], strict=True))])
+    cells = [wrapped(f"  {name}: {cell}", "    ") for name, cell in zip(header[1:], row[1:], strict=True)]
+    return "\n".join([row[0], *cells])
 
 
 def show(text: str = "") -> None:

@@ -10,13 +10,15 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError
-from gateway.faults import nearest
+from gateway.faults import nearest, some
 from gateway.locate import find_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from gateway.config import Config
+
+MOST_NAMES = 10  # of known meters that an error lists
 
 
 def port(text: str) -> int:
@@ -51,7 +53,7 @@ def no_meter(name: str, known: Iterable[str], where: str) -> GatewayError:
     names = sorted(known)
     meant = nearest(name, names)
     hint = f'; did you mean "{meant}"?' if meant else ""
-    return GatewayError(f'no meter "{name}" in {where}{hint}; known: {", ".join(names) or "none yet"}')
+    return GatewayError(f'no meter "{name}" in {where}{hint}; known: {some(names, MOST_NAMES) or "none yet"}')
 
 
 @contextmanager

@@ -7,17 +7,18 @@ import csv
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from buffer import overview
 from buffer.model import EPOCH, from_micro, hour_start
-from buffer.store import DATABASE, Unreadable, read_only
 from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import no_meter
-from gateway.errors import OK, DatabaseFailure
+from gateway.errors import OK
 from gateway.locate import data_dir, find_config
+from gateway.report import stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,17 +41,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the hours; 1 when the buffer does not know the meter."""
-    path = data_dir(find_config(args.config)) / DATABASE
-    try:
-        with read_only(path) as db:
-            known = overview.meter_named(db, args.meter)
-            if known is None:
-                raise no_meter(args.meter, overview.numbers(db), str(path))
-            number, unit, _ = known
-            since, until = _span(args)
-            views = overview.hours(db, number, since, until)
-    except Unreadable as error:
-        raise DatabaseFailure(f"{path}: {error}; has the gateway ever run with this data_dir?") from None
+    directory = data_dir(find_config(args.config))
+    with stored(directory) as db:
+        known = overview.meter_named(db, args.meter)
+        if known is None:
+            raise no_meter(args.meter, overview.numbers(db), str(directory))
+        number, unit, _ = known
+        since, until = _span(args)
+        views = overview.hours(db, number, since, until)
     _print(args, unit, [_row(view) for view in views])
     return OK
 
@@ -92,29 +90,42 @@ def _print(args: argparse.Namespace, unit: str, rows: list[dict[str, Any]]) -> N
         terminal.document({"meter": args.meter, "unit": unit, "hours": rows, "coverage": _coverage(rows)})
         return
     if args.csv:
-        writer = csv.DictWriter(sys.stdout, COLUMNS)
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return
     if not rows:
-        terminal.show(f"{args.meter}: no closed hour in this span")
+        span = "in this span" if args.all or args.since else "in the last 48 hours (--all shows every one)"
+        terminal.show(terminal.wrapped(f"{args.meter}: no closed hour {span}"))
     elif terminal.width() >= WIDE:
         header = ("hour (UTC)", unit, "boundary", "quality", "state")
-        shown = [(f"{row['hour'][:16]}Z", *(row[name] for name in COLUMNS[1:5])) for row in rows]
+        numbers = zip(_aligned(rows, "consumption"), _aligned(rows, "boundary"), strict=True)
+        shown = [
+            (f"{row['hour'][:16]}Z", *values, row["quality"], row["state"])
+            for row, values in zip(rows, numbers, strict=True)
+        ]
         terminal.show(terminal.table(header, shown, right=(1, 2)))
     else:
         _show_by_day(unit, rows)
     for line in _coverage(rows):
-        terminal.show(line)
+        terminal.show(terminal.wrapped(line, "  "))
 
 
 def _show_by_day(unit: str, rows: list[dict[str, Any]]) -> None:
-    longest = max(len(row["consumption"]) for row in rows)
+    values = iter(_aligned(rows, "consumption"))
     for day, hours in groupby(rows, lambda row: row["hour"][:10]):
         terminal.show(f"{day} (UTC, {unit})")
         for row in hours:
             doubt = "" if row["quality"] in {"measured", row["state"]} else f", {row['quality']}"
-            terminal.show(f"{row['hour'][11:16]}  {row['consumption']:>{longest}}  {row['state']}{doubt}")
+            terminal.show(f"{row['hour'][11:16]}  {next(values)}  {row['state']}{doubt}")
+
+
+def _aligned(rows: list[dict[str, Any]], column: str) -> list[str]:
+    """A column's numbers with as many decimals as the longest has, point below point."""
+    decimals = max(len(row[column].partition(".")[2]) for row in rows)
+    texts = [f"{Decimal(row[column]):.{decimals}f}" for row in rows]
+    longest = max(map(len, texts))
+    return [text.rjust(longest) for text in texts]
 
 
 def _coverage(rows: Iterable[dict[str, Any]]) -> list[str]:

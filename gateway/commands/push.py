@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from buffer import overview
+from buffer import journal, overview
 from buffer.model import hour_start
-from buffer.store import DATABASE, Connection, Unreadable, read_only
 from gateway import terminal
 from gateway.commands.common import configuration, no_meter
 from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
-from gateway.errors import OK, DatabaseFailure, Misconfigured
+from gateway.errors import OK, Misconfigured
+from gateway.faults import counted
+from gateway.report import stored
 from gateway.uploader import PushedMeter, draft_of
 from gateway.wiring import delivery_rules, pushed_meters
 
 if TYPE_CHECKING:
     import argparse
 
+    from buffer.store import Connection
     from gateway.composing import Draft
     from gateway.config import Config
-    from gateway.enerkey.contract import Contract
+    from gateway.sections import EnerkeySection
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,41 +41,48 @@ def run(args: argparse.Namespace) -> int:
     names = [meter.name for meter in config.meters]
     if args.meter is not None and args.meter not in names:
         raise no_meter(args.meter, names, "the configuration")
-    path = config.gateway.data_dir / DATABASE
-    try:
-        with read_only(path) as db:
-            messages = _messages(db, config, config.enerkey.url, config.enerkey.contract, args.meter)
-    except Unreadable as error:
-        raise DatabaseFailure(f"{path}: {error}; has the gateway ever run with this data_dir?") from None
+    with stored(config.gateway.data_dir) as db:
+        outlook = _outlook(db, config, config.enerkey, args.meter)
     if args.json:
-        terminal.document({"messages": messages})
+        terminal.document(outlook)
     else:
-        _show(messages)
+        _show(**outlook)
     return OK
 
 
-def _messages(db: Connection, config: Config, url: str, contract: Contract, only: str | None) -> list[dict[str, Any]]:
+def _outlook(db: Connection, config: Config, enerkey: EnerkeySection, only: str | None) -> dict[str, Any]:
+    """Each meter's message, and why other meters with pending hours have none."""
     rules = delivery_rules(config)
     meters = [each for each in pushed_meters(config, overview.numbers(db), "") if only in {None, each.name}]
-    drafts = [(meter, draft_of(db, meter, rules, rules.most_hours)) for meter in meters]
-    return [_message(url, contract, meter, draft) for meter, draft in drafts if draft]
+    free = journal.oldest_pending(db, [meter.id for meter in meters], estimated=rules.push_estimated)
+    messages, waiting = [], []
+    for meter in meters:
+        draft = draft_of(db, meter, rules, rules.most_hours)
+        if draft and meter.id in free:
+            messages.append(_message(enerkey, meter, draft))
+        elif draft:
+            waiting.append({"meter": meter.name, "why": "an earlier message is settled first"})
+        elif journal.pending(db, meter.id, 1, estimated=rules.push_estimated):
+            why = f"an earlier hour waits for a decision: meter-gateway hours {meter.name}"
+            waiting.append({"meter": meter.name, "why": why})
+    return {"messages": messages, "waiting": waiting}
 
 
-def _message(url: str, contract: Contract, meter: PushedMeter, draft: Draft) -> dict[str, Any]:
-    method, target, headers = request_of(url, contract, meter.family, meter.enerkey_id)
+def _message(enerkey: EnerkeySection, meter: PushedMeter, draft: Draft) -> dict[str, Any]:
+    method, target, headers = request_of(enerkey.url, enerkey.contract, meter.family, meter.enerkey_id)
     return {
         "meter": meter.name,
         "method": method,
         "url": target,
         "headers": headers,
-        "body": push_body(contract, meter.enerkey_id, draft.items).decode(),
+        "body": push_body(enerkey.contract, meter.enerkey_id, draft.items).decode(),
         "hours": [hour_start(hour).isoformat() for hour in sorted(draft.values)],
     }
 
 
-def _show(messages: list[dict[str, Any]]) -> None:
+def _show(messages: list[dict[str, Any]], waiting: list[dict[str, str]]) -> None:
     for message in messages:
-        hours = f"{len(message['hours'])} h from {message['hours'][0][:16]}Z"
+        hours = f"{len(message['hours'])} h from {terminal.stamp(datetime.fromisoformat(message['hours'][0]))}"
         terminal.show(terminal.coloured(f"# {message['meter']}: {hours}", "bold"))
         terminal.show(f"{message['method']} {message['url']}")
         for name, value in message["headers"].items():
@@ -80,4 +90,7 @@ def _show(messages: list[dict[str, Any]]) -> None:
         terminal.show()
         terminal.show(message["body"])
         terminal.show()
-    terminal.show(f"dry run: {len(messages)} messages, nothing sent")
+    for each in waiting:
+        terminal.show(terminal.wrapped(f"{each['meter']} waits: {each['why']}", "  "))
+    nothing = "" if messages or waiting else ": no closed hour waits"
+    terminal.show(terminal.wrapped(f"dry run: {counted(len(messages), 'message')}, nothing sent{nothing}"))

@@ -9,13 +9,12 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from buffer.lock import holder
-from buffer.store import LOCK
 from gateway import logs, terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import configuration, no_meter, seconds
 from gateway.control import ask
 from gateway.errors import FAILED, OK, Unreachable
+from gateway.report import holder_of
 from gateway.wiring import drivers_for_reading
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     logs.configure(verbose=args.verbose, usual=logging.ERROR)  # what is wrong with a meter stands in its row
     config = configuration(args)
     wanted = _wanted(config, args.meters)
-    held_by = holder(config.gateway.data_dir / LOCK)
+    held_by = holder_of(config.gateway.data_dir)
     reads = _ask_service(held_by) if held_by else _look(config, wanted, args.wait)
     rows = [_row(meter, reads.get(meter.name)) for meter in wanted]
     if args.json:
@@ -95,17 +94,23 @@ def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Cloc
 def _row(meter: Meter, read: dict[str, Any] | None) -> dict[str, Any]:
     nothing = {"at": None, "raw": "", "value": None, "unit": "", "problem": "nothing heard", "took_ms": None}
     found = read or {**nothing, "where": meter.where}
-    texts = {key: None if found[key] is None else str(found[key]) for key in ("at", "value")}
-    return {"meter": meter.name, "connection": meter.source.connection, **found, **texts}
+    at = found["at"] and datetime.fromisoformat(str(found["at"])).isoformat()
+    value = None if found["value"] is None else str(found["value"])
+    return {"meter": meter.name, "connection": meter.source.connection, **found, "at": at, "value": value}
 
 
 def _show(rows: list[dict[str, Any]], now: datetime) -> None:
     for row in rows:
         known = row["value"] is not None
-        value = f"{row['value']} {row['unit']}" if known else terminal.coloured(f"FAIL {row['problem']}", "FAIL")
-        terminal.show(f"{row['meter']}: {value}")
+        value = f"{row['value']} {row['unit']}" if known else f"FAIL {row['problem']}"
+        said = terminal.wrapped(f"{row['meter']}: {value}", "  ")
+        terminal.show(said if known else said.replace("FAIL", terminal.coloured("FAIL", "FAIL"), 1))
         took = f", {row['took_ms']:.0f} ms" if row["took_ms"] is not None else ""
         since = f", {terminal.ago((now - datetime.fromisoformat(row['at'])).total_seconds())} ago" if row["at"] else ""
-        terminal.show(terminal.coloured(f"  {row['connection']}, {row['where']}{took}{since}", "dim"))
+        _aside(f"  {row['connection']}, {row['where']}{took}{since}")
         if row["raw"]:
-            terminal.show(terminal.coloured(f"  {row['raw']}", "dim"))
+            _aside(f"  {row['raw']}")
+
+
+def _aside(line: str) -> None:
+    terminal.show(terminal.coloured(terminal.wrapped(line, "  "), "dim"))

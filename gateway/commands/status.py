@@ -14,6 +14,8 @@ from gateway.report import age, gather
 if TYPE_CHECKING:
     import argparse
 
+MOST_REJECTED = 10  # lines, the most frequent first
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
@@ -37,10 +39,14 @@ def _show(report: dict[str, Any]) -> None:
     now = SystemClock().now().wall
     if service and service["answers"]:
         now = datetime.fromisoformat(service["now"])  # the demo's clock is not this one
-        terminal.show(f"{service['name']}: running, version {service['version']}, process {service['pid']}")
+        _say(f"{service['name']}: running, version {service['version']}, process {service['pid']}")
         clock = service["clock"]
-        trust = f"trusted ({clock['because']})" if clock["trusted"] else terminal.coloured("NOT trusted", "FAIL")
-        terminal.show(f"clock {terminal.stamp(now)}, {trust}")
+        trust = f"trusted ({clock['because']})" if clock["trusted"] else "NOT trusted"
+        line = terminal.wrapped(f"clock {terminal.stamp(now)}, {trust}", "  ")
+        terminal.show(line.replace("NOT", terminal.coloured("NOT", "FAIL")))
+    else:
+        state = "does not answer" if service else "not running"
+        terminal.show(f"{terminal.coloured(state, 'FAIL')}; what the buffer holds:")
     _show_connections(report["connections"])
     _show_meters(report["meters"], now)
     _show_rejected(report)
@@ -53,19 +59,21 @@ def _show_connections(connections: dict[str, Any]) -> None:
         terminal.show(f"connection {name}: {state}")
         counts = ", ".join(f"{count} {what}" for what, count in health["counts"].items() if count)
         if counts:
-            terminal.show(terminal.coloured(f"  {counts}", "dim"))
+            terminal.show(terminal.coloured(terminal.wrapped(f"  {counts}", "  "), "dim"))
 
 
 def _show_meters(meters: list[dict[str, Any]], now: datetime) -> None:
-    if not meters:
-        return
     header = ("meter", "last reading", "age", "accepted up to", "waiting", "held")
     rows = [_meter_row(meter, now) for meter in meters]
     terminal.show()
-    terminal.show(terminal.table(header, rows, right=(4, 5)))
+    if terminal.fits(header, rows):
+        terminal.show(terminal.table(header, rows, right=(2, 4, 5)) if rows else "no meter yet")
+        return
+    for row in rows:
+        _show_block(*row)
 
 
-def _meter_row(meter: dict[str, Any], now: datetime) -> tuple[str, ...]:
+def _meter_row(meter: dict[str, Any], now: datetime) -> tuple[str, str, str, str, str, str]:
     reading = meter["last_reading"]
     shown = f"{reading['value']} {meter['unit']}" if reading else "none yet"
     since = terminal.ago(age(reading["at"], now)) if reading else "-"
@@ -74,17 +82,29 @@ def _meter_row(meter: dict[str, Any], now: datetime) -> tuple[str, ...]:
     return meter["name"], shown, since, "off" if meter["push"] == "off" else accepted, waiting, str(meter["held"])
 
 
+def _show_block(name: str, reading: str, since: str, accepted: str, waiting: str, held: str) -> None:
+    """A meter on a narrow terminal: what a zero would say is left out."""
+    terminal.show(terminal.coloured(name, "bold"))
+    _say(f"  {'no reading yet' if since == '-' else f'{reading}, {since} ago'}")
+    told = {"off": "not pushed", "-": "nothing accepted yet"}.get(accepted, f"accepted up to {accepted}")
+    counts = [f"{count} {what}" for count, what in ((waiting, "waiting"), (held, "held")) if count != "0"]
+    _say(f"  {', '.join([told, *counts])}")
+
+
 def _end_of_hour(start: str) -> str:
     return terminal.stamp(datetime.fromisoformat(start) + timedelta(hours=1))
 
 
 def _show_rejected(report: dict[str, Any]) -> None:
     if report["unplaced"]:
-        terminal.show(f"\n{report['unplaced']} readings wait for a trusted clock")
+        waiting = "1 reading waits" if report["unplaced"] == 1 else f"{report['unplaced']} readings wait"
+        _say(f"\n{waiting} for a trusted clock")
     if report["rejected"]:
         terminal.show("\nnot taken as readings:")
-        for row in report["rejected"][:10]:
-            terminal.show(f"  {row['count']} x {row['source'] or row['connection']}: {row['reason']}")
+        for row in report["rejected"][:MOST_REJECTED]:
+            _say(f"  {row['count']} x {row['source'] or row['connection']}: {row['reason']}")
+        if more := len(report["rejected"][MOST_REJECTED:]):
+            terminal.show(f"  and {more} more kinds: status --json")
 
 
 def _show_problems(problems: list[str]) -> None:
@@ -92,4 +112,8 @@ def _show_problems(problems: list[str]) -> None:
     if not problems:
         terminal.show(terminal.coloured("ok", "ok"))
     for number, problem in enumerate(problems, 1):
-        terminal.show(f"{number}. {problem}")
+        terminal.show(terminal.wrapped(f"{number}. {problem}", "   "))
+
+
+def _say(line: str) -> None:
+    terminal.show(terminal.wrapped(line, "  "))

@@ -1,0 +1,124 @@
+"""`status`: with and without a service, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from buffer import readings
+from buffer.readings import Rejection
+from tests.fakes.site import Site
+
+HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def test_before_the_first_run_it_says_how_to_start(site: Site, meter_gateway):
+    """Exit code 69, in one line, also as JSON."""
+    done = meter_gateway("status")
+    assert done == (
+        69, "", f"meter-gateway: no gateway has run with {site.data} yet: systemctl start meter-gateway\n",
+    )  # fmt: skip
+    assert not site.data.exists(), "looking makes nothing"
+    assert json.loads(meter_gateway("status", "--json").out)["error"]["code"] == 69
+
+
+def test_without_a_service_it_shows_what_the_buffer_holds(site: Site, meter_gateway):
+    """Exit code 69; one problem, because everything else follows from it."""
+    site.make()
+    site.read("chiller", "12345.678", HOUR)
+    done = meter_gateway("status")
+    assert done.code == 69
+    assert done.out.startswith("not running; what the buffer holds:\n")
+    assert "12345.678 kWh" in done.out
+    assert done.out.splitlines()[-1] == "1. the service does not run: systemctl status meter-gateway"
+    assert done.out.count("no reading yet") == 0
+
+
+def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: Site, meter_gateway):
+    """The columns are as wide as their content; numbers stand to the right."""
+    site.make()
+    site.read("chiller", "12345.678", datetime.now(UTC) - timedelta(seconds=200))
+    site.close_hours("chiller", HOUR - timedelta(hours=9), 3)
+    site.close_hours("chiller", HOUR - timedelta(hours=6), 1, state="held")
+    with site.running():
+        done = meter_gateway("status")
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0].startswith("site-042: running, version ")
+    assert lines[1].endswith(", trusted (configured)")
+    assert lines[2:4] == ["connection main: starting", "connection hall: starting"]
+    assert lines[5:9] == [
+        "meter             last reading     age  accepted up to  waiting  held",
+        "chiller           12345.678 kWh  3 min  -                     3     1",
+        "cold-water        none yet           -  off                   0     0",
+        "main-electricity  none yet           -  -                     0     0",
+    ]
+    assert lines[10:] == [
+        "1. chiller: 1 h held for a decision: meter-gateway hours chiller",
+        "2. cold-water: no reading yet: meter-gateway read cold-water",
+        "3. main-electricity: no reading yet: meter-gateway read main-electricity",
+    ]
+
+
+def test_when_all_is_well_the_last_word_is_ok(site: Site, meter_gateway):
+    """Exit code 0."""
+    site.make()
+    for meter in ("chiller", "cold-water", "main-electricity"):
+        site.read(meter, "1", HOUR)
+    with site.running():
+        done = meter_gateway("status")
+        assert (done.code, done.out.splitlines()[-1], done.err) == (0, "ok", "")
+        assert json.loads(meter_gateway("status", "--json").out)["problems"] == []
+
+
+def test_on_a_narrow_terminal_nothing_is_wider_than_it(site: Site, meter_gateway):
+    """40 columns: a block for each meter, without what a zero would say."""
+    site.make()
+    site.read("main-electricity", "1128356.6", datetime.now(UTC) - timedelta(hours=5))
+    site.close_hours("main-electricity", HOUR - timedelta(hours=9), 3)
+    with site.running():
+        done = meter_gateway("status", columns=40)
+    assert max(map(len, done.out.splitlines())) <= 40
+    shown = "\n".join(done.out.splitlines())
+    assert "main-electricity\n  1128356.6 kWh, 5 h ago\n  nothing accepted yet, 3 waiting\n" in shown
+    assert "cold-water\n  no reading yet\n  not pushed\n" in shown
+
+
+def test_rejections_are_counted_and_the_rarest_left_to_json(site: Site, meter_gateway):
+    """A site with many kinds of poison still fits on a screen."""
+    site.make()
+    kinds = [Rejection(0, "hall", f"source-{kind}", "not a number", "", "") for kind in range(12)]
+    site.write(lambda db: readings.reject(db, [*kinds, kinds[7]]))
+    done = meter_gateway("status")
+    told = done.out.partition("not taken as readings:\n")[2].splitlines()
+    assert told[0] == "  2 x source-7: not a number"
+    assert told[10] == "  and 2 more kinds: status --json"
+    assert len(json.loads(meter_gateway("status", "--json").out)["rejected"]) == 12
+
+
+def test_readings_under_an_untrusted_clock_are_counted(site: Site, meter_gateway):
+    """R5: they wait, and it is said."""
+    site.make()
+    number = site.number("chiller")
+    site.write(lambda db: readings.add_unplaced(db, [readings.UnplacedReading("boot", 1, number, 5, None, 1)]))
+    assert "1 reading waits for a trusted clock" in meter_gateway("status").out
+
+
+def test_a_service_that_holds_the_data_and_does_not_answer_is_a_problem(site: Site, meter_gateway):
+    """Exit code 1, with its process, and what the buffer holds."""
+    site.make()
+    with site.running():
+        (site.data / "control.sock").unlink()
+        done = meter_gateway("status")
+    assert done.code == 1
+    assert done.out.startswith("does not answer; what the buffer holds:\n")
+    assert "holds the data but does not answer: look at its log" in done.out
+
+
+def test_a_file_that_is_no_database_is_said_in_a_sentence(site: Site, meter_gateway):
+    """Exit code 74."""
+    site.data.mkdir()
+    (site.data / "buffer.db").write_text("no database " * 1000)
+    done = meter_gateway("status")
+    assert (done.code, done.out) == (74, "")
+    assert done.err == f"meter-gateway: {site.data}/buffer.db: file is not a database\n"
