@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 WALL_STEP = 0.5  # s between the wall clock and boottime from which on the slots are found anew
 GATHER = 2.0  # s for which readings of one round may wait for the round's end
+COUNTED = ("polls", "readings", "rejected", "timeouts", "requests")
 KEPT = 5000  # readings kept while the store takes none; then the oldest go, the newest counter value covers them
 
 
@@ -56,11 +57,14 @@ class ModbusDriver:
         self._reader = Reader(ports.clock)
         self._reconnecting = Reconnecting()
         self._outage = ""  # why there is no connection; "" when there is one
+        self._needs_person = False  # and the operator was told that only a person can end it
         self._asked: int | None = None  # the device that was asked last
         self._offset: float | None = None  # wall minus boottime, for which the slots were found
         self._ready_since: float | None = None
         self._batch: list[Reading | Rejected] = []
-        self._gathering_since = 0.0
+        self._gathering_since: float | None = (
+            None  # boottime; None before the first reading of a batch, or after a refusal
+        )
         self._not_stored = ""
         self._counts: Counter[str] = Counter()
 
@@ -76,7 +80,7 @@ class ModbusDriver:
             return self._reconnecting.due
         self._read(device, now)
         after = self._ports.clock.now()
-        if self._next(after) is None or not self._bus.is_open or after.boottime - self._gathering_since >= GATHER:
+        if self._next(after) is None or not self._bus.is_open or self._gathered(after):
             self._deliver()
         return self._earliest()
 
@@ -92,10 +96,9 @@ class ModbusDriver:
 
     def health(self) -> Health:
         """As the protocol says; `counts` besides: timeouts, reconnects, requests."""
-        counts = self._counts + self._reader.counts
-        for device in self._devices:
-            counts += device.counts
-        named = {key: counts[key] for key in ("polls", "readings", "rejected", "timeouts", "requests")}
+        counters = [self._counts, self._reader.counts, *(device.counts for device in self._devices)]
+        # by key: another thread must not walk through a counter to which the owner may add one
+        named = {key: sum(each[key] for each in counters) for key in COUNTED}
         named["reconnects"] = max(0, self._bus.opened - 1)
         devices = {str(device.number): _state(device) for device in self._devices}
         failing = [
@@ -110,7 +113,8 @@ class ModbusDriver:
         return self._reader.last_reads.copy()
 
     def close(self) -> None:
-        """As the protocol says."""
+        """As the protocol says; a round that is cut short is delivered."""
+        self._deliver()
         self._bus.close()
 
     def _realign(self, now: Now) -> None:
@@ -180,6 +184,7 @@ class ModbusDriver:
             if self._outage:
                 self._ports.note("info", self.name, "connected again")
                 self._outage = ""
+                self._needs_person = False
         if device.failures and got.looks:
             if device.failing_since:
                 self._ports.note("info", self._subject(device), f"answers again, after {device.failures} failed polls")
@@ -202,10 +207,13 @@ class ModbusDriver:
             )
 
     def _take(self, looks: Sequence[Look]) -> None:
-        if looks and not self._batch:
+        if looks and self._gathering_since is None:
             self._gathering_since = self._ports.clock.now().boottime
         for look in looks:
             self._batch += self._reader.take(look)
+
+    def _gathered(self, now: Now) -> bool:
+        return self._gathering_since is not None and now.boottime - self._gathering_since >= GATHER
 
     def _reschedule(self, device: Device, now: Now, *, at_once: bool) -> None:
         if at_once:
@@ -224,11 +232,11 @@ class ModbusDriver:
         """There is no connection. Told once per outage, or twice when it turns out to need a person."""
         self._bus.close()
         self._reconnecting.failed(now.boottime, self._ports.random)
-        if not self._outage:
-            level, after = (
-                ("error", "a person must mend this") if isinstance(error, SetupError) else ("warning", "trying again")
-            )
-            self._ports.note(level, self.name, f"{error}; {after}")
+        if isinstance(error, SetupError) and not self._needs_person:
+            self._needs_person = True
+            self._ports.note("error", self.name, f"{error}; a person must mend this")
+        elif not self._outage:
+            self._ports.note("warning", self.name, f"{error}; trying again")
         self._outage = str(error)
 
     def _look_in_vain(self, device: Device) -> None:
@@ -243,18 +251,18 @@ class ModbusDriver:
             self._ready_since = now.boottime
 
     def _deliver(self) -> None:
-        """Make the gathered readings durable. What is not stored is offered again after the next poll."""
-        if not self._batch:
+        """Make the gathered readings durable. What is not stored is offered again with the next batch, or when nothing is due."""
+        batch, self._batch, self._gathering_since = self._batch, [], None
+        if not batch:
             return
         try:
-            self._ports.deliver(self._batch)
+            self._ports.deliver(batch)
         except NotStored as error:
             if not self._not_stored:
                 log.warning("%s: readings could not be stored, trying again: %s", self.name, error)
             self._not_stored = f"readings could not be stored: {error}"
-            self._batch = self._batch[-KEPT:]
+            self._batch = batch[-KEPT:]
             return
-        self._batch = []
         self._not_stored = ""
 
     def _subject(self, device: Device) -> str:

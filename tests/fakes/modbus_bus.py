@@ -7,9 +7,9 @@
     bus.limit[1] = 20                               # more registers in one request: 0x03
     bus.asked                                       # every request, with its time
 
-A register that was not put is a hole: a request that touches one gets 0x02, and 0x02 in `silent_holes` devices is
-silence. An answer takes `LATENCY`; a silence takes the request's timeout. Gaps are the real bus' business and take no
-time here; they are in `asked`.
+A register that was not put is a hole: a request that touches one gets 0x02, or silence from a device in `silent_holes`.
+An answer takes `LATENCY`, a silence the request's timeout. Gaps are the real bus' business and take no time here; they
+are in `asked`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import defaultdict, deque
 from datetime import datetime
 from typing import NamedTuple
 
-from drivers.base import DriverError, LineError
+from drivers.base import AnswerError, DriverError, LineError
 from drivers.modbus.wire import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Answer, ExceptionAnswer, NoAnswer, Request
 from tests.fakes.clock import FakeClock
 
@@ -89,7 +89,8 @@ class FakeBus:
         self._clock.advance(LATENCY)
         if self._says[device]:
             said = self._says[device].popleft()
-            if isinstance(said, DriverError):
+            if not isinstance(said, tuple):
+                self.is_open = isinstance(said, AnswerError)
                 raise said
             return Answer(said, LATENCY)
         if block.count > self.limit.get(device, 125):

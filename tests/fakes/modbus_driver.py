@@ -10,6 +10,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.modbus_bus import FakeBus
 
+LONGEST_WAIT = 10.0  # s; the service calls every worker at least this often
 MOST_STEPS = 20_000  # a driver that wants to be called again at once, for ever, is a busy loop
 
 
@@ -37,10 +38,11 @@ class Line:
         end = self.clock.boottime + seconds
         for _ in range(MOST_STEPS):
             due = self.driver.step(self.clock.now())
-            if due > end:
+            until = min(due, self.clock.boottime + LONGEST_WAIT)
+            if until > end:
                 self.clock.wait(Event(), end)
                 return
-            self.clock.wait(Event(), due)
+            self.clock.wait(Event(), until)
         raise AssertionError("the driver never rests")
 
     def step(self) -> float:

@@ -1,0 +1,477 @@
+"""The driver on a fake line, in virtual time: its slots, its rounds, and what one device's trouble costs the others."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from drivers import registry
+from drivers.base import LineError, SetupError
+from drivers.modbus import driver as module
+from drivers.modbus.driver import KEPT, ModbusDriver, build
+from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer
+from drivers.reading import Reading, Rejected
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.modbus_driver import LONGEST_WAIT, Line, connection, source
+
+TIMEOUT = 1.0
+HOUR_EDGE = START.replace(hour=10, minute=0)
+
+
+def four(**keys) -> Line:
+    """Four meters a, b, c, d with the ids 1 to 4, each counting its own id."""
+    line = Line({name: source(device=at) for at, name in enumerate("abcd", 1)}, **keys)
+    for device in range(1, 5):
+        line.bus.put(device, 10, 0, device)
+    return line
+
+
+def one(**keys) -> Line:
+    line = Line({"a": source()}, **keys)
+    line.bus.put(1, 10, 0, 7)
+    return line
+
+
+def seconds(instant: datetime) -> float:
+    """Since the last full minute."""
+    return instant.second + instant.microsecond / 1e6
+
+
+# --- rounds and slots -------------------------------------------------------------------------------------------------
+
+
+def test_every_source_has_its_reading_from_the_first_round_on():
+    """At once, not at the first slot."""
+    line = four()
+    line.run(1)
+    assert {reading.source: reading.value for reading in line.store.readings} == {"a": 1, "b": 2, "c": 3, "d": 4}
+
+
+def test_one_deliver_per_poll_round():
+    """A commit for all the meters of a round, not one for each."""
+    line = four()
+    line.run(5 * 60 + 30)
+    assert [sorted(item.source for item in batch) for batch in line.store.batches] == [list("abcd")] * 6
+
+
+def test_polls_stand_on_the_wall_clocks_slots_with_one_on_each_hours_edge():
+    """After the first round, wherever the start was."""
+    line = Line({"a": source()}, poll="7m")
+    line.bus.put(1, 10, 0, 7)
+    line.clock.wall += timedelta(seconds=17.3)
+    line.run(2 * 3600)
+    asked = [asked.wall for asked in line.bus.asked]
+    assert all(seconds(at) < 0.01 for at in asked[1:])
+    assert [at.minute for at in asked[1:11]] == [56, 0, 7, 14, 21, 28, 35, 42, 49, 56]
+    assert {at.hour for at in asked if at.minute == 0} == {10, 11}
+
+
+@pytest.mark.parametrize("poll", ["1s", "60s", "1h"])
+def test_no_slot_is_left_out_and_none_is_polled_twice(poll):
+    """Over an hour with its edges."""
+    line = one(poll=poll)
+    line.run(3600 * 1.5)
+    slots = [asked.wall.replace(microsecond=0) for asked in line.bus.asked[1:]]
+    assert len({later - earlier for earlier, later in pairwise(slots)}) <= 1
+    assert HOUR_EDGE in slots
+
+
+def test_the_reading_of_the_hours_edge_is_taken_right_after_it():
+    """So that the boundary is interpolated over milliseconds."""
+    line = four()
+    line.run(600)
+    for name in "abcd":
+        after = min(reading.at for reading in line.store.of(name) if reading.at >= HOUR_EDGE)
+        assert after - HOUR_EDGE < timedelta(seconds=0.1)
+
+
+def test_a_wall_clock_set_forward_moves_the_slots():
+    """The next poll is on a slot of the new time."""
+    line = one()
+    line.run(90)
+    line.clock.step_wall(1234.5)
+    line.run(600)
+    assert {round(seconds(asked.wall), 1) for asked in line.bus.asked[3:]} == {0.0}
+    gaps = [later.boottime - earlier.boottime for earlier, later in pairwise(line.bus.asked)]
+    assert max(gaps) < 120
+
+
+def test_a_wall_clock_set_back_does_not_stop_the_polls():
+    """Not for the time by which it was set back."""
+    line = one()
+    line.run(90)
+    line.clock.step_wall(-5 * 3600)
+    line.run(600)
+    gaps = [later.boottime - earlier.boottime for earlier, later in pairwise(line.bus.asked)]
+    assert max(gaps) <= 60.1
+    assert {round(seconds(asked.wall), 1) for asked in line.bus.asked[3:]} == {0.0}
+
+
+def test_a_clock_that_wakes_the_driver_a_little_early_does_not_make_it_poll_twice():
+    """Waits end a hair before their time."""
+    line = one()
+    line.run(30)
+    for _ in range(5):
+        due = line.step()
+        line.clock.advance(due - line.clock.boottime - 0.0004)
+        line.step()
+        line.clock.advance(0.0004)
+        line.step()
+    walls = [asked.wall for asked in line.bus.asked]
+    assert all(later - earlier > timedelta(seconds=30) for earlier, later in pairwise(walls[1:]))
+
+
+def test_poll_looks_at_every_device_once_whether_it_is_due_or_not():
+    """What `read` shows."""
+    line = four()
+    line.run(10)
+    line.bus.asked.clear()
+    line.driver.poll(line.clock.now())
+    assert [asked.device for asked in line.bus.asked] == [1, 2, 3, 4]
+    assert len(line.store.batches[-1]) == 4
+
+
+# --- devices in trouble -----------------------------------------------------------------------------------------------
+
+
+def test_a_dead_device_costs_the_others_one_timeout_per_round_at_most():
+    """The three healthy ones have every slot, and never more than a timeout after it."""
+    line = four()
+    line.bus.dead.add(2)
+    line.run(3600)
+    for name in "acd":
+        instants = [reading.at for reading in line.store.of(name)]
+        assert len(instants) == 61
+        assert all(seconds(at) <= TIMEOUT + 0.1 for at in instants)
+    assert not line.store.of("b")
+
+
+def test_a_device_known_to_be_dead_comes_last_and_delays_nobody():
+    """From its second try on the others are read first."""
+    line = four()
+    line.bus.dead.add(1)
+    line.run(1800)
+    for name in "bcd":
+        assert all(seconds(reading.at) <= 0.1 for reading in line.store.of(name)[1:])
+
+
+def test_a_dead_device_is_tried_again_with_pauses_growing_to_five_minutes():
+    """Once per try, and it is found within five minutes when it is back."""
+    line = four()
+    line.bus.dead.add(2)
+    line.run(1800)
+    pauses = [round((later.boottime - earlier.boottime) / 60) for earlier, later in pairwise(line.bus.of(2))]
+    assert pauses == [1, 2, 4, 5, 5, 5, 5]
+    line.bus.dead.clear()
+    back = line.clock.wall
+    line.run(600)
+    assert line.store.of("b")[0].at - back <= timedelta(seconds=300)
+    regular = [reading.at for reading in line.store.of("b")]
+    assert max(later - earlier for earlier, later in pairwise(regular)) <= timedelta(seconds=61)
+
+
+def test_a_dead_device_is_told_once_and_once_when_it_is_back():
+    """On transitions, not on cycles."""
+    line = four()
+    line.bus.dead.add(2)
+    line.run(3600)
+    assert [(level, subject) for level, subject, _ in line.store.notes] == [("warning", "main, device 2")]
+    line.bus.dead.clear()
+    line.run(600)
+    assert line.store.notes[1][:2] == ("info", "main, device 2")
+    assert "answers again" in line.store.notes[1][2]
+    assert len(line.store.notes) == 2
+
+
+def test_one_lost_frame_of_a_good_device_is_nothing_to_tell():
+    """Usual on RS-485; twice in a row is not."""
+    line = one()
+    line.run(10)
+    line.bus.say(1, NoAnswer("noise"))
+    line.run(120)
+    assert not line.store.notes
+    line.bus.say(1, NoAnswer("dead"), NoAnswer("dead"))
+    line.run(300)
+    assert [level for level, _, _ in line.store.notes] == ["warning", "info"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (BadAnswer("1 registers instead of 2: 0001", raw=b"\1\2"), "bad answer"),
+        (NoAnswer("no answer within 1 s"), "no answer"),
+        (ExceptionAnswer(0x01), "illegal function"),
+        (ExceptionAnswer(0x02), "illegal address"),
+        (ExceptionAnswer(0x0B), "gateway got no answer from the device"),
+    ],
+)
+def test_what_is_no_answer_is_rejected_with_its_reason_and_never_0(answer, reason):
+    """R2: in the batch with everything else, and told to who looks."""
+    line = four()
+    line.bus.say(2, answer)
+    line.run(1)
+    rejected = [item for item in line.store.rejected if item.source == "b"]
+    assert [item.reason for item in rejected] == [reason]
+    assert not line.store.of("b")
+    assert line.problem("b").startswith(reason)
+    assert len(line.store.readings) == 3
+
+
+def test_a_nan_is_rejected_with_its_words_and_the_device_is_well():
+    """It answers; only its number is none."""
+    line = Line({"a": source(type="f32")})
+    line.bus.put(1, 10, 0x7FC0, 0)
+    line.run(1)
+    assert [(item.reason, item.payload) for item in line.store.rejected] == [("not a number", "7FC0 0000")]
+    assert not line.store.readings
+    assert line.driver.health().devices == {"1": "ok"}
+
+
+def test_a_refused_batch_is_split_within_its_round():
+    """0x02 and 0x03 on a multi-register read cost requests, not readings."""
+    line = Line({str(at): source(register=at, type="u16") for at in (10, 14, 15, 40)})
+    for at in (10, 14, 15, 40):
+        line.bus.put(1, at, at)
+    line.bus.limit[1] = 3
+    line.run(1)
+    assert {int(item.source): item.value for item in line.store.batches[0]} == {at: at for at in (10, 14, 15, 40)}
+
+
+# --- the connection ---------------------------------------------------------------------------------------------------
+
+
+def test_a_driver_touches_nothing_before_its_first_step():
+    """Not even the memory: the store may not be open yet."""
+    line = one()
+    assert line.bus.opened == 0
+    assert line.driver.health().state == "starting"
+    assert line.driver.last_reads() == {}
+
+
+def test_a_connection_that_cannot_be_opened_is_tried_with_growing_pauses_and_told_once():
+    """And again when it is there."""
+    line = four()
+    line.bus.opening = LineError("192.0.2.10:502: Connection refused")
+    attempts = []
+    for _ in range(9):
+        attempts.append(line.clock.boottime)
+        line.clock.advance(line.step() - line.clock.boottime)
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
+    assert all(pause >= 1 for pause in pauses)
+    assert pauses[0] <= 2
+    assert 30 <= pauses[-1] <= 60
+    assert line.store.notes == [("warning", "main", "192.0.2.10:502: Connection refused; trying again")]
+    assert line.driver.health().state == "trouble"
+    assert line.problem("c") == "no connection: 192.0.2.10:502: Connection refused"
+    assert line.driver.health().ready_since is None
+    line.bus.opening = None
+    line.run(61)
+    assert len(line.store.batches) >= 1
+    assert line.store.notes[1] == ("info", "main", "connected again")
+    assert line.driver.health().state == "ok"
+
+
+def test_what_only_a_person_can_mend_is_told_as_an_error():
+    """A port without permission."""
+    line = one()
+    line.bus.opening = SetupError("/dev/ttyUSB0: no permission")
+    line.run(300)
+    assert line.store.notes == [("error", "main", "/dev/ttyUSB0: no permission; a person must mend this")]
+
+
+def test_an_outage_that_turns_out_to_need_a_person_is_told_again():
+    """First the adapter was pulled, then it came back under another owner; or the other way round."""
+    line = one()
+    line.bus.opening = LineError("Input/output error")
+    line.run(30)
+    line.bus.opening = SetupError("/dev/ttyUSB0: no permission")
+    line.run(300)
+    assert [level for level, _, _ in line.store.notes] == ["warning", "error"]
+    line.bus.opening = LineError("Input/output error")
+    line.run(300)
+    assert len(line.store.notes) == 2
+
+
+def test_a_connection_lost_in_a_round_is_opened_again_and_the_round_goes_on():
+    """What was read before is stored, the broken one is asked again, after the others."""
+    line = four()
+    line.run(10)
+    line.bus.asked.clear()
+    line.bus.say(2, LineError("connection lost: closed by the other end"))
+    line.run(80)
+    assert [asked.device for asked in line.bus.asked] == [1, 2, 3, 4, 2]
+    assert line.driver.health().counts["reconnects"] == 1
+
+
+def test_a_device_for_which_the_gateway_cuts_the_connection_does_not_take_the_others_with_it():
+    """Each of the others is read in every round."""
+    line = four()
+    line.bus.cutting.add(1)
+    line.run(1800)
+    for name in "bcd":
+        instants = [reading.at for reading in line.store.of(name)]
+        assert len(instants) >= 30
+        assert max(later - earlier for earlier, later in pairwise(instants)) <= timedelta(seconds=63)
+
+
+def test_closing_twice_is_once():
+    """And never raises."""
+    line = one()
+    line.run(1)
+    line.driver.close()
+    line.driver.close()
+    assert line.bus.closed == 1
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_stored_is_kept_and_offered_again():
+    """Nothing is lost, nothing is twice, and the order stays."""
+    line = four()
+    line.store.full = True
+    line.run(150)
+    assert not line.store.batches
+    assert line.driver.health().state == "trouble"
+    assert "disk full" in line.driver.health().detail
+    line.store.full = False
+    line.run(60)
+    for name in "abcd":
+        instants = [reading.at for reading in line.store.of(name)]
+        assert len(instants) == 4
+        assert instants == sorted(set(instants))
+    assert line.driver.health().state == "ok"
+
+
+def test_what_cannot_be_stored_does_not_wait_for_the_next_poll():
+    """A meter read once an hour: its reading must not be at risk for an hour."""
+    line = one(poll="1h")
+    line.store.full = True
+    line.run(15)
+    line.store.full = False
+    line.run(LONGEST_WAIT)
+    assert len(line.store.of("a")) == 1
+
+
+def test_a_store_that_takes_nothing_is_not_asked_in_a_hurry():
+    """Once a round and at the service's ticks between, not once for each device."""
+    line = four()
+    line.store.full = True
+    line.run(600)
+    assert 10 <= line.store.refused <= 600 / LONGEST_WAIT + 11
+
+
+def test_the_batch_that_waits_is_bounded():
+    """The newest stay: a counter's newest value covers the older ones."""
+    line = Line({str(at): source(register=at, type="u16") for at in range(100)}, poll="1s")
+    line.bus.put(1, 0, *range(100))
+    line.store.full = True
+    line.run(120)
+    line.store.full = False
+    line.run(60)
+    first = line.store.batches[0]
+    assert KEPT <= len(first) <= KEPT + 100
+    assert first[-1].at > START + timedelta(seconds=119)
+
+
+def test_what_was_read_when_the_service_stops_in_the_middle_of_a_round_is_delivered():
+    """The round of the hour's edge may be the one that is cut short."""
+    line = four()
+    line.run(10)
+    line.clock.wait(line.driver.wake, line.step())
+    line.step()
+    line.step()
+    assert len(line.store.batches) == 1
+    line.driver.close()
+    assert [[item.source for item in batch] for batch in line.store.batches[1:]] == [["a", "b"]]
+
+
+def test_closing_does_not_fail_where_the_store_has():
+    """Close never raises."""
+    line = four()
+    line.store.full = True
+    line.step()
+    line.driver.close()
+    assert line.bus.closed == 1
+
+
+def test_a_slow_round_is_delivered_in_parts():
+    """Readings wait two seconds at most for the round's end."""
+    line = Line({f"m{device}": source(device=device) for device in range(1, 201)})
+    for device in range(1, 201):
+        line.bus.put(device, 10, 0, device)
+    line.run(30)
+    assert len(line.store.readings) == 200
+    assert len(line.store.batches) == 2
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_ready_when_every_device_has_been_tried_once():
+    """From then on the hours' grace counts, dead devices or not."""
+    line = four()
+    line.bus.dead.add(2)
+    line.step()
+    assert line.driver.health().ready_since is None
+    line.run(10)
+    assert line.driver.health().ready_since == pytest.approx(1000 + TIMEOUT + 0.06)
+
+
+def test_health_names_the_devices_that_do_not_answer_and_counts():
+    """What `status` shows."""
+    line = four()
+    line.bus.dead.add(3)
+    line.run(130)
+    health = line.driver.health()
+    assert health.state == "trouble"
+    assert health.detail.startswith("device 3: no answer within 1 s (since 2026-03-02 09:55 UTC)")
+    assert (health.devices["1"], health.devices["4"]) == ("ok", "ok")
+    assert health.counts == {
+        "polls": 11,
+        "readings": 9,
+        "rejected": 2,
+        "timeouts": 2,
+        "requests": 11,
+        "reconnects": 0,
+    }
+
+
+def test_health_of_a_device_that_has_not_been_read_says_so():
+    """Not "ok" before anybody has asked."""
+    line = four()
+    line.step()
+    assert line.driver.health().devices == {"1": "ok", "2": "not read yet", "3": "not read yet", "4": "not read yet"}
+    assert line.driver.health().state == "starting"
+
+
+def test_last_reads_are_a_snapshot():
+    """Any thread may look while the owner goes on."""
+    line = one()
+    line.run(1)
+    before = line.driver.last_reads()
+    line.run(60)
+    assert before["a"].at < line.driver.last_reads()["a"].at
+    assert before["a"].value == Decimal(7)
+
+
+def test_the_driver_is_found_by_its_name_and_built_without_touching_the_wire():
+    """By the registry; nothing listens on the documentation's address."""
+    assert registry.driver_of("modbus") is module
+    clock = FakeClock()
+    built = build("main", connection(), {"a": source()}, FakePorts(clock).ports)
+    assert isinstance(built, ModbusDriver)
+    assert built.health().counts["requests"] == 0
+    built.close()
+
+
+def test_batches_hold_readings_and_rejections_only():
+    """The types that leave the drivers."""
+    line = four()
+    line.bus.dead.add(1)
+    line.run(300)
+    assert {type(item) for batch in line.store.batches for item in batch} == {Reading, Rejected}
