@@ -122,7 +122,7 @@ def _check_unique(meters: Iterable[MeterDraft], findings: Findings) -> None:
 def _known_as(owner: MeterDraft, other: MeterDraft) -> str:
     """How to find a meter when looking at another one."""
     place, line = owner.section.place, owner.section.place.line
-    where = f"on line {line}" if place.origin.file == other.section.place.origin.file else f"{place.origin.file}:{line}"
+    where = f"line {line}" if place.origin.file == other.section.place.origin.file else f"{place.origin.file}:{line}"
     return f"{place.shown} ({where})"
 
 

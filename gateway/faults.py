@@ -21,7 +21,7 @@ from gateway.tomlfile import KeyPath
 
 HIDDEN = "(hidden)"
 LONGEST_VALUE = 60
-LONGEST_LINE = 160
+LONGEST_LINE = 240
 
 _SECRET_WORDS = re.compile(r"pass|pwd|secret|token|api|credential|auth|bearer|^pw$|(^|[_-])keys?$", re.IGNORECASE)
 _SECRET_KEYS = ("api_keys", "password")
@@ -81,7 +81,7 @@ class ConfigFaults(Misconfigured):
         """At least one fault."""
         self.faults = tuple(faults)
         self.warnings = tuple(warnings)
-        super().__init__(f"{counted(len(faults), 'mistake')}\n{listing(faults)}")
+        super().__init__(f"{counted(len(faults), 'mistake')} in the configuration\n{listing(faults)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ def _unknown_unit(unit: str, kind: str) -> tuple[str, str]:
         return f'is an amount; kind = "power" takes {", ".join(units.allowed(kind))}', ""
     if kind != "power" and unit in units.RATES:
         return 'is an amount per time: write kind = "power" beside it, or the unit of the register', ""
-    return f"unknown unit; there are: {', '.join(units.allowed(kind))}", units.nearest(unit, kind) or ""
+    there = ", ".join(units.allowed(kind))
+    return f'unknown unit "{unit}"; there are: {there}', units.nearest(unit, kind) or ""
 
 
 def _check_kind(source: Checked[SourceBase], kind: str, findings: Findings) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from drivers.fields import Words
-from gateway.faults import Findings, Place, nearest
+from gateway.faults import Findings, Place, nearest, some
 from gateway.tomlfile import KeyPath, without_unreadable
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -36,7 +36,6 @@ _STAND_INS: tuple[object, ...] = (
     ["1"],
     {},
 )
-_MOST_SUGGESTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +123,9 @@ def _respelt(
     known = {key: value for key, value in table.items() if key in model.model_fields}
     spelling: dict[str, str] = {}
     for key in [key for key in table if key not in known]:
-        absent = [name for name in model.model_fields if name not in known]
-        meant = nearest(key, absent) or nearest(key, model.model_fields)
+        meant = nearest(key, model.model_fields)
         _unknown_key(place.at(key), meant, model, findings)
-        if meant in absent:
+        if meant and meant not in known:
             known[meant] = table[key]
             spelling[meant] = key
     return known, spelling
@@ -135,7 +133,7 @@ def _respelt(
 
 def _unknown_key(place: Place, meant: str, model: type[BaseModel], findings: Findings) -> None:
     allowed = list(model.model_fields)
-    listed = "" if meant or len(allowed) > _MOST_SUGGESTED else f"; known here: {', '.join(allowed)}"
+    listed = "" if meant else f"; known here: {some(allowed)}"
     findings.add(place, f"unknown key{listed}", suggestion=meant)
 
 
@@ -302,6 +300,7 @@ _BOUNDS = {
     "too_long": ("max_length", "must have at most {} elements"),
 }
 _PREFIX = "must be "
+_WHOLE = re.compile(r"\s*-?\d+\s*")
 _A_TABLE = "must be a table"
 _TYPES: dict[object, str] = {
     str: "text in quotes",
@@ -335,10 +334,10 @@ def sentence(error: Mapping[str, Any], written: object) -> str:
     kind = error["type"]
     context = error.get("ctx", {})
     if kind in _PLAIN:
-        return _PLAIN[kind]
+        quoted = kind == "int_type" and isinstance(written, str) and _WHOLE.fullmatch(written)
+        return f"{_PLAIN[kind]} without quotes" if quoted else _PLAIN[kind]
     if kind in _BOUNDS:
-        name, form = _BOUNDS[kind]
-        return form.format(_bound(context.get(name), written))
+        return _bound_sentence(kind, context, written)
     if kind in {"literal_error", "enum"}:
         return f"must be one of {str(context.get('expected', '')).replace(' or ', ', ').replace(chr(39), chr(34))}"
     if kind in {"value_error", "assertion_error"}:
@@ -352,6 +351,14 @@ def joined(sentences: Sequence[str]) -> str:
     if len(different) > 1 and all(each.startswith(_PREFIX) for each in different):
         return _PREFIX + " or ".join(each.removeprefix(_PREFIX) for each in different)
     return "; ".join(different)
+
+
+def _bound_sentence(kind: str, context: Mapping[str, Any], written: object) -> str:
+    name, form = _BOUNDS[kind]
+    limit = context.get(name)
+    if kind == "less_than" and isinstance(limit, int):
+        return f"must be at most {limit - 1}"
+    return form.format(_bound(limit, written))
 
 
 def _bound(limit: object, written: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from gateway import terminal
 from gateway.config import Config, ConfigFaults, load
 from gateway.errors import OK, Misconfigured
-from gateway.faults import Fault, counted
+from gateway.faults import Fault, counted, listing, visible
 from gateway.locate import find_config
 
 log = logging.getLogger(__name__)
@@ -33,16 +34,17 @@ def run(args: argparse.Namespace) -> int:
         config = load(path)
     except ConfigFaults as error:
         if args.json:
-            terminal.document({"ok": False, "faults": [asdict(fault) for fault in error.faults], "warnings": []})
+            terminal.document(_document(error.faults, error.warnings))
         else:
-            terminal.show(str(error))
+            _show_warnings(error.warnings)
+            terminal.show(listing(error.faults, terminal.width()))
+            terminal.show(f"{visible(str(path))}: {counted(len(error.faults), 'mistake')}{_warned(error.warnings)}")
         return error.code
     if args.json:
-        warnings = [asdict(warning) for warning in config.warnings]
-        terminal.document(
-            {"ok": True, "faults": [], "warnings": warnings, "meters": [each.name for each in config.meters]}
-        )
+        document = _document((), config.warnings)
+        terminal.document({**document, "meters": [each.name for each in config.meters]})
     else:
+        _show_warnings(config.warnings)
         _show(path, config)
     return OK
 
@@ -68,13 +70,23 @@ def check_installation() -> None:
             )
 
 
+def _document(faults: Sequence[Fault], warnings: Sequence[Fault]) -> dict[str, object]:
+    return {
+        "ok": not faults,
+        "faults": [asdict(fault) for fault in faults],
+        "warnings": [asdict(warning) for warning in warnings],
+    }
+
+
 def _show(path: Path, config: Config) -> None:
-    for warning in config.warnings:
-        terminal.show(_warning(warning))
     meters, connections = counted(len(config.meters), "meter"), counted(len(config.connections), "connection")
-    warned = f", {counted(len(config.warnings), 'warning')}" if config.warnings else ""
-    terminal.show(f"{path}: ok: {meters} on {connections}{warned}")
+    terminal.show(f"{visible(str(path))}: ok: {meters} on {connections}{_warned(config.warnings)}")
 
 
-def _warning(warning: Fault) -> str:
-    return f"{terminal.coloured('warning', 'warn')}: {warning}"
+def _show_warnings(warnings: Sequence[Fault]) -> None:
+    if warnings:
+        terminal.show(listing(warnings, terminal.width(), f"{terminal.coloured('warning', 'warn')}: "))
+
+
+def _warned(warnings: Sequence[Fault]) -> str:
+    return f", {counted(len(warnings), 'warning')}" if warnings else ""
