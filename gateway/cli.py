@@ -30,7 +30,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
 }
 PROGRAM = "meter-gateway"
-INTERRUPTED = 130
+WIDE = 60  # columns from which on an option and its explanation stand side by side
 
 
 class Command(Protocol):
@@ -53,8 +53,6 @@ def run(argv: Sequence[str]) -> int:
     except GatewayError as error:
         _say(str(error), error.code, as_json="--json" in argv)
         return error.code
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # `meter-gateway hours x | head`: the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -111,7 +109,23 @@ class _UsageError(GatewayError):
 
 
 class _Help(argparse.HelpFormatter):
-    """Argparse's help without the line that repeats "COMMAND" above the commands."""
+    """Argparse's help, short enough for a phone: one word for all options above, and no line that repeats "COMMAND"."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=24 if terminal.width() >= WIDE else 8)
+
+    def _format_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[Any],
+        prefix: str | None,
+    ) -> str:
+        needed = [action for action in actions if action.required or not action.option_strings]
+        text = super()._format_usage(usage, needed, groups, prefix)
+        if prefix is not None:  # not for people: argparse takes the names of subcommands from here
+            return text
+        return terminal.wrapped(text.replace(self._prog, f"{self._prog} [options]", 1).rstrip(), "  ") + "\n\n"
 
     def _format_action(self, action: argparse.Action) -> str:
         text = super()._format_action(action)
@@ -156,7 +170,7 @@ def _parser(word: str | None) -> _Parser:
 
 
 def _common(parser: argparse.ArgumentParser, **default: Any) -> None:  # noqa: ANN401 - argparse's own
-    where = "default: $METER_GATEWAY_CONFIG, else /etc/meter-gateway/config.toml"
+    where = "configuration (default: $METER_GATEWAY_CONFIG, else /etc/meter-gateway/config.toml)"
     parser.add_argument("-c", "--config", metavar="FILE", help=where, **default)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of text", **default)
     parser.add_argument("--no-color", action="store_true", help="plain text (also with NO_COLOR set)", **default)

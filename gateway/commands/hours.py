@@ -31,7 +31,7 @@ WIDE = 72  # columns that the whole table may need; on less, a day's hours stand
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Which meter, which hours, in which form."""
-    parser.add_argument("meter", help="the meter's name in the configuration")
+    parser.add_argument("meter", metavar="METER", help="the meter's name in the configuration")
     example = "e.g. 2026-03-01 or 2026-03-01T10:00Z"
     parser.add_argument("--from", dest="since", type=instant, metavar="TIME", help=example)
     parser.add_argument("--to", dest="until", type=instant, metavar="TIME", help="default: everything after --from")

@@ -21,9 +21,25 @@ def test_columns_are_as_wide_as_their_content(monkeypatch):
 
 
 def test_on_a_narrow_terminal_each_row_is_a_block(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", "25")
+    assert terminal.fits(HEADER, ROWS)
+    monkeypatch.setenv("COLUMNS", "24")
+    assert not terminal.fits(HEADER, ROWS)
     shown = terminal.table(HEADER, ROWS)
     assert shown.splitlines()[:4] == ["main", "  last reading: 12 kWh", "  held: 0", "water"]
+
+
+def test_long_lines_break_between_words_and_go_on_indented(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    text = "1. boiler: no answer from tcp://127.0.0.1:502/a-very-long-name\n\n  2 x pulse-1: not a number"
+    assert terminal.wrapped(text, "   ") == (
+        "1. boiler: no answer from\n   tcp://127.0.0.1:502/a-very-long-name\n\n  2 x pulse-1: not a number"
+    )
+
+
+def test_lines_into_a_pipe_are_never_broken(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert terminal.wrapped("word " * 500 + "end", "  ") == "word " * 500 + "end"
 
 
 def test_a_pipe_has_no_width(monkeypatch, capsys):
