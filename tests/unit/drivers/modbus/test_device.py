@@ -161,6 +161,9 @@ def test_a_refused_value_that_is_given_is_asked_for_in_every_round_again():
     rounds = [values(meter.poll()) for _ in range(130)]
     first = next(at for at, got in enumerate(rounds) if "500" in got)
     assert all("500" in got for got in rounds[first:])
+    meter.bus.say(1, (10,), ExceptionAnswer(0x02))
+    assert reasons(meter.poll()) == {"500": "illegal address"}
+    assert "500" in values(meter.poll())
 
 
 def test_illegal_value_halves_the_request_and_is_learned():
@@ -280,6 +283,19 @@ def test_lost_frames_now_and_then_teach_nothing():
         meter.poll()
         meter.poll()
         assert meter.requests == [(10, 2)]
+    assert not meter.store.memory
+
+
+def test_a_dead_device_teaches_nothing_however_long_it_is_dead():
+    """Its usual request is not the reason."""
+    meter = Meter(10, 11)
+    meter.bus.dead.add(1)
+    for _ in range(6):
+        meter.poll()
+    meter.bus.dead.clear()
+    assert values(meter.poll()) == read(10, 11)
+    meter.poll()
+    assert meter.requests == [(10, 2)]
     assert not meter.store.memory
 
 

@@ -111,6 +111,30 @@ def test_a_wall_clock_set_back_does_not_stop_the_polls():
     assert {round(seconds(asked.wall), 1) for asked in line.bus.asked[3:]} == {0.0}
 
 
+def test_a_wall_clock_set_back_just_when_a_poll_is_due_does_not_stop_the_polls():
+    """The slot that was due is one of the old time."""
+    line = one()
+    line.run(10)
+    line.clock.advance(line.step() - line.clock.boottime + 0.01)
+    line.clock.step_wall(-5 * 3600)
+    line.run(600)
+    gaps = [later.boottime - earlier.boottime for earlier, later in pairwise(line.bus.asked)]
+    assert max(gaps) <= 60.1
+
+
+def test_a_wall_clock_slewed_back_a_little_does_not_make_a_slot_come_twice():
+    """NTP takes tenths of a second at a time."""
+    line = one()
+    line.run(10)
+    for _ in range(2):
+        line.clock.wait(line.driver.wake, line.step())
+        line.clock.step_wall(-0.2)
+        line.run(10)
+    gaps = [later.boottime - earlier.boottime for earlier, later in pairwise(line.bus.asked)]
+    assert len(gaps) == 2
+    assert min(gaps) > 59
+
+
 def test_a_clock_that_wakes_the_driver_a_little_early_does_not_make_it_poll_twice():
     """Waits end a hair before their time."""
     line = one()
@@ -305,6 +329,15 @@ def test_a_connection_lost_in_a_round_is_opened_again_and_the_round_goes_on():
     line.run(80)
     assert [asked.device for asked in line.bus.asked] == [1, 2, 3, 4, 2]
     assert line.driver.health().counts["reconnects"] == 1
+
+
+def test_what_came_before_the_connection_was_lost_is_stored():
+    """The first of two requests was answered."""
+    line = Line({"a": source(), "b": source(register=100)})
+    line.bus.put(1, 10, 0, 7)
+    line.bus.say(1, (0, 7), LineError("reset"))
+    line.step()
+    assert [reading.source for reading in line.store.readings] == ["a"]
 
 
 def test_a_device_for_which_the_gateway_cuts_the_connection_does_not_take_the_others_with_it():
