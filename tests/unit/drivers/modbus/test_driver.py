@@ -106,6 +106,7 @@ def test_a_wall_clock_set_back_does_not_stop_the_polls():
     line.run(90)
     line.clock.step_wall(-5 * 3600)
     line.run(600)
+    assert len(line.bus.asked) >= 11
     gaps = [later.boottime - earlier.boottime for earlier, later in pairwise(line.bus.asked)]
     assert max(gaps) <= 60.1
     assert {round(seconds(asked.wall), 1) for asked in line.bus.asked[3:]} == {0.0}
@@ -118,6 +119,7 @@ def test_a_wall_clock_set_back_just_when_a_poll_is_due_does_not_stop_the_polls()
     line.clock.advance(line.step() - line.clock.boottime + 0.01)
     line.clock.step_wall(-5 * 3600)
     line.run(600)
+    assert len(line.bus.asked) >= 11
     gaps = [later.boottime - earlier.boottime for earlier, later in pairwise(line.bus.asked)]
     assert max(gaps) <= 60.1
 
