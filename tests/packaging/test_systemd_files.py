@@ -113,4 +113,6 @@ def test_the_credentials_directory_is_there_and_closed(tmp_path):
     config = tmp_path / "etc" / "meter-gateway"
     modes = [oct(path.stat().st_mode & 0o7777) for path in (config, config / "credentials")]
     assert modes == ["0o2750", "0o700"]
-    assert directives(UNIT.read_text())["ConfigurationDirectoryMode"] == ["2750"]  # else systemd complains at each start
+    assert directives(UNIT.read_text())["ConfigurationDirectoryMode"] == [
+        "2750"
+    ]  # else systemd complains at each start
