@@ -16,8 +16,9 @@ READY_WITHIN = 20.0  # s
 class GatewayProcess:
     """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts."""
 
-    def __init__(self, config: Path, log: Path) -> None:
+    def __init__(self, config: Path, log: Path, *options: str) -> None:
         self._config = config
+        self._options = options
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -33,7 +34,7 @@ class GatewayProcess:
             notified.bind(address)
             notified.settimeout(READY_WITHIN)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run", "-c", str(self._config)],
+                [sys.executable, "-m", "gateway", "run", "-c", str(self._config), *self._options],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")},
