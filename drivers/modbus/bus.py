@@ -341,7 +341,8 @@ def _explained(error: BaseException, address: Address) -> LineError | SetupError
         )
     if number == errno.EPERM:
         return SetupError(
-            f"{host}: the service may not use this device: add DeviceAllow={host} rw to its unit and restart it"
+            f"{host}: the sandbox keeps this device from the service; restart it (an adapter's kind is looked up at its start), "
+            "and where that does not help add DeviceAllow= for it to the unit"
         )
     if number == errno.ENOENT:
         return SetupError(
