@@ -138,7 +138,7 @@ class Site:
     @contextmanager
     def _built(self) -> Iterator[Gateway]:
         config = load(self.config)
-        store = open_store(config, command="run", threaded=False)
+        store = open_store(config, command="run")
         try:
             yield build(config, store, SystemClock(Trust("always")), Random(1))
         finally:

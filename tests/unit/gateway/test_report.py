@@ -1,0 +1,174 @@
+"""What a person should look at: every cause once, with the next step, and nothing that follows from another."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buffer import readings
+from gateway.errors import DatabaseFailure, Unreachable
+from gateway.report import age, gather, holder_of, problems, stored
+from tests.fakes.site import Site
+
+RUNNING = {"pid": 7, "command": "run", "answers": True, "clock": {"trusted": True, "because": "x"}, "late": []}
+FINE = {"state": "ok", "detail": "", "devices": {"1": "ok"}, "counts": {}}
+
+
+def meter(name: str = "boiler", **facts: Any) -> dict[str, Any]:
+    """A meter of connection main with a reading and nothing held."""
+    return {
+        "name": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None,
+    } | facts  # fmt: skip
+
+
+def report(**parts: Any) -> dict[str, Any]:
+    """A document in which all is well but for `parts`."""
+    return {"service": RUNNING, "connections": {"main": FINE}, "meters": [meter()], "delivery": {}} | parts
+
+
+def said(**parts: Any) -> list[str]:
+    return list(problems(report(**parts)))
+
+
+def trouble(detail: str, **devices: str) -> dict[str, Any]:
+    return {"main": {"state": "trouble", "detail": detail, "devices": devices, "counts": {}}}
+
+
+def test_where_all_is_well_there_is_nothing_to_say():
+    """And `status` ends with 0."""
+    assert said() == []
+
+
+@pytest.mark.parametrize(
+    ("service", "problem"),
+    [
+        (None, "the service does not run: systemctl status meter-gateway"),
+        (RUNNING | {"answers": False}, "process 7 holds the data but does not answer: look at its log"),
+        (
+            RUNNING | {"clock": {"trusted": False, "because": None}},
+            'the clock is not trusted, so no hour is closed: check NTP, or set [clock] trust = "always" on a VM',
+        ),
+        (RUNNING | {"late": ["main"]}, "no tick from main: look at the log"),
+    ],
+)
+def test_what_is_wrong_with_the_service(service: dict[str, Any] | None, problem: str):
+    """Each with what to do about it."""
+    assert said(service=service) == [problem]
+
+
+def test_a_line_that_is_down_is_one_problem_however_many_devices_are_behind_it():
+    """That its meters have no reading follows from it."""
+    down = trouble("192.0.2.10:502: No route to host", **{"1": "not read yet", "2": "not read yet"})
+    meters = [meter("a", last_reading=None), meter("b", last_reading=None), meter("c", connection="hall")]
+    assert said(connections=down, meters=meters) == ["connection main: 192.0.2.10:502: No route to host"]
+
+
+def test_a_device_that_fails_is_told_once_beside_others_that_answer():
+    """A meter on a device that answers and has no reading yet is another matter."""
+    one = trouble("device 9: no answer within 1 s", **{"1": "ok", "9": "no answer within 1 s"})
+    assert said(connections=one, meters=[meter("a", last_reading=None)]) == [
+        "connection main: device 9: no answer within 1 s",
+        "a: no reading yet: meter-gateway read a",
+    ]
+
+
+def test_what_a_driver_says_of_a_device_while_its_line_is_well_is_told():
+    """Silence on a topic is not trouble with the broker."""
+    hall = {"hall": FINE | {"devices": {"water": "nothing heard for 90 min", "heat": "nothing heard yet: why?"}}}
+    meters = [meter("heat", connection="hall", last_reading=None), meter("water", connection="hall")]
+    assert said(connections=hall, meters=meters) == [
+        "connection hall, water: nothing heard for 90 min",
+        "heat: no reading yet: meter-gateway read heat",
+    ]
+
+
+def test_held_hours_come_with_the_reason_and_the_command():
+    """The words of the event that led to it."""
+    assert said(meters=[meter(held=3, trouble="EnerKey shows 7, sent was 8")]) == [
+        "boiler: 3 h held for a decision (EnerKey shows 7, sent was 8): meter-gateway hours boiler"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "problem"),
+    [
+        ({"outage": True}, "EnerKey cannot be reached; hours wait in the buffer"),
+        (
+            {"doubtful": True},
+            "EnerKey does not answer as it should; what became of messages is read back, the rest waits",
+        ),
+        ({"limited": True}, "EnerKey takes no more requests for now (rate limit); hours wait in the buffer"),
+        (
+            {"keys": [{"key": 1, "refused_for": []}, {"key": 2, "refused_for": ["consumption", "values"]}]},
+            "EnerKey refuses API key 2 for consumption, values: renew it",
+        ),
+        ({"parked": ["boiler"]}, "boiler: EnerKey does not take this meter: check its enerkey_id"),
+    ],
+)
+def test_what_is_wrong_with_the_delivery(delivery: dict[str, Any], problem: str):
+    """In the words of who has to act."""
+    assert said(delivery=delivery) == [problem]
+
+
+def test_the_newest_words_on_a_meter_explain_its_held_hours(tmp_path: Path):
+    """Of many events, those that are only information left out; each meter its own."""
+    site = Site(tmp_path)
+    site.make()
+    site.close_hours("chiller", datetime(2026, 11, 1, tzinfo=UTC), 1, state="held")
+    for level, subject, text in (
+        ("warning", "chiller", "an old story"),
+        ("warning", "chiller", "EnerKey refused 1 h"),
+        ("info", "chiller", "all right again"),
+        ("error", "main-electricity", "another story"),
+    ):
+        site.write(lambda db, row=(0, level, subject, text): readings.note(db, *row))
+    document = gather(site.data)
+    assert {each["name"]: each["trouble"] for each in document["meters"]} == {
+        "chiller": "EnerKey refused 1 h", "cold-water": None, "main-electricity": "another story",
+    }  # fmt: skip
+    assert "chiller: 1 h held for a decision (EnerKey refused 1 h): meter-gateway hours chiller" in document["problems"]
+    assert document["events"][0]["text"] == "another story", "the newest first"
+
+
+def test_each_meter_knows_its_connection(tmp_path: Path):
+    """So that what is wrong with a connection is not told again for each of its meters."""
+    site = Site(tmp_path)
+    site.make()
+    assert {each["name"]: each["connection"] for each in gather(site.data)["meters"]} == {
+        "chiller": "main", "cold-water": "hall", "main-electricity": "main",
+    }  # fmt: skip
+
+
+def test_nobody_holds_a_directory_that_is_not_there(tmp_path: Path):
+    """And looking makes none."""
+    assert holder_of(tmp_path / "data") is None
+    with pytest.raises(Unreachable, match="no gateway has run with"), stored(tmp_path / "data"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_in_place_of_the_database_is_an_io_error(tmp_path: Path):
+    """Not a database that is missing."""
+    (tmp_path / "buffer.db").mkdir()
+    with pytest.raises(DatabaseFailure, match=r"buffer\.db"), stored(tmp_path):
+        pass
+
+
+def test_a_database_that_breaks_while_it_is_read_is_an_io_error(tmp_path: Path):
+    """Its header is fine, its pages are not."""
+    site = Site(tmp_path)
+    site.make()
+    path = site.data / "buffer.db"
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(DatabaseFailure, match=r"buffer\.db"):
+        gather(site.data)
+
+
+def test_age_is_counted_in_seconds():
+    """Between an instant of the document and now."""
+    assert age("2026-11-25T10:00:00+00:00", datetime(2026, 11, 25, 10, 1, 30, tzinfo=UTC)) == 90
