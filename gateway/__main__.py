@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -11,6 +13,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
+        sys.stdout = sys.stdout or _nowhere()  # closed by the caller, `>&-`
+        sys.stderr = sys.stderr or _nowhere()
         from gateway.cli import run  # noqa: PLC0415 - here, so that Ctrl-C while it is loaded ends quietly too
 
         for stream in (sys.stdout, sys.stderr):
@@ -20,6 +24,10 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _nowhere() -> io.TextIOWrapper:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from gateway import __version__, logs, terminal
-from gateway.errors import OK, USAGE, GatewayError
+from gateway.errors import OK, USAGE, DatabaseFailure, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
 }
 PROGRAM = "meter-gateway"
+IO_FAILURE = DatabaseFailure.code
 WIDE = 60  # columns from which on an option and its explanation stand side by side
 
 
@@ -54,9 +55,20 @@ def run(argv: Sequence[str]) -> int:
         _say(str(error), error.code, as_json="--json" in argv)
         return error.code
     except BrokenPipeError:  # `meter-gateway hours x | head`: the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return OK
+    except OSError as error:  # `meter-gateway hours x > a-full-disk`
+        if "-v" in argv or "--verbose" in argv:
+            raise
+        _give_up_stdout()
+        _say(str(error), IO_FAILURE, as_json=False)
+        return IO_FAILURE
     return code
+
+
+def _give_up_stdout() -> None:
+    """What is still in the buffer must not fail again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _COLOURS = {"ok": "32", "warn": "33", "FAIL": "31", "dim": "2", "bold": "1"}
+_UNSHOWABLE = re.compile(r"(\033\[(?:0|1|2|31|32|33)m)|[^\n\t\x20-\x7e\xa0-\U0010ffff]")  # all but our own colours
 _ENDLESS = 10_000  # columns of a file or pipe
 
 
@@ -67,8 +69,8 @@ def _block(header: Sequence[str], row: Sequence[str]) -> str:
 
 
 def show(text: str = "") -> None:
-    """One piece of result on stdout, at once."""
-    print(text, flush=True)
+    """One piece of result on stdout, at once; control characters that a device or server sent become "?"."""
+    print(_UNSHOWABLE.sub(lambda found: found[1] or "?", text), flush=True)
 
 
 def document(content: Any) -> None:  # noqa: ANN401 - whatever JSON can say

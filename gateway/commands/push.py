@@ -11,7 +11,7 @@ from gateway import terminal
 from gateway.commands.common import configuration, no_meter
 from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
-from gateway.errors import OK, Misconfigured
+from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import counted
 from gateway.report import stored
 from gateway.uploader import PushedMeter, draft_of
@@ -38,9 +38,11 @@ def run(args: argparse.Namespace) -> int:
     config = configuration(args)
     if config.enerkey is None:
         raise Misconfigured("there is no [enerkey] section: nothing is sent anywhere")
-    names = [meter.name for meter in config.meters]
-    if args.meter is not None and args.meter not in names:
-        raise no_meter(args.meter, names, "the configuration")
+    pushes = {meter.name: meter.push for meter in config.meters}
+    if args.meter is not None and args.meter not in pushes:
+        raise no_meter(args.meter, pushes, "the configuration")
+    if args.meter is not None and pushes[args.meter] == "off":
+        raise GatewayError(f'{args.meter} has push = "off": nothing of it is sent')
     with stored(config.gateway.data_dir) as db:
         outlook = _outlook(db, config, config.enerkey, args.meter)
     if args.json:

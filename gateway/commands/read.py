@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     wanted = _wanted(config, args.meters)
     held_by = holder_of(config.gateway.data_dir)
     reads = _ask_service(held_by) if held_by else _look(config, wanted, args.wait)
-    rows = [_row(meter, reads.get(meter.name)) for meter in wanted]
+    silence = "not read yet" if held_by else "nothing heard"
+    rows = [_row(meter, reads.get(meter.name), silence) for meter in wanted]
     if args.json:
         terminal.document({"from": "service" if held_by else "wire", "meters": rows})
     else:
@@ -91,8 +92,8 @@ def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Cloc
         clock.wait(never, clock.now().boottime + BREATH)
 
 
-def _row(meter: Meter, read: dict[str, Any] | None) -> dict[str, Any]:
-    nothing = {"at": None, "raw": "", "value": None, "unit": "", "problem": "nothing heard", "took_ms": None}
+def _row(meter: Meter, read: dict[str, Any] | None, silence: str) -> dict[str, Any]:
+    nothing = {"at": None, "raw": "", "value": None, "unit": "", "problem": silence, "took_ms": None}
     found = read or {**nothing, "where": meter.where}
     at = found["at"] and datetime.fromisoformat(str(found["at"])).isoformat()
     value = None if found["value"] is None else str(found["value"])
@@ -109,7 +110,7 @@ def _show(rows: list[dict[str, Any]], now: datetime) -> None:
         since = f", {terminal.ago((now - datetime.fromisoformat(row['at'])).total_seconds())} ago" if row["at"] else ""
         _aside(f"  {row['connection']}, {row['where']}{took}{since}")
         if row["raw"]:
-            _aside(f"  {row['raw']}")
+            _aside(f"  {' '.join(row['raw'].split())}")
 
 
 def _aside(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -169,8 +170,6 @@ def test_a_reader_who_has_had_enough_is_no_failure(site: Site, form: list[str]):
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["status"], ["hours", "chiller", "--csv"]])
 def test_a_reader_who_is_gone_already_is_no_failure(site: Site, words: list[str]):
     """What is still in the buffer at the end meets a closed pipe."""
-    import os
-
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -179,6 +178,27 @@ def test_a_reader_who_is_gone_already_is_no_failure(site: Site, words: list[str]
     )  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [["status"], ["hours", "chiller", "--csv"], ["status", "--json"]])
+def test_a_full_disk_behind_the_output_is_said_in_a_sentence(site: Site, words: list[str]):
+    """Exit code 74, no traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30,
+            env=environment(METER_GATEWAY_CONFIG=str(site.config)),
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (74, b"meter-gateway: [Errno 28] No space left on device\n")
+
+
+def test_without_any_output_it_still_ends_with_its_code(site: Site):
+    """`>&- 2>&-`: the caller has closed both."""
+    program = " ".join(COMMAND)
+    script = f"{program} status -c {site.config} >&- 2>&-; echo $?; {program} nonsense >&- 2>&-; echo $?"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=False, timeout=30, env=environment()
+    )
+    assert (done.stdout, done.stderr) == ("69\n2\n", "")
 
 
 def test_a_terminal_that_knows_no_more_than_ascii_ends_no_command(tmp_path: Path):

@@ -208,6 +208,22 @@ def test_a_device_that_never_answers_does_not_hold_up_the_stop(tmp_path: Path) -
     assert "stopped with main still at work" in (tmp_path / "log").read_text().splitlines()[-1]
 
 
+def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:
+    """An impatient Ctrl-C Ctrl-C: every promise is kept by the disk, not by the stop."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        slow = METER.format(url=f"tcp://127.0.0.1:{mute.getsockname()[1]}").replace("poll", 'timeout = "30s"\npoll')
+        log = tmp_path / "log"
+        with GatewayProcess(written(tmp_path, slow), log) as gateway:
+            mute.settimeout(SOON)
+            channel, _ = mute.accept()
+            with channel:
+                channel.settimeout(SOON)
+                assert channel.recv(100), "a request is open, so that the stop takes a while"
+                os.kill(gateway.pid, signal.SIGINT)
+                until(lambda: "stopping" in log.read_text())
+                assert gateway.stop(signal.SIGINT) == -signal.SIGINT
+
+
 def test_a_worker_that_dies_takes_the_process_down(tmp_path: Path, meters: str) -> None:
     """Exit code 1, so that systemd starts it again, after log lines that say which worker and why."""
     config = written(tmp_path, METER.format(url=meters).replace('"60s"', '"1s"'))

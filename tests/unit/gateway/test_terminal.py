@@ -66,6 +66,12 @@ def test_colour_only_where_it_is_wanted(monkeypatch, tty: bool, environ: dict[st
     assert terminal.coloured("FAIL", "FAIL") == ("\033[31mFAIL\033[0m" if coloured else "FAIL")
 
 
+def test_what_a_device_sent_cannot_steer_the_terminal(capsys):
+    """Escape sequences, also the one-byte kind, become question marks; our colours and other scripts stay."""
+    terminal.show("clear\033[2J bell\a title\033]0;x\x07 csi\x9b1m \033[31mFAIL\033[0m m³ 水\n\tmore")
+    assert capsys.readouterr().out == "clear?[2J bell? title?]0;x? csi?1m \033[31mFAIL\033[0m m³ 水\n\tmore\n"
+
+
 def test_a_document_is_one_line_of_json(capsys):
     terminal.document({"unit": "m³", "at": None})
     assert json.loads(capsys.readouterr().out) == {"unit": "m³", "at": None}

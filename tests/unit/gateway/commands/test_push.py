@@ -158,6 +158,12 @@ def test_a_meter_that_is_not_there_is_named_with_the_nearest(meter_gateway):
     assert 'no meter "chillr" in the configuration; did you mean "chiller"?; known: ' in done.err
 
 
+def test_a_meter_that_is_never_pushed_is_told_apart_from_one_with_nothing_to_send(meter_gateway):
+    """Exit code 1."""
+    done = meter_gateway("push", "--dry-run", "--meter", "cold-water")
+    assert done == (1, "", 'meter-gateway: cold-water has push = "off": nothing of it is sent\n')
+
+
 def test_without_enerkey_nothing_can_be_sent(site: Site, meter_gateway):
     """Exit code 78: a person must write the section first."""
     text = site.config.read_text()

@@ -83,6 +83,7 @@ def test_what_the_service_holds_is_not_opened(site: Site, line: ModbusSimulator,
     site.make()
     with site.running() as gateway:
         driver = gateway.drivers["main"]
+        assert meter_gateway("read", "chiller").out.startswith("chiller: FAIL not read yet\n")
         driver.poll(gateway.clock.now())
         requests = line.requests
         done = meter_gateway("read", "chiller", "--json")
