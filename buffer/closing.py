@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from buffer.counter import Former, Replacement, Track
 from buffer.hours import ClosedHour, Frozen
 
 if TYPE_CHECKING:
@@ -11,18 +12,21 @@ if TYPE_CHECKING:
 
     from buffer.store import Connection
 
+_TRACK = ("raw", "changed", "offset", "former_raw", "former_changed", "former_offset", "former_level")
+
 
 def frozen_of(db: Connection, meter: int) -> Frozen | None:
     """A meter's newest frozen boundary; None before its opening."""
-    find = "SELECT opening_hour, opening, quality, tail_at, tail_value, changed_at FROM counter_state WHERE meter = ?"
+    find = f"SELECT opening_hour, opening, quality, tail_at, tail_total, {', '.join(_TRACK)} FROM counter_state WHERE meter = ?"  # noqa: S608 - constant names
     state = db.execute(find, (meter,)).fetchone()
     if state is None:
         return None
-    edge, boundary, quality, tail_at, tail_value, changed_at = state
+    edge, boundary, quality, tail_at, tail_total, *track = state
     last = db.execute("SELECT hour, boundary FROM hour WHERE meter = ? ORDER BY hour DESC LIMIT 1", (meter,)).fetchone()
     if last:
         edge, boundary = last[0] + 1, last[1]
-    return Frozen(edge, boundary, quality, None if tail_at is None else (tail_at, tail_value), changed_at)
+    tail = None if tail_at is None else (tail_at, tail_total)
+    return Frozen(edge, boundary, quality, tail, _track_of(*track))
 
 
 def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Frozen, now_ms: int) -> None:
@@ -30,13 +34,13 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
 
     sqlite3.IntegrityError when one of the hours is closed already (R8).
     """
-    tail_at, tail_value = frozen.tail or (None, None)
     opening = (frozen.edge, frozen.boundary) if not hours else (hours[0].hour, hours[0].boundary - hours[0].consumption)
+    row = (meter, *opening, frozen.quality, *(frozen.tail or (None, None)), *_columns(frozen.track))
+    moving = ("quality", "tail_at", "tail_total", *_TRACK)
     db.execute(
-        "INSERT INTO counter_state VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE SET"
-        " quality = excluded.quality, tail_at = excluded.tail_at, tail_value = excluded.tail_value,"
-        " changed_at = excluded.changed_at",
-        (meter, *opening, frozen.quality, tail_at, tail_value, frozen.changed),
+        f"INSERT INTO counter_state (meter, opening_hour, opening, {', '.join(moving)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - constant names
+        f" ON CONFLICT (meter) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in moving)}",
+        row,
     )
     db.executemany(
         "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -45,6 +49,36 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
             for row in hours
         ],
     )  # fmt: skip
+
+
+def told_until(db: Connection, meter: int) -> int:
+    """Up to which instant (ms) the verdicts on a meter's readings have been told."""
+    row = db.execute("SELECT told_until FROM counter_state WHERE meter = ?", (meter,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def tell_until(db: Connection, meter: int, at: int) -> None:
+    """The verdicts up to this instant have been told. A meter without an opening remembers nothing yet."""
+    db.execute("UPDATE counter_state SET told_until = ? WHERE meter = ?", (at, meter))
+
+
+def replacements_of(db: Connection, meter: int) -> list[Replacement]:
+    """What persons said of a meter's replacements, by time."""
+    find = "SELECT at, old_final, new_initial FROM replacement WHERE meter = ? ORDER BY at"
+    return [Replacement(*row) for row in db.execute(find, (meter,))]
+
+
+def _track_of(raw: int | None, changed: int | None, offset: int | None, *former: int | None) -> Track | None:
+    if raw is None or changed is None or offset is None:
+        return None
+    left = [value for value in former if value is not None]
+    return Track(raw, changed, offset, Former(*left) if left else None)
+
+
+def _columns(track: Track | None) -> tuple[int | None, ...]:
+    if track is None:
+        return (None,) * len(_TRACK)
+    return (track.raw, track.changed, track.offset, *(track.former or (None,) * 4))
 
 
 def _state(row: ClosedHour) -> str:

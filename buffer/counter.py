@@ -1,66 +1,319 @@
-"""Which readings of a counter may be believed: a pure judgement over readings in time order (R9, DESIGN 5).
+"""What a counter's readings mean: a state machine over readings in time order, pure (R9, DESIGN 5, reliability 3.3).
 
-A reading below the last good one, or above what `max_rate` allows since then, is a *suspect*: it adds nothing and
-closes nothing until later readings make it good or show it for what it was. A suspect is cleared by any later reading
-that continues the old track. What stays suspect is never booked; the operator is told.
+    normal ──below the last reading, or faster than max_rate──> suspect
+    suspect ──a reading that continues the old track──────────> normal, the suspects were a glitch
+    suspect ──three consistent readings over ten minutes──────> rollover | reset | replaced (a lower level)
+                                                                held (a higher one: only a person can know)
+
+Where `max_rate` is not known, a reading that rises waits for the next one: when that falls back to where the register
+was before, the rise was a glitch. A suspect adds nothing and closes nothing. What is good becomes part of the *total*:
+the register's value plus an offset that each confirmed rollover, reset or replacement moves, so that the total never
+falls and its differences are energy. The judgement depends on the readings alone, never on when they came: the same
+readings give the same totals however they are grouped, and a restart from a frozen edge gives what one pass over
+everything would have given.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from buffer.model import HOUR_MS
+from buffer.model import HOUR_MS, MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from buffer.hours import Frozen, Sample
 
-RESOLUTION_STEPS = 2  # allowed on top of the rate: a coarse register moves in steps (DESIGN 5, rate)
+STEPS_ALLOWED = 2  # of the register's resolution: within them it may fall (noise), and rise beyond max_rate (DESIGN 5)
+CONFIRMED_BY = 3  # consistent readings that make a new level
+CONFIRMED_AFTER_MS = 10 * MINUTE_MS  # and that they must span
+FLOAT32_DIGITS = 23  # bits of a float32's fraction: its step at a value is the value / 2^23
+PLAUSIBLE_ROLLOVER = 10  # without max_rate: a rollover moves by at most a tenth of the register's range
+
+BACKWARDS = "the counter went backwards"
+TOO_FAST = "the counter rose faster than max_rate"
+HELD = "the counter stays above what max_rate allows"
+
+Kind = Literal["glitch", "rollover", "reset", "replaced", "returned"]
+
+
+@dataclass(frozen=True, slots=True)
+class CounterRule:
+    """What is known of a counter. All in micro; `max_rate` per hour, None for no bound.
+
+    `rollover` is the value at which the register starts again at zero; `reset`: whether the source may start again at
+    zero by itself. `float32`: the register's step grows with its value.
+    """
+
+    max_rate: int | None = None
+    resolution: int = 1
+    float32: bool = False
+    rollover: int | None = None
+    reset: Literal["never", "zero"] = "never"
+
+    def band(self, value: int) -> int:
+        """How far a register at this value may move without meaning anything."""
+        step = max(self.resolution, (value >> FLOAT32_DIGITS) + 1) if self.float32 else self.resolution
+        return STEPS_ALLOWED * step
+
+    def allows(self, rise: int, at: int, track: Track) -> bool:
+        """Whether a register may have risen by so much since it last moved."""
+        if self.max_rate is None:
+            return True
+        return rise <= self.max_rate * (at - track.changed) // HOUR_MS + self.band(track.raw)
+
+    def may_roll_over(self, rise: int, at: int, track: Track) -> bool:
+        """Whether a fall may be the register's own turn at `rollover`, which then means this rise."""
+        if self.rollover is None or rise < 0:
+            return False
+        return self.allows(rise, at, track) if self.max_rate else rise <= self.rollover // PLAUSIBLE_ROLLOVER
+
+
+class Former(NamedTuple):
+    """A track that was left for a lower level: a source that comes back to it was only away."""
+
+    raw: int
+    changed: int
+    offset: int
+    level: int  # where the new track began
+
+
+class Track(NamedTuple):
+    """Where a register is: its highest value, since when it shows it (ms), and what makes it the total."""
+
+    raw: int
+    changed: int
+    offset: int = 0
+    former: Former | None = None
+
+    @property
+    def total(self) -> int:
+        """The sum of all energy, as far as this track tells it."""
+        return self.raw + self.offset
+
+
+class Replacement(NamedTuple):
+    """A person's word: at this instant a register that stood at `old_final` gave way to one at `new_initial`."""
+
+    at: int
+    old_final: int
+    new_initial: int
+
+
+class Verdict(NamedTuple):
+    """What became of suspects. `samples` are theirs, as the register said; `at` is the instant that decided it."""
+
+    at: int
+    kind: Kind
+    before: Sample
+    samples: tuple[Sample, ...]
 
 
 class Judged(NamedTuple):
-    """The readings that may be used, in time order, and those that may not, each with the reason."""
+    """The totals that may be used, each with its track, in time order; the verdicts; and what is suspect still."""
 
     good: list[Sample]
-    suspect: list[tuple[Sample, str]]
+    tracks: list[Track]
+    verdicts: list[Verdict]
+    suspects: tuple[Sample, ...]
+    objection: str  # why the newest suspect is one; "" without suspects
+    doubtful: list[tuple[int, int]]  # (ms, ms): in between, energy may be missing that nobody can know
+
+    def track_at(self, at: int, before: Track | None) -> Track | None:
+        """The track of the newest good sample at or before an instant; `before` when there is none."""
+        end = bisect_right(self.good, at, key=lambda sample: sample[0])
+        return self.tracks[end - 1] if end else before
 
 
 def judge(
-    samples: Sequence[Sample], frozen: Frozen | None, *, max_rate: int | None = None, resolution: int = 1
+    samples: Sequence[Sample], frozen: Frozen | None, rule: CounterRule, replacements: Sequence[Replacement] = ()
 ) -> Judged:
-    """Split samples later than the frozen edge into good ones and suspects; None: the meter has no opening yet.
-
-    `max_rate` is micro per hour, None for no bound; it counts from the register's last change. `resolution` is the
-    register's step in micro.
-    """
-    judged = Judged([], [])
-    last = frozen.tail if frozen else None
-    changed_at = frozen.changed if frozen else None
-    # A frozen boundary stays, also where a late reading shows that the line to it was too steep: nothing is taken back.
-    floor = frozen.boundary if frozen else None
+    """Judge samples later than the frozen edge, as the register said them; None: the meter has no opening yet."""
+    scan = _Scan(rule, frozen)
+    since = frozen.edge * HOUR_MS if frozen else None
+    told = sorted(each for each in replacements if since is None or each.at > since)
     for sample in samples:
-        reason = _objection(sample, last, floor, _allowed(sample, changed_at, max_rate, resolution))
-        if reason:
-            judged.suspect.append((sample, reason))
-            continue
-        if last is None or sample[1] != last[1]:
-            changed_at = sample[0]
-        last = sample
-        judged.good.append(sample)
-    return judged
+        while told and told[0].at <= sample[0]:
+            scan.replaced(told.pop(0))
+        scan.take(sample)
+    return scan.judged()
 
 
-def _allowed(sample: Sample, changed_at: int | None, max_rate: int | None, resolution: int) -> int | None:
-    """By how much the register may have risen since it last moved; None without a bound."""
-    if max_rate is None or changed_at is None:
-        return None
-    return max_rate * (sample[0] - changed_at) // HOUR_MS + RESOLUTION_STEPS * resolution
+class _Scan:
+    """One pass. `_floor` is a boundary that is frozen already: nothing is taken back (R8)."""
 
+    def __init__(self, rule: CounterRule, frozen: Frozen | None) -> None:
+        self._rule = rule
+        self._floor = frozen.boundary if frozen else None
+        self._track = frozen.track if frozen else None
+        self._last = frozen.tail[0] if frozen and frozen.tail else 0
+        self._opened = frozen is not None
+        self._good: list[Sample] = []
+        self._tracks: list[Track] = []
+        self._verdicts: list[Verdict] = []
+        self._doubtful: list[tuple[int, int]] = []
+        self._risen: Sample | None = None  # without max_rate: a rise that the next reading must not take back
+        self._suspects: list[Sample] = []  # since the last good one
+        self._level = 0  # from here on they agree with each other
+        self._level_changed = 0
+        self._objection = ""
 
-def _objection(sample: Sample, last: Sample | None, floor: int | None, allowed: int | None) -> str:
-    if (last and sample[1] < last[1]) or (floor is not None and sample[1] < floor):
-        return "counter went backwards"
-    if last and allowed is not None and sample[1] - last[1] > allowed:
-        return "faster than max_rate"
-    return ""
+    def judged(self) -> Judged:
+        objection = self._objection if self._suspects else ""
+        return Judged(self._good, self._tracks, self._verdicts, tuple(self._suspects), objection, self._doubtful)
+
+    def take(self, sample: Sample) -> None:
+        """The next reading."""
+        track = self._track
+        if track is None:
+            self._accept(sample, Track(sample[1], sample[0]))
+        elif former := self._returned_to(sample, track):
+            self._dismiss(sample[0])
+            self._verdict("returned", sample[0], [sample])
+            self._accept(sample, Track(former.raw, former.changed, former.offset))
+        elif objection := self._objection_to(sample, track):
+            self._doubt(sample, track, objection)
+        else:
+            track = self._settled(sample, track)
+            self._dismiss(sample[0])
+            if self._rule.max_rate is None and sample[1] > track.raw:
+                self._risen = sample
+            else:
+                self._accept(sample, track)
+
+    def replaced(self, told: Replacement) -> None:
+        """A person said so: the old register's last energy counts, and the new one goes on from its first value."""
+        if self._track is None:
+            return
+        track = self._settled((told.at, told.old_final), self._track)
+        self._dismiss(told.at)
+        total = max(track.raw, told.old_final) + track.offset
+        self._put(told.at, Track(told.new_initial, told.at, total - told.new_initial))
+
+    # --- the old track ------------------------------------------------------------------------------------------------
+
+    def _objection_to(self, sample: Sample, track: Track) -> str:
+        """Why a sample does not continue a track; "" when it does."""
+        rise = sample[1] - track.raw
+        if rise < -self._rule.band(track.raw):
+            return BACKWARDS
+        if not self._rule.allows(rise, sample[0], track):
+            return TOO_FAST
+        return ""
+
+    def _settled(self, sample: Sample, track: Track) -> Track:
+        """The track after what became of a waiting rise, now that `sample` goes on from where the register was."""
+        risen, self._risen = self._risen, None
+        if risen is None:
+            return track
+        if sample[1] < risen[1] - self._rule.band(risen[1]):
+            self._suspects.insert(0, risen)
+            return track
+        return self._accept(risen, track)
+
+    def _accept(self, sample: Sample, track: Track) -> Track:
+        """A good sample. Within the noise band the highest value stays: a register that trembles must not count."""
+        at, raw = sample
+        if raw > track.raw:
+            former = track.former
+            if former and raw - former.level > self._rule.band(former.level):
+                former = None  # the new level lives
+            track = Track(raw, at, track.offset, former)
+        self._put(at, track)
+        return track
+
+    def _put(self, at: int, track: Track) -> None:
+        total = max(
+            track.total,
+            self._good[-1][1] if self._good else track.total,
+            track.total if self._floor is None else self._floor,
+        )
+        if self._good and self._good[-1][0] == at:
+            self._good.pop()
+            self._tracks.pop()
+        self._good.append((at, total))
+        self._tracks.append(track)
+        self._track, self._last = track, at
+
+    def _dismiss(self, at: int) -> None:
+        """The suspects were a glitch."""
+        if self._suspects:
+            self._verdict("glitch", at, self._suspects)
+        self._suspects = []
+
+    def _verdict(self, kind: Kind, at: int, samples: Sequence[Sample]) -> None:
+        if self._track is None:
+            raise AssertionError("there is no verdict before the first reading")
+        self._verdicts.append(Verdict(at, kind, (self._last, self._track.raw), tuple(samples)))
+
+    # --- a track that was left ----------------------------------------------------------------------------------------
+
+    def _returned_to(self, sample: Sample, track: Track) -> Former | None:
+        """The track that was left for a lower level which never moved, when a source is back on it."""
+        former = track.former
+        if former is None or sample[1] < former.raw - self._rule.band(former.raw):
+            return None
+        if self._rule.max_rate is None:
+            return former
+        away = self._objection_to(sample, track) and not self._objection_to(sample, Track(former.raw, former.changed))
+        return former if away else None
+
+    # --- a new level --------------------------------------------------------------------------------------------------
+
+    def _doubt(self, sample: Sample, track: Track, objection: str) -> None:
+        newest = self._suspects[-1] if self._suspects else None
+        if newest is None or self._objection_to(sample, Track(newest[1], self._level_changed)):
+            self._level = len(self._suspects)
+        if newest is None or sample[1] != newest[1]:
+            self._level_changed = sample[0]
+        self._suspects.append(sample)
+        self._objection = objection
+        level = self._suspects[self._level :]
+        if len(level) < CONFIRMED_BY or sample[0] - level[0][0] < CONFIRMED_AFTER_MS:
+            return
+        if self._nothing_opened():
+            self._begin_again(level)
+        elif level[0][1] < track.raw:
+            self._confirm(track, level)
+        else:
+            self._objection = HELD
+
+    def _confirm(self, track: Track, level: list[Sample]) -> None:
+        """Readings agree on a lower level: it is one. Which kind decides what is booked across it."""
+        if self._risen:
+            track, self._risen = self._accept(self._risen, track), None
+        kind, offset = self._lower_level(track, level[0])
+        self._suspects = self._suspects[: self._level]
+        self._dismiss(level[-1][0])
+        self._verdict(kind, level[-1][0], level)
+        at, raw = level[0]
+        if kind != "rollover":
+            self._doubtful.append((self._last, at))
+        former = None if kind == "rollover" else Former(track.raw, track.changed, track.offset, raw)
+        self._go_on(level, Track(raw, at, offset, former))
+
+    def _lower_level(self, track: Track, first: Sample) -> tuple[Kind, int]:
+        """What a confirmed fall was, and the new offset."""
+        at, raw = first
+        modulus = self._rule.rollover
+        if modulus is not None and self._rule.may_roll_over(raw + modulus - track.raw, at, track):
+            return "rollover", track.offset + modulus
+        if self._rule.reset == "zero" and self._rule.allows(raw, at, track):
+            return "reset", track.total
+        return "replaced", track.total - raw
+
+    def _nothing_opened(self) -> bool:
+        """What was good so far has passed no edge: what came first, a zero of a waking meter, was the glitch."""
+        return not self._opened and -(-self._good[0][0] // HOUR_MS) * HOUR_MS > self._last
+
+    def _begin_again(self, level: list[Sample]) -> None:
+        self._verdict("glitch", level[-1][0], [*self._good, *self._suspects[: self._level]])
+        self._good, self._tracks, self._suspects, self._risen = [], [], [], None
+        self._go_on(level, Track(level[0][1], level[0][0]))
+
+    def _go_on(self, level: list[Sample], track: Track) -> None:
+        self._suspects = []
+        for sample in level:
+            track = self._accept(sample, track)

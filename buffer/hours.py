@@ -17,7 +17,10 @@ from buffer.model import HOUR_MS, Kind, Quality, round_half_up, weakest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from buffer.counter import Track
+
 Sample = tuple[int, int]
+Span = tuple[int, int]  # ms, ms
 
 MEASURED_WITHIN_MS = 2_000  # nearer to the edge than this is at the edge: polls and stamps jitter
 SAME_PACE = Fraction(3, 2)  # neighbours up to 1.5 x the expected pace apart are no gap (DESIGN 5)
@@ -42,14 +45,14 @@ class Rule:
 class Frozen(NamedTuple):
     """What is already closed: the edge, the boundary value there with its quality, and the newest sample up to it.
 
-    `changed` is the instant at which the source began to show the tail's value: `max_rate` counts from there.
+    `track` is where a counter's register was at the tail (`buffer.counter`); other kinds have none.
     """
 
     edge: int
     boundary: int
     quality: Quality
     tail: Sample | None
-    changed: int | None
+    track: Track | None = None
 
 
 class ClosedHour(NamedTuple):
@@ -92,14 +95,17 @@ def open_meter(samples: Sequence[Sample], rule: Rule, limit: int, start_value: i
     if edge > limit or reach(samples[-1], rule) < edge:
         return None
     if rule.kind != "counter":
-        return Frozen(edge, start_value, "measured", *_tail(edge, samples, None))
-    return Frozen(edge, *_boundary(edge, samples, None, rule), *_tail(edge, samples, None))
+        return Frozen(edge, start_value, "measured", _tail(edge, samples, None))
+    return Frozen(edge, *_boundary(edge, samples, None, rule), _tail(edge, samples, None))
 
 
-def close_hours(frozen: Frozen, samples: Sequence[Sample], rule: Rule, limit: int) -> tuple[list[ClosedHour], Frozen]:
+def close_hours(
+    frozen: Frozen, samples: Sequence[Sample], rule: Rule, limit: int, doubtful: Sequence[Span] = ()
+) -> tuple[list[ClosedHour], Frozen]:
     """Close every hour that ends at or before `limit` and that a sample has passed; the hours and the new frozen state.
 
-    Without a sample at or after its end an hour stays open: it is never closed short (R6).
+    Without a sample at or after its end an hour stays open: it is never closed short (R6). An hour that lies in one of
+    the `doubtful` spans, where energy may be missing that nobody can know, is `estimated` at best.
     """
     last = min(limit, reach(samples[-1], rule)) if samples else frozen.edge
     close = {"counter": _counter_hour, "interval": _interval_hour, "power": _power_hour}[rule.kind]
@@ -107,23 +113,23 @@ def close_hours(frozen: Frozen, samples: Sequence[Sample], rule: Rule, limit: in
     boundary, quality = frozen.boundary, frozen.quality
     for hour in range(frozen.edge, last):
         closed = close(hour, boundary, quality, frozen, samples, rule)
-        hours.append(closed)
         boundary, quality = closed.boundary, closed.boundary_quality
+        if any(_overlaps(hour, span) for span in doubtful):
+            closed = closed._replace(quality=weakest(closed.quality, "estimated"))
+        hours.append(closed)
     if not hours:
         return [], frozen
-    return hours, Frozen(last, boundary, quality, *_tail(last, samples, frozen))
+    return hours, Frozen(last, boundary, quality, _tail(last, samples, frozen.tail), frozen.track)
 
 
-def _tail(edge: int, samples: Sequence[Sample], before: Frozen | None) -> tuple[Sample | None, int | None]:
-    """The newest sample at or before an edge, and since when the source shows its value."""
+def _overlaps(hour: int, span: Span) -> bool:
+    return span[0] < (hour + 1) * HOUR_MS and span[1] > hour * HOUR_MS
+
+
+def _tail(edge: int, samples: Sequence[Sample], before: Sample | None) -> Sample | None:
+    """The newest sample at or before an edge."""
     end = bisect_right(samples, edge * HOUR_MS, key=_at)
-    if not end:
-        return (before.tail, before.changed) if before else (None, None)
-    first = end - 1
-    while first and samples[first - 1][1] == samples[end - 1][1]:
-        first -= 1
-    still = first == 0 and before and before.tail and before.tail[1] == samples[0][1]
-    return samples[end - 1], before.changed if before and still else samples[first][0]
+    return samples[end - 1] if end else before
 
 
 # --- counters --------------------------------------------------------------------------------------------------------

@@ -57,6 +57,13 @@ def m001_initial(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m002_tracks(database: Database) -> None:
+    """Where each counter's register is, across rollovers, resets and replacements; and what persons say of the latter."""
+    for statement in SCHEMA_002.split(";\n"):
+        database.execute(statement)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -192,4 +199,28 @@ CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID
+"""
+
+SCHEMA_002 = """
+ALTER TABLE counter_state RENAME COLUMN tail_value TO tail_total;
+ALTER TABLE counter_state RENAME COLUMN changed_at TO changed;
+ALTER TABLE counter_state ADD COLUMN raw INTEGER;
+ALTER TABLE counter_state ADD COLUMN offset INTEGER;
+ALTER TABLE counter_state ADD COLUMN former_raw INTEGER;
+ALTER TABLE counter_state ADD COLUMN former_changed INTEGER;
+ALTER TABLE counter_state ADD COLUMN former_offset INTEGER;
+ALTER TABLE counter_state ADD COLUMN former_level INTEGER;
+ALTER TABLE counter_state ADD COLUMN told_until INTEGER NOT NULL DEFAULT 0;
+UPDATE counter_state SET raw = tail_total, offset = 0
+    WHERE tail_total IS NOT NULL AND meter IN (SELECT id FROM meter WHERE kind = 'counter');
+CREATE TABLE replacement (             -- a person's word: one register gave way to another
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    at INTEGER NOT NULL,
+    old_final INTEGER NOT NULL,
+    new_initial INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    UNIQUE (meter, at)
+) STRICT
 """

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Literal
 
 MICRO = 1_000_000
-HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 INT64 = 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

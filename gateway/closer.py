@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.closing import freeze, frozen_of
-from buffer.counter import judge
-from buffer.hours import ClosedHour, Frozen, Rule, Sample, close_hours, open_meter, reach, scan_after
-from buffer.model import HOUR_MS, from_ms, to_ms
+from buffer.closing import freeze, frozen_of, replacements_of, tell_until, told_until
+from buffer.counter import CounterRule, Replacement, Verdict, judge
+from buffer.hours import ClosedHour, Frozen, Rule, Sample, Span, close_hours, open_meter, reach, scan_after
+from buffer.model import HOUR_MS, to_ms
 from buffer.readings import add, differing, newest_per_meter, note, reject, samples_of, take_unplaced
 from buffer.store import StoreError
+from gateway.verdicts import Told, doubt_told, dropped, verdict_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 UNTRUSTED_LOOK = 1.0  # s between looks at a clock that is not trusted yet
 AFTER_FAILURE = 5.0  # s before the store is tried again
+UNBOUNDED = CounterRule()
 EVERYTHING = -(2**62)  # an instant before every reading
 
 
@@ -37,23 +39,8 @@ class ClosingMeter:
     name: str
     rule: Rule
     connection: str = ""
-    max_rate: int | None = None  # micro per hour
+    counter: CounterRule = UNBOUNDED
     start_value: int = 0  # running totals of interval and power sources begin here
-
-
-class _Doubt(NamedTuple):
-    """What is wrong with a meter's newest reading; no reason when nothing is."""
-
-    reason: str = ""
-    sample: Sample = (0, 0)
-
-    def __str__(self) -> str:
-        """One sentence for people."""
-        if not self.reason:
-            return "readings continue where they were; what was suspect added nothing"
-        at, value = self.sample
-        shown = f"{value / 1e6:.12g} at {from_ms(at):%Y-%m-%d %H:%M:%S}Z"
-        return f"{self.reason}: {shown} adds nothing until later readings confirm it"
 
 
 class _Decision(NamedTuple):
@@ -63,11 +50,21 @@ class _Decision(NamedTuple):
     before: Frozen | None
     after: Frozen | None
     hours: Sequence[ClosedHour]
-    doubt: _Doubt | None  # None when it is the one that was told already
+    doubt: Told | None
+    objection: str  # in short why the newest reading is not believed
+    verdicts: Sequence[Verdict]  # not told yet
 
     @property
     def progress(self) -> bool:
         return self.after is not None and (self.before is None or self.after.edge > self.before.edge)
+
+
+class _Facts(NamedTuple):
+    """What the buffer knows of one meter."""
+
+    frozen: Frozen | None
+    replacements: Sequence[Replacement]
+    told_until: int
 
 
 class Closer:
@@ -90,6 +87,7 @@ class Closer:
         self._boot_id = boot_id
         self._on_closed = on_closed
         self._doubted: dict[int, str] = {}
+        self._told: dict[int, int] = {}
         self._placed = False
         self._stale = False
         self._restore()
@@ -160,50 +158,63 @@ class Closer:
 
     def _close(self, edges: Mapping[int, int], now: Now) -> None:
         decisions = self._store.read(lambda db: self._decide(db, edges))  # outside the writer: drivers go on storing
-        self._store.write(lambda db: _freeze(db, decisions, to_ms(now.wall)))
+        self._store.write(lambda db: self._freeze(db, decisions, to_ms(now.wall)))
         for each in decisions:
             edge = each.after.edge if each.after else None
             self._marks.closed(each.meter.id, edge, progress=each.progress, boottime=now.boottime)
-            if each.doubt is not None:
-                self._doubted[each.meter.id] = each.doubt.reason
+            self._doubted[each.meter.id] = each.objection
+            if each.verdicts:
+                self._told[each.meter.id] = each.verdicts[-1].at
         if any(each.hours for each in decisions):
             self._on_closed()
 
     def _decide(self, db: Connection, edges: Mapping[int, int]) -> list[_Decision]:
         meters = [self._meters[meter] for meter in edges]
-        frozen = {meter.id: frozen_of(db, meter.id) for meter in meters}
+        facts = {
+            meter.id: _Facts(frozen_of(db, meter.id), replacements_of(db, meter.id), told_until(db, meter.id))
+            for meter in meters
+        }
         since = {
-            meter.id: scan_after(state.edge, meter.rule) if (state := frozen[meter.id]) else EVERYTHING
+            meter.id: scan_after(state.edge, meter.rule) if (state := facts[meter.id].frozen) else EVERYTHING
             for meter in meters
         }
         samples = samples_of(db, since)
-        return [self._decided(meter, frozen[meter.id], samples[meter.id], edges[meter.id]) for meter in meters]
+        return [self._decided(meter, facts[meter.id], samples[meter.id], edges[meter.id]) for meter in meters]
 
-    def _decided(self, meter: ClosingMeter, before: Frozen | None, samples: Sequence[Sample], limit: int) -> _Decision:
-        good, doubt = _believed(meter, before, samples)
-        news = None if doubt.reason == self._doubted.get(meter.id, "") else doubt
-        opened = before or open_meter(good, meter.rule, limit, meter.start_value)
-        if opened is None:
-            return _Decision(meter, before, None, (), news)
-        later = [sample for sample in good if sample[0] > scan_after(opened.edge, meter.rule)]
-        hours, after = close_hours(opened, later, meter.rule, limit)
-        return _Decision(meter, before, after, hours, news)
+    def _decided(self, meter: ClosingMeter, facts: _Facts, samples: Sequence[Sample], limit: int) -> _Decision:
+        if meter.rule.kind != "counter":
+            return _Decision(meter, facts.frozen, *_closed(meter, facts.frozen, samples, limit), None, "", ())
+        judged = judge(samples, facts.frozen, meter.counter, facts.replacements)
+        after, hours = _closed(meter, facts.frozen, judged.good, limit, judged.doubtful)
+        if after:
+            before = facts.frozen.track if facts.frozen else None
+            after = after._replace(track=judged.track_at(after.edge * HOUR_MS, before))
+        told = max(facts.told_until, self._told.get(meter.id, 0))
+        verdicts = [verdict for verdict in judged.verdicts if verdict.at > told]
+        doubt = doubt_told(judged, meter.name)
+        return _Decision(meter, facts.frozen, after, hours, doubt, judged.objection, verdicts)
+
+    def _freeze(self, db: Connection, decisions: Iterable[_Decision], now_ms: int) -> None:
+        for each in decisions:
+            name = each.meter.name
+            if each.after is not None and (each.hours or each.before is None):
+                freeze(db, each.meter.id, each.hours, each.after, now_ms)
+            for verdict in each.verdicts:
+                note(db, now_ms, verdict_told(verdict, name).level, name, verdict_told(verdict, name).text)
+                reject(db, dropped(verdict, each.meter.connection, name))
+            if each.verdicts:
+                tell_until(db, each.meter.id, each.verdicts[-1].at)
+            if each.doubt and each.objection != self._doubted.get(each.meter.id, ""):
+                note(db, now_ms, each.doubt.level, name, each.doubt.text)
 
 
-def _believed(meter: ClosingMeter, before: Frozen | None, samples: Sequence[Sample]) -> tuple[Sequence[Sample], _Doubt]:
-    """The samples that may be used, and what is wrong with the newest one."""
-    if meter.rule.kind != "counter":
-        return samples, _Doubt()
-    judged = judge(samples, before, max_rate=meter.max_rate)
-    if not judged.suspect or judged.suspect[-1][0] != samples[-1]:
-        return judged.good, _Doubt()
-    sample, reason = judged.suspect[-1]
-    return judged.good, _Doubt(reason, sample)
-
-
-def _freeze(db: Connection, decisions: Iterable[_Decision], now_ms: int) -> None:
-    for each in decisions:
-        if each.after is not None and (each.hours or each.before is None):
-            freeze(db, each.meter.id, each.hours, each.after, now_ms)
-        if each.doubt is not None:
-            note(db, now_ms, "warning" if each.doubt.reason else "info", each.meter.name, str(each.doubt))
+def _closed(
+    meter: ClosingMeter, opened: Frozen | None, samples: Sequence[Sample], limit: int, doubtful: Sequence[Span] = ()
+) -> tuple[Frozen | None, Sequence[ClosedHour]]:
+    """The state after closing what may be closed, and the hours closed."""
+    opened = opened or open_meter(samples, meter.rule, limit, meter.start_value)
+    if opened is None:
+        return None, ()
+    later = [sample for sample in samples if sample[0] > scan_after(opened.edge, meter.rule)]
+    hours, after = close_hours(opened, later, meter.rule, limit, doubtful)
+    return after, hours

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from buffer import readings
+from buffer.counter import CounterRule
 from buffer.hours import Rule
 from buffer.lock import LockHeld
 from buffer.migrations import NewerDatabase
@@ -308,7 +309,8 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
         stamp=meter.source.stamp or "end",
     )
     max_rate = None if meter.max_rate is None else round_half_up(int(meter.max_rate * MICRO), 1)
-    return ClosingMeter(number, meter.name, rule, meter.source.connection, max_rate, to_micro(meter.start_value))
+    counter = CounterRule(max_rate)
+    return ClosingMeter(number, meter.name, rule, meter.source.connection, counter, to_micro(meter.start_value))
 
 
 def _identity(db: Connection) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from buffer.counter import CounterRule
 from buffer.hours import Rule
 from buffer.model import EPOCH, hour_start
 from buffer.overview import HourView, hours
@@ -35,6 +36,7 @@ from tests.fakes.enerkey_transport import URL, transport
 
 BOOT = "boot-1"
 GRACE = 120.0
+NEVER_TOO_FAST = CounterRule(max_rate=10**15)
 COUNTER = Rule("counter", expected_every_ms=600_000)
 RULES: dict[str, Any] = {
     "settle": 600.0,
@@ -67,6 +69,7 @@ class SmallGateway:
         *,
         grace: float = GRACE,
         rule: Rule = COUNTER,
+        counter: CounterRule = NEVER_TOO_FAST,
         keys: Sequence[str] = ("one", "two"),
         random: Random | None = None,
         handler: Callable[[httpx.Request], httpx.Response] | None = None,
@@ -77,6 +80,7 @@ class SmallGateway:
         self.ready: float | None = clock.boottime
         self.random = random or Random(1)
         self._grace, self._rule, self._keys, self._offsets = grace, rule, keys, offsets
+        self._counter = counter
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
         self.witnessed: list[tuple[datetime, datetime]] = []
@@ -106,7 +110,7 @@ class SmallGateway:
             BOOT,
             lambda wall, date: self.witnessed.append((wall, date)),
         )
-        closing = [ClosingMeter(self.numbers[name], name, self._rule) for name in self.meters]
+        closing = [ClosingMeter(self.numbers[name], name, self._rule, "bench", self._counter) for name in self.meters]
         marks = Watermarks(self._grace, lambda _: self.ready)
         self.closer = Closer(self.store, closing, marks, BOOT, self.uploader.wake.set)
         collected = {name: CollectedMeter(number, Fraction(1)) for name, number in self.numbers.items()}

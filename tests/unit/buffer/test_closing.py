@@ -6,16 +6,17 @@ import sqlite3
 
 import pytest
 
-from buffer.closing import freeze, frozen_of
+from buffer.closing import freeze, frozen_of, tell_until, told_until
+from buffer.counter import Former, Track
 from buffer.hours import ClosedHour, Frozen
 
-OPENING = Frozen(100, 5_000, "measured", (99, 4_990), 98)
+OPENING = Frozen(100, 5_000, "measured", (99, 4_990), Track(4_990, 98))
 HOURS = [
     ClosedHour(100, 10, 5_010, "measured", "measured"),
     ClosedHour(101, 0, 5_010, "missing", "measured"),
     ClosedHour(102, 30, 5_040, "estimated", "estimated"),
 ]
-AFTER = Frozen(103, 5_040, "estimated", (102_999, 5_039), 102_000)
+AFTER = Frozen(103, 5_040, "estimated", (102_999, 5_039), Track(39, 102_000, 5_000, Former(5_000, 97, 0, 12)))
 
 
 def rows(store):
@@ -50,7 +51,7 @@ def test_opening_and_first_hours_may_come_at_once(store):
 
 
 def test_a_meter_without_a_sample_before_its_edge_has_no_tail(store):
-    state = Frozen(100, 0, "measured", None, None)
+    state = Frozen(100, 0, "measured", None)
     store.write(lambda db: freeze(db, 1, [], state, 7))
     assert store.read(lambda db: frozen_of(db, 1)) == state
 
@@ -63,8 +64,17 @@ def test_a_missing_hour_is_never_pending(store):
 
 def test_a_closed_hour_is_never_closed_again(store):
     """R8: the second attempt fails whole and changes nothing."""
-    store.write(lambda db: freeze(db, 1, HOURS[:2], Frozen(102, 5_010, "measured", (1, 2), 1), 8))
+    store.write(lambda db: freeze(db, 1, HOURS[:2], Frozen(102, 5_010, "measured", (1, 2)), 8))
     before = store.read(lambda db: frozen_of(db, 1)), rows(store)
     with pytest.raises(sqlite3.IntegrityError):
         store.write(lambda db: freeze(db, 1, [HOURS[2], HOURS[1]._replace(consumption=99)], AFTER, 9))
     assert (store.read(lambda db: frozen_of(db, 1)), rows(store)) == before
+
+
+def test_what_was_told_of_a_meter_is_remembered(store):
+    """A verdict is an event once, also after a restart."""
+    assert store.read(lambda db: told_until(db, 1)) == 0
+    store.write(lambda db: freeze(db, 1, [], OPENING, 7))
+    store.write(lambda db: tell_until(db, 1, 4711))
+    store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
+    assert store.read(lambda db: told_until(db, 1)) == 4711

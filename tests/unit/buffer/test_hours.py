@@ -198,7 +198,7 @@ def test_the_first_hour_is_partial_and_never_closed():
 
 
 def test_an_open_meter_without_news_stays_as_it_is():
-    frozen = Frozen(FIRST, 7, "measured", at(0, 7), at(0, 7)[0])
+    frozen = Frozen(FIRST, 7, "measured", at(0, 7))
     assert close_hours(frozen, [], COUNTER, FAR) == ([], frozen)
 
 
@@ -231,11 +231,19 @@ def test_a_late_sample_before_the_frozen_edge_changes_nothing():
     assert sum(row.consumption for row in [*hours, *more]) == 20 * MICRO
 
 
-def test_the_tail_remembers_since_when_the_register_stands():
-    _, frozen = close_out([at(0, 1), at(0.2, 5), at(0.4, 5), at(1.5, 5), at(2.5, 5), at(2.6, 6)], COUNTER)
-    assert (frozen.tail, frozen.changed) == (at(1.5, 5), at(0.2, 5)[0])
-    stepwise, _ = close_out([at(0, 1), at(0.2, 5), at(0.4, 5)], COUNTER), None
-    assert stepwise[1].changed == at(0, 1)[0]
+def test_the_tail_is_the_newest_sample_up_to_the_frozen_edge():
+    _, frozen = close_out([at(0, 1), at(0.2, 5), at(1.5, 5), at(2.5, 5), at(2.6, 6)], COUNTER)
+    assert frozen.tail == at(1.5, 5)
+
+
+def test_an_hour_in_doubt_is_estimated_at_best():
+    """R11: where energy may be missing that nobody can know, no hour is called measured."""
+    samples = [at(0, 0), at(1, 1), at(2, 2), at(3, 3), at(4, 4)]
+    frozen = open_meter(samples, COUNTER, FAR, 0)
+    hours, _ = close_hours(frozen, samples[1:], COUNTER, FAR, [(at(1.2, 0)[0], at(2.1, 0)[0])])
+    assert [row.quality for row in hours] == ["measured", "estimated", "estimated", "measured"]
+    hours, _ = close_hours(frozen, samples[1:], COUNTER, FAR, [(at(1, 0)[0], at(2, 0)[0])])
+    assert [row.quality for row in hours] == ["measured", "estimated", "measured", "measured"]
 
 
 def test_interval_hours_without_data_are_missing_and_partly_covered_ones_estimated():

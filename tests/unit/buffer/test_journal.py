@@ -26,7 +26,7 @@ FIRST = 480_000
 def close(db, meter: int, hours: dict[int, int], quality="measured") -> None:
     """Freeze hours with these consumptions."""
     rows = [ClosedHour(hour, value, 1000 + value, quality, quality) for hour, value in hours.items()]
-    freeze(db, meter, rows, Frozen(max(hours) + 1, 0, quality, None, None), NOW)
+    freeze(db, meter, rows, Frozen(max(hours) + 1, 0, quality, None), NOW)
 
 
 def intent(meter: int, values: dict[int, int], body: bytes = b"[]") -> Intent:

@@ -17,7 +17,7 @@ from buffer.store import DATABASE, Store, StoreError
 
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
-    "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta",
+    "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "replacement",
 }  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def later(monkeypatch):
     """The steps of a later release, to be added to."""
     steps = Migrations("meter-gateway")
     steps(name="m001_initial")(migrations.m001_initial)
+    steps(name="m002_tracks")(migrations.m002_tracks)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 

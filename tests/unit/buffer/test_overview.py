@@ -26,7 +26,7 @@ FIRST = 480_000
 
 def close(db, meter: int, first: int, count: int) -> None:
     hours = [ClosedHour(first + n, 10, 10 * (n + 1), "measured", "measured") for n in range(count)]
-    freeze(db, meter, hours, Frozen(first + count, 10 * count, "measured", None, None), 7)
+    freeze(db, meter, hours, Frozen(first + count, 10 * count, "measured", None), 7)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from buffer.counter import CounterRule
 from buffer.hours import Rule
 from buffer.model import EPOCH
 from buffer.store import StoreError
@@ -178,11 +179,68 @@ def test_a_reading_that_goes_backwards_is_told_once_and_closes_nothing(make: Mak
     warnings = [event for event in gateway.events() if event[0] == "warning"]
     assert len(warnings) == 1
     assert warnings[0][1] == "off"
-    assert warnings[0][2].startswith("counter went backwards: 0 at 2026-03-02 11:05:00Z")
+    assert warnings[0][2].startswith("the counter went backwards: 0 (2026-03-02 11:05:00Z) adds nothing")
     feed(gateway, (115, "108"))
     gateway.run(3600)
     assert closed(gateway) == {TEN: "4.166667"}  # the line from 10:05 to 11:50
-    assert gateway.events()[-1][:2] == ("info", "off")
+    told = "4 readings between 0 and 0 from 2026-03-02 11:05:00Z on did not fit to 101 (2026-03-02 10:05:00Z)"
+    assert gateway.events()[-1] == ("warning", "off", f"{told} and to what came after: dropped")
+
+
+def test_dropped_readings_stay_visible_and_are_told_once_also_across_a_restart(make: Make):
+    """R2, R9: the verdict is an event with its numbers, its readings are in `rejected`."""
+    gateway = make()
+    feed(gateway, (0, "100"), (10, "101"), (20, "0"), (30, "102"), (90, "103"))
+    gateway.run(7200)
+    gateway.crash()
+    feed(gateway, (150, "104"))
+    gateway.run(7200)
+    assert len(closed(gateway)) == 2
+    find = "SELECT connection, source, reason, payload FROM rejected"
+    assert gateway.store.read(lambda db: db.execute(find).fetchall()) == [("bench", "off", "glitch", "0")]
+    assert [text for _, _, text in gateway.events() if "did not fit" in text] == [
+        "a reading of 0 (2026-03-02 10:15:00Z) did not fit to 101 (2026-03-02 10:05:00Z) and to what came after: dropped"
+    ]
+
+
+def test_after_a_replacement_the_hours_go_on_and_somebody_is_called(make: Make):
+    """DESIGN 5: a confirmed drop books nothing across it; the offset survives a restart."""
+    gateway = make()
+    feed(gateway, (0, "1000"), (10, "1001"), (60, "1006"), (70, "3"), (80, "4"), (90, "5"))
+    gateway.run(7200)
+    assert closed(gateway) == {TEN: "5.5"}  # 10:55 1006, 11:05 3: flat in between
+    gateway.crash()
+    feed(gateway, (120, "8"), (130, "9"), (180, "14"), (190, "15"))
+    gateway.run(7200)
+    assert closed(gateway) == {TEN: "5.5", TEN + 1: "5.5", TEN + 2: "6"}
+    assert [view.quality for view in gateway.hours("off")] == ["estimated", "estimated", "interpolated"]
+    (alarm,) = [text for level, _, text in gateway.events() if level == "error"]
+    assert alarm.startswith("the register fell from 1006 (2026-03-02 10:55:00Z) to 3 (2026-03-02 11:05:00Z)")
+    assert "meter-gateway meter replaced off --at TIME" in alarm
+
+
+def test_a_level_above_max_rate_holds_the_hours_until_a_person_decides(make: Make):
+    """DESIGN 5: what stays excessive is held, never booked and never booked as 0; told once."""
+    gateway = make(counter=CounterRule(10**7))
+    feed(gateway, (0, "1000"), (10, "1001"), (60, "1006"), (70, "5000"))
+    for minute in range(80, 200, 10):
+        feed(gateway, (minute, str(5000 + minute // 10)))
+        gateway.run(600)
+    gateway.run(7200)
+    assert closed(gateway) == {}
+    (alarm,) = [text for level, _, text in gateway.events() if level == "error"]
+    assert alarm.startswith("the counter stays above what max_rate allows: 50")
+
+
+def test_without_max_rate_a_rise_counts_once_the_next_reading_stands_by_it(make: Make):
+    """A torn high reading is seen by what follows it, so the hour waits for one more."""
+    gateway = make(counter=CounterRule())
+    feed(gateway, (0, "0"), (10, "1"), (64, "6"), (66, "65535"))
+    gateway.run(4300)
+    assert closed(gateway) == {}
+    feed(gateway, (67, "6.2"), (70, "7"), (71, "7"))
+    gateway.run(2 * 3600)
+    assert closed(gateway) == {TEN: "5.566667"}  # 10:59 6, 11:02 6.2, the glitch between them gone
 
 
 def test_two_days_of_backlog_within_seconds_close_exactly(make: Make):

@@ -1,0 +1,76 @@
+"""What the operator is told of a counter's readings, and what of them stays visible in `rejected`. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from buffer.counter import HELD, Judged, Verdict
+from buffer.model import from_micro, from_ms
+from buffer.readings import Rejection
+
+if TYPE_CHECKING:
+    from buffer.hours import Sample
+
+LEVELS = {"glitch": "warning", "rollover": "info", "reset": "warning", "replaced": "error", "returned": "warning"}
+
+
+class Told(NamedTuple):
+    """One event."""
+
+    level: str
+    text: str
+
+
+def verdict_told(verdict: Verdict, meter: str) -> Told:
+    """A verdict as a sentence with its numbers, and what to do where a person is needed."""
+    first = verdict.samples[0]
+    fell = f"the register fell from {_shown(verdict.before)} to {_shown(first)}"
+    text = {
+        "glitch": f"{_counted(verdict.samples)} did not fit to {_shown(verdict.before)} and to what came after: dropped",
+        "rollover": f"{fell}: it began again at zero as configured",
+        "reset": f"{fell} and counts from zero: what it counts since is booked, what it had not shown before is lost",
+        "replaced": f"{fell} and goes on from there: taken for another meter, nothing is booked across it. When you know both"
+        f" readings: meter-gateway meter replaced {meter} --at TIME --old-final VALUE --new-initial VALUE",
+        "returned": f"the register is back at {_shown(first)}, where it was before it fell to {_value(verdict.before[1])}",
+    }
+    return Told(LEVELS[verdict.kind], text[verdict.kind])
+
+
+def doubt_told(judged: Judged, meter: str) -> Told | None:
+    """What is suspect at the moment; None when nothing is."""
+    if not judged.suspects:
+        return None
+    newest = _shown(judged.suspects[-1])
+    if judged.objection == HELD:
+        words = f"{HELD}: {newest}. Its hours stay open until you raise max_rate, or say: meter-gateway meter replaced {meter}"
+        return Told("error", f"{words} --at TIME --old-final VALUE --new-initial VALUE")
+    return Told("warning", f"{judged.objection}: {newest} adds nothing until later readings confirm it")
+
+
+def dropped(verdict: Verdict, connection: str, meter: str) -> list[Rejection]:
+    """The readings that a verdict took for a glitch."""
+    if verdict.kind != "glitch":
+        return []
+    near = f"the counter stood at {_shown(verdict.before)}"
+    return [Rejection(at, connection, meter, "glitch", near, f"{_value(value)}") for at, value in verdict.samples]
+
+
+def _counted(samples: tuple[Sample, ...]) -> str:
+    if len(samples) == 1:
+        return f"a reading of {_shown(samples[0])}"
+    values = [value for _, value in samples]
+    return (
+        f"{len(samples)} readings between {_value(min(values))} and {_value(max(values))} from {_time(samples[0])} on"
+    )
+
+
+def _shown(sample: Sample) -> str:
+    return f"{_value(sample[1])} ({_time(sample)})"
+
+
+def _value(micro: int) -> str:
+    return f"{from_micro(micro).normalize():f}"
+
+
+def _time(sample: Sample) -> str:
+    return f"{from_ms(sample[0]):%Y-%m-%d %H:%M:%S}Z"
