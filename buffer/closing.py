@@ -58,7 +58,7 @@ def told_until(db: Connection, meter: int) -> int:
 
 
 def tell_until(db: Connection, meter: int, at: int) -> None:
-    """The verdicts up to this instant have been told. A meter without an opening remembers nothing yet."""
+    """The verdicts up to this instant have been told; only a meter that has an opening remembers it."""
     db.execute("UPDATE counter_state SET told_until = ? WHERE meter = ?", (at, meter))
 
 

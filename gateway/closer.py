@@ -87,7 +87,6 @@ class Closer:
         self._boot_id = boot_id
         self._on_closed = on_closed
         self._doubted: dict[int, str] = {}
-        self._told: dict[int, int] = {}
         self._placed = False
         self._stale = False
         self._restore()
@@ -163,8 +162,6 @@ class Closer:
             edge = each.after.edge if each.after else None
             self._marks.closed(each.meter.id, edge, progress=each.progress, boottime=now.boottime)
             self._doubted[each.meter.id] = each.objection
-            if each.verdicts:
-                self._told[each.meter.id] = each.verdicts[-1].at
         if any(each.hours for each in decisions):
             self._on_closed()
 
@@ -189,8 +186,8 @@ class Closer:
         if after:
             before = facts.frozen.track if facts.frozen else None
             after = after._replace(track=judged.track_at(after.edge * HOUR_MS, before))
-        told = max(facts.told_until, self._told.get(meter.id, 0))
-        verdicts = [verdict for verdict in judged.verdicts if verdict.at > told]
+        # Without an opening nobody could remember what was told: it is told with the opening.
+        verdicts = [verdict for verdict in judged.verdicts if after and verdict.at > facts.told_until]
         doubt = doubt_told(judged, meter.name)
         return _Decision(meter, facts.frozen, after, hours, doubt, judged.objection, verdicts)
 
