@@ -148,6 +148,15 @@ def test_a_narrow_terminal_is_wide_enough(site: Site, words: list[str]):
     assert [line for line in long if len(line.split()) > 1] == [], "only a single word, a path, may be longer"
 
 
+def test_who_waits_on_a_terminal_is_told_for_what(site: Site):
+    """And a pipe is not: neither its stdout nor its stderr."""
+    words = ("read", "cold-water", "--wait", "0.2", "-c", site.config)
+    told = "listening to hall, 0.2 s at most\n"
+    assert on_terminal(*words).out.startswith(told)
+    piped = command(*words)
+    assert "listening" not in piped.out + piped.err
+
+
 def piped_into_head(*words: str | Path) -> tuple[int, bytes]:
     """As `meter-gateway … | head -c 1`: its exit code and what it says on stderr."""
     with subprocess.Popen(
