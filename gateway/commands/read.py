@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +75,8 @@ def _look(config: Config, wanted: list[Meter], seconds: float) -> dict[str, Any]
     try:
         for driver in drivers.values():
             driver.poll(clock.now())
-        _listen(drivers, missing, clock, seconds)
+        with suppress(KeyboardInterrupt):  # who has waited enough sees what is there
+            _listen(drivers, missing, clock, seconds)
         return {source: asdict(read) for driver in drivers.values() for source, read in driver.last_reads().items()}
     finally:
         for driver in drivers.values():
@@ -88,7 +90,9 @@ def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Cloc
         return [driver for name, driver in drivers.items() if not wanted[name] <= set(driver.last_reads())]
 
     if waiting() and seconds:
-        terminal.hint(f"listening to {', '.join(driver.name for driver in waiting())}, {seconds:g} s at most")
+        terminal.hint(
+            f"listening to {', '.join(driver.name for driver in waiting())}, {seconds:g} s at most; Ctrl-C shows what is there"
+        )
     never = Event()
     until = clock.now().boottime + seconds
     while clock.now().boottime < until and (silent := waiting()):

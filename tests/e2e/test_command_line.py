@@ -151,7 +151,7 @@ def test_a_narrow_terminal_is_wide_enough(site: Site, words: list[str]):
 def test_who_waits_on_a_terminal_is_told_for_what(site: Site):
     """And a pipe is not: neither its stdout nor its stderr."""
     words = ("read", "cold-water", "--wait", "0.2", "-c", site.config)
-    told = "listening to hall, 0.2 s at most\n"
+    told = "listening to hall, 0.2 s at most; Ctrl-C shows what is there\n"
     assert on_terminal(*words).out.startswith(told)
     piped = command(*words)
     assert "listening" not in piped.out + piped.err
