@@ -123,8 +123,8 @@ class _UsageError(GatewayError):
 class _Help(argparse.HelpFormatter):
     """Argparse's help, short enough for a phone: one word for all options above, and no line that repeats "COMMAND"."""
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=24 if terminal.width() >= WIDE else 8)
+    def __init__(self, prog: str, **kwargs: Any) -> None:  # noqa: ANN401 - argparse's own, more with each release
+        super().__init__(prog, max_help_position=24 if terminal.width() >= WIDE else 8, **kwargs)
 
     def _format_usage(
         self,

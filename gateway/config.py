@@ -101,7 +101,8 @@ def _check_across(draft: Draft, findings: Findings) -> None:
     _check_exclusive(draft.connections.values(), findings)
     _check_pushing(draft, findings)
     _check_passwords(draft.connections.values(), findings)
-    if not draft.meters and not any(key in draft.file.table for key in ("meters", "meters_file")):
+    written = draft.file.written(("meters",)) or draft.file.written(("meters_file",))
+    if not draft.meters and not written and not draft.file.guessed & {"meters", "meters_file"}:
         findings.add(draft.file.at(("meters",)), "missing: write a [[meters]] for each meter, or meters_file")
 
 
@@ -164,7 +165,7 @@ def _check_pushing(draft: Draft, findings: Findings) -> None:
     if enerkey is None:
         findings.add(draft.file.at(("enerkey",)), f'missing: {some}; write [enerkey] with api_keys, or push = "off"')
     elif not enerkey.api_keys:
-        message = f"missing: {some}; write for example " + 'api_keys = ["credential:enerkey-1"]'
+        message = f'missing: {some}; write a list of one or two keys, for example ["credential:enerkey-1"]'
         findings.add(draft.file.at(("enerkey", "api_keys")), message)
 
 

@@ -240,7 +240,7 @@ def _report_connection(
 ) -> None:
     there = f"; there are: {some(list(connections))}" if connections else "; write a [connections.NAME] first"
     if named is None:
-        findings.add(place, f"missing: write the name of a connection in quotes{there}")
+        findings.add(place, f"missing: write the name of a connection{there}")
     elif not isinstance(named, str):
         findings.add(place, "must be the name of a connection in quotes", named)
     elif named != UNREADABLE:

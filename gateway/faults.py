@@ -26,8 +26,10 @@ LONGEST_LINE = 240
 _SECRET_WORDS = re.compile(r"pass|pwd|secret|token|api|credential|auth|bearer|^pw$|(^|[_-])keys?$", re.IGNORECASE)
 _SECRET_KEYS = ("api_keys", "password")
 _NOT_SECRET = ("values_key", "timestamp_key", "value_key", "meter_key")  # names in JSON documents
-_USER_INFO = re.compile(r"://[^\s\"']*@")
-_ASSIGNED = re.compile(r"""([\w-]+)["']?\s*=\s*""")
+_WORD = re.compile(r"[^\s\"']+")
+_ASSIGNED = re.compile(
+    r"""(?<![\w-])([\w-]++)["']?+\s*+=\s*"""
+)  # possessive: a line may be one word of a million letters
 _SHORTEST_SECRET = 4  # shorter ones would blank half of every sentence
 
 
@@ -222,7 +224,13 @@ def hidden(text: str, secrets: Iterable[str] = (), *, whole: bool = False) -> st
     for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
         for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
             text = text.replace(form, HIDDEN)
-    return _USER_INFO.sub(f"://{HIDDEN}@", text)
+    return _WORD.sub(lambda word: _without_user(word[0]), text)
+
+
+def _without_user(word: str) -> str:
+    """A URL without what stands before its last "@"."""
+    scheme, slashes, rest = word.partition("://")
+    return f"{scheme}{slashes}{HIDDEN}@{rest.rpartition('@')[2]}" if "@" in rest else word
 
 
 def literal_secrets(content: object, *, inside: bool = False) -> tuple[str, ...]:

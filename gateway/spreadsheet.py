@@ -2,16 +2,17 @@
 
 Columns named like a meter's keys (`name`, `enerkey_id`, `push`, `unit`, `max_rate`, `start_value`) are those; every other column is a
 key of its source (`connection`, `device`, `point`, `topic`, ...), and `source_unit` is the source's `unit`. An empty cell is a key
-that is not there. Separator: comma, semicolon or tab, whichever the header uses most.
+that is not there; a list is written with blanks between its elements. Separator: comma, semicolon or tab, whichever the header uses most.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -27,6 +28,12 @@ SOURCE_UNIT = "source_unit"
 
 _SEPARATORS = (",", ";", "\t")
 _TRUTH = {"true": True, "false": False}
+_WHOLE = re.compile(r"[+-]?[0-9]{1,4000}")
+_CSV_ERRORS = {  # what the csv module says, and what that means
+    "unexpected end of data": 'a cell begins with a quote " and never ends',
+    "expected after": "after the quote that ends a cell there must be a separator",
+    "field larger": f"a cell is longer than {csv.field_size_limit()} characters",
+}
 
 
 class RawMeter(NamedTuple):
@@ -49,13 +56,18 @@ def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMete
                 Place(Origin(str(path), fixed_line=error.line)), f'{error.reason}: "CSV UTF-8" in a spreadsheet program'
             )
         return []
-    lines = text.splitlines()
+    text = text.replace("\r", "\n")  # what old spreadsheet programs on a Mac write
+    lines = text.split("\n")
+    before = len(findings)
     rows = _rows(text, Origin(str(path), text=lines), findings)
     if not rows:
-        findings.add(Place(Origin(str(path), text=lines, fixed_line=1)), "no header row and no meters")
+        findings.add(Place(Origin(str(path), fixed_line=1)), "is empty: write a header row and one meter a row")
         return []
     header = [cell.strip() for cell in rows[0][1]]
-    columns = _checked_columns(header, Place(Origin(str(path), text=lines, fixed_line=rows[0][0])), findings)
+    top = Place(Origin(str(path), text=lines, fixed_line=rows[0][0]))
+    if len(rows) == 1 and len(findings) == before:
+        findings.add(top, "has no meters below its header: write one meter a row")
+    columns = _checked_columns(header, top, findings)
     return [
         _meter(columns, cells, Place(Origin(str(path), text=lines, fixed_line=line)), findings)
         for line, cells in rows[1:]
@@ -87,8 +99,13 @@ def _rows(text: str, origin: Origin, findings: Findings) -> list[tuple[int, list
                 rows.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
-        findings.add(Place(Origin(origin.file, text=origin.text, fixed_line=line)), f"not CSV: {error}")
+        findings.add(Place(Origin(origin.file, text=origin.text, fixed_line=line)), f"is not CSV: {_in_words(error)}")
     return rows
+
+
+def _in_words(error: csv.Error) -> str:
+    said = str(error)
+    return next((words for begin, words in _CSV_ERRORS.items() if begin in said), said)
 
 
 def _checked_columns(header: list[str], place: Place, findings: Findings) -> list[str]:
@@ -100,19 +117,20 @@ def _checked_columns(header: list[str], place: Place, findings: Findings) -> lis
         if name and name not in known:
             findings.add(place.at(name, f"column {name}"), "unknown column", suggestion=nearest(name, known))
         if meant and meant in columns:
-            findings.add(place.at(name, f"column {name}"), "is there twice", "")
+            findings.add(place.at(name, f"column {name}"), "is there twice; keep one of them", "")
             meant = ""
         columns.append(meant)
     for name in REQUIRED_COLUMNS:
         if name not in columns:
-            findings.add(place.at(name, f"column {name}"), "missing")
+            findings.add(place.at(name, f"column {name}"), "missing; every meter needs it")
     return columns
 
 
 def _meter(columns: list[str], cells: list[str], place: Place, findings: Findings) -> RawMeter:
     if len(cells) > len(columns):
         findings.add(
-            place, f"has {len(cells)} cells, the header only {len(columns)}; is there a separator inside a cell?"
+            place,
+            f"has {len(cells)} cells, the header only {len(columns)}; put quotes around a cell with a separator in it",
         )
     filled = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if column and cell.strip()}
     filled |= {
@@ -135,6 +153,8 @@ def _typed(cell: object, types: Iterable[object]) -> object:
         return cell
     if bool in types and cell.lower() in _TRUTH:
         return _TRUTH[cell.lower()]
-    if int in types and cell.lstrip("+-").isascii() and cell.lstrip("+-").isdigit():
+    if int in types and _WHOLE.fullmatch(cell):
         return int(cell)
+    if any(get_origin(each) is tuple for each in types):
+        return cell.split()
     return cell

@@ -73,6 +73,12 @@ def show(text: str = "") -> None:
     print(_UNSHOWABLE.sub(lambda found: found[1] or "?", text), flush=True)
 
 
+def hint(text: str) -> None:
+    """What a person who waits may want to know: on stderr, and only where that is a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{wrapped(text, '  ')}\n")
+
+
 def document(content: Any) -> None:  # noqa: ANN401 - whatever JSON can say
     """Exactly one JSON document on stdout."""
     print(json.dumps(content, default=str, ensure_ascii=False), flush=True)

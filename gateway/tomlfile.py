@@ -26,7 +26,7 @@ _AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)$|\s*\(at end of document\)
 _ASSIGNMENT = re.compile(
     r"""\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'))*\s*=(?!=)"""
 )
-_NEEDS_QUOTES = re.compile(r"=\s*[A-Za-z0-9_.+-]*[A-Za-z][A-Za-z0-9_.:/+ -]*(#.*)?$")
+_BARE = re.compile(r"[A-Za-z0-9_.:/+ -]+(#.*)?")
 _SENTENCES = {
     "Expected newline or end of document after a statement": "cannot be read",
     "Invalid value": "is not a value",
@@ -93,9 +93,15 @@ def _fault(words: str, lines: list[str]) -> SyntaxFault:
         name = ".".join(part.strip(" '\"") for part in twice[1].split(","))
         return SyntaxFault(line, column, f"the table [{name}] is there twice: put its keys together")
     message = _SENTENCES.get(said, f"is not TOML: {said[:1].lower()}{said[1:]}")
-    if _NEEDS_QUOTES.search(lines[line - 1]) and message in {"cannot be read", "is not a value"}:
+    if _is_bare_text(lines[line - 1]) and message in {"cannot be read", "is not a value"}:
         message += "; texts and durations are written in quotes"
     return SyntaxFault(line, column, message)
+
+
+def _is_bare_text(line: str) -> bool:
+    """Whether a line gives a key something that would be right in quotes."""
+    value = line.partition("=")[2].strip()
+    return bool(_BARE.fullmatch(value)) and any(sign.isalpha() for sign in value.partition("#")[0])
 
 
 def _step_over(lines: list[str], fault: SyntaxFault) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from types import UnionType
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -369,7 +368,7 @@ def _bound(limit: object, written: object) -> str:
         and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written)
     ):
         return f'"{duration_text(float(limit))}"'
-    return f"{limit:f}" if isinstance(limit, Decimal) else str(limit)
+    return re.sub(r"Decimal\('([^']*)'\)", r"\1", str(limit))  # pydantic gives such limits by their repr
 
 
 def duration_text(seconds: float) -> str:

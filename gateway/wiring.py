@@ -69,6 +69,25 @@ class _Site:
     boot: str
 
 
+def check_credentials(config: Config) -> None:
+    """Raise Misconfigured with every secret that cannot be had: nobody wants to hear of them one start at a time."""
+    wanted = (
+        [(key, "enerkey.api_keys") for key in config.enerkey.api_keys] if config.enerkey and _pushes(config) else []
+    )
+    for name, connection in config.connections.items():
+        password = dict(connection).get("password")
+        if password and any(meter.source.connection == name for meter in config.meters):
+            wanted.append((password, f"connections.{name}.password"))
+    faults = []
+    for reference, where in wanted:
+        try:
+            _secret(reference, where)
+        except Misconfigured as error:
+            faults.append(str(error))
+    if faults:
+        raise Misconfigured("\n".join(faults))
+
+
 def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
     """Open the database as its only owner. Raises NoDatabase, NotPermitted, DatabaseFailure or Misconfigured."""
     data_dir = config.gateway.data_dir

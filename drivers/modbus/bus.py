@@ -189,8 +189,7 @@ class PymodbusBus:
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
-            self.close()
-            raise LineError(f"{self._where}: connection lost: {_reason(error)}") from None
+            raise self._lost(error) from None
         except _FRAME_ERRORS:
             raise self._unanswered(line) from None
         try:
@@ -233,7 +232,14 @@ class PymodbusBus:
         except _WIRE_ERRORS:
             self.close()
             self.open()
-            self._line.quiet(self._quiet_until, gap)
+            try:
+                self._line.quiet(self._quiet_until, gap)
+            except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
+                raise self._lost(error) from None
+
+    def _lost(self, error: BaseException) -> LineError:
+        self.close()
+        return LineError(f"{self._where}: connection lost: {_reason(error)}")
 
     @staticmethod
     def _execute(line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes

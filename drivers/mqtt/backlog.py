@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from drivers.mqtt.session import Message
+    from drivers.mqtt.port import Message
     from drivers.reading import Reading
 
 QUIET = 2.0  # s without any message after which what comes is fresh

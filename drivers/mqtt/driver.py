@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from drivers.base import Health, LastRead, NotStored
 from drivers.mqtt.backlog import Backlog, Held
 from drivers.mqtt.config import Connection, Source, kind_of, pace
-from drivers.mqtt.session import Message, PahoSession, Session
+from drivers.mqtt.session import PahoSession
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from drivers.base import Now, Ports
+    from drivers.mqtt.port import Message, Session
 
 log = logging.getLogger(__name__)
 

@@ -64,6 +64,8 @@ def compile_expression(text: str) -> Expression:
         compiled: Any = jmespath.compile(text)
     except ParseError as error:
         raise ValueError(_parse_fault(error, text)) from None
+    except RecursionError:
+        raise ValueError("must be a JMESPath expression with fewer brackets in one another") from None
     except JMESPathError:
         raise ValueError("must not be empty: write the path of the number in the JSON payload") from None
     if compiled.parsed["type"] == "literal":

@@ -108,6 +108,13 @@ _ERRORS: tuple[tuple[type[Exception], Trouble, Callable[[Any, str], str]], ...] 
         "line",
         lambda *_: "the connection was refused: is the broker running, and is the port right?",
     ),
+    (
+        ConnectionResetError,
+        "line",
+        lambda *_: (
+            "the other side ended the connection at once: is the port right, and is TLS (mqtts://) spoken there?"
+        ),
+    ),
     (TimeoutError, "line", lambda *_: "no answer: check the address, the network and firewalls"),
     (OSError, "line", lambda error, _: f"{error.strerror or error}"),
 )

@@ -1,4 +1,4 @@
-"""The MQTT wire: the port that the driver sees, and its implementation over paho-mqtt. Nothing else imports paho.
+"""The MQTT wire over paho-mqtt, which nothing else imports.
 
 paho's network thread only puts messages into the inbox and happenings into a queue, and wakes the owner. Every
 connection is a client of its own with a number, its *epoch*: no acknowledgement reaches another connection than its
@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from threading import Event as Flag
 from threading import Lock, Timer
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -22,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from drivers.mqtt.config import Connection, address_of
 from drivers.mqtt.payload import LONGEST
+from drivers.mqtt.port import Connected, Ended, Happening, Message, Subscribed
 from drivers.mqtt.reasons import (
     KEEPALIVE_TIMEOUT,
     Reason,
@@ -34,11 +35,11 @@ from drivers.mqtt.reasons import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from drivers.base import Clock, Now
+    from drivers.base import Clock
 
 log = logging.getLogger(__name__)
 
@@ -48,74 +49,6 @@ ANSWER_WITHIN_AT_LAST = 10.0  # s where there is no other version to try
 CLOSE_WITHIN = 2.0  # s for a clean DISCONNECT
 LARGEST_PACKET = 1024 * 1024  # bytes; a larger one would only fill the memory, and come again after the crash
 FILTERS_PER_PACKET = 8  # some brokers allow no more in one SUBSCRIBE
-
-
-class Message(NamedTuple):
-    """A PUBLISH as it arrived. `mid` means something only together with `epoch`. An undecodable topic is ""."""
-
-    epoch: int
-    mid: int
-    qos: int
-    topic: str
-    payload: bytes
-    retain: bool
-    arrived: Now
-
-
-class Connected(NamedTuple):
-    """The broker accepted the connection; `resumed`: it had kept the session, and sends what waited in it."""
-
-    resumed: bool
-
-
-class Subscribed(NamedTuple):
-    """All filters were answered at boottime `at`; `refused` says which ones the broker refused, and why."""
-
-    at: float
-    refused: Mapping[str, str]
-
-
-class Ended(NamedTuple):
-    """The connection is gone, or never came."""
-
-    reason: Reason
-
-
-Happening = Connected | Subscribed | Ended
-
-
-class Session(Protocol):
-    """One client's session at a broker, over any number of connections. All methods return at once and never raise."""
-
-    wake: Flag  # set whenever there is something to take or something happened
-
-    def open(self, protocol: str, filters: Sequence[str], stale: Sequence[str]) -> None:
-        """Begin to connect with MQTT "5" or "3.1.1", subscribe to `filters` at QoS 1, unsubscribe `stale` ones."""
-        ...
-
-    def happenings(self) -> list[Happening]:
-        """What happened to the open connection since the last call. A message is never ahead of its Connected."""
-        ...
-
-    def take(self, most: int) -> list[Message]:
-        """The oldest messages that wait."""
-        ...
-
-    def acknowledge(self, messages: Sequence[Message]) -> int:
-        """Acknowledge those that came over the open connection; returns how many. The others are delivered again."""
-        ...
-
-    def shut(self) -> None:
-        """Disconnect; the session stays at the broker. Nothing more is heard of this connection."""
-        ...
-
-    def close(self) -> None:
-        """Shut, and wait a moment for the connection to end."""
-        ...
-
-    def dropped(self) -> int:
-        """Messages of QoS 0 that had to be thrown away since the start, because nobody took them in time."""
-        ...
 
 
 class Inbox:
@@ -203,6 +136,17 @@ class PahoSession:
     def dropped(self) -> int:
         """As the port says."""
         return self._inbox.dropped
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """A socket that does not stay open behind a handshake that failed: paho forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard library's signature
+        try:
+            super().do_handshake(block)
+        except Exception:
+            self.close()
+            raise
 
 
 class _Client(Client):
@@ -318,10 +262,12 @@ class _Attempt:
 
     def _trusting(self) -> ssl.SSLContext:
         try:
-            return ssl.create_default_context(cafile=self._connection.ca_file)
+            context = ssl.create_default_context(cafile=self._connection.ca_file)
         except OSError as error:
             self._end = of_ca_file(self._connection.ca_file or "the system's certificates", error)
             raise
+        context.sslsocket_class = _TlsSocket
+        return context
 
     def _persistence(self) -> dict[str, Any]:
         if self._protocol != "5":

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from drivers.base import NotStored
-from drivers.mqtt.session import Connected, Ended, Happening, Session, Subscribed
+from drivers.mqtt.port import Connected, Ended, Happening, Session, Subscribed
 from drivers.mqtt.topics import minimal
 
 if TYPE_CHECKING:

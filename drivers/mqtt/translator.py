@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from drivers.mqtt.config import Source
-    from drivers.mqtt.session import Message
+    from drivers.mqtt.port import Message
 
 RECORD_EVERY = 3600.0  # s between two records of the same thing that happens on healthy topics
 ROUTES_KEPT = 4096  # topics whose sources are remembered; beyond it a wildcard meets endlessly many

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -74,20 +75,28 @@ def _look(config: Config, wanted: list[Meter], seconds: float) -> dict[str, Any]
     try:
         for driver in drivers.values():
             driver.poll(clock.now())
-        _listen(drivers, missing, clock, clock.now().boottime + seconds)
+        with suppress(KeyboardInterrupt):  # who has waited enough sees what is there
+            _listen(drivers, missing, clock, seconds)
         return {source: asdict(read) for driver in drivers.values() for source, read in driver.last_reads().items()}
     finally:
         for driver in drivers.values():
             driver.close()
 
 
-def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Clock, until: float) -> None:
+def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Clock, seconds: float) -> None:
+    """Until every source was heard, at most so long."""
+
+    def waiting() -> list[Driver]:
+        return [driver for name, driver in drivers.items() if not wanted[name] <= set(driver.last_reads())]
+
+    if waiting() and seconds:
+        terminal.hint(
+            f"listening to {', '.join(driver.name for driver in waiting())}, {seconds:g} s at most; Ctrl-C shows what is there"
+        )
     never = Event()
-    while clock.now().boottime < until:
-        waiting = [driver for name, driver in drivers.items() if not wanted[name] <= set(driver.last_reads())]
-        if not waiting:
-            return
-        for driver in waiting:
+    until = clock.now().boottime + seconds
+    while clock.now().boottime < until and (silent := waiting()):
+        for driver in silent:
             driver.step(clock.now())
         clock.wait(never, clock.now().boottime + BREATH)
 

@@ -16,7 +16,7 @@ from gateway.errors import FAILED, OK, DatabaseFailure, NotPermitted
 from gateway.faults import counted
 from gateway.runtime import live_facts, service_of
 from gateway.systemd import Notifier
-from gateway.wiring import Gateway, build, open_store, socket_path
+from gateway.wiring import Gateway, build, check_credentials, open_store, socket_path
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     config = configuration(args)
     for warning in config.warnings:
         log.warning("%s", warning)
+    check_credentials(config)
     store = open_store(config, command="run")
     service = None
     try:

@@ -134,14 +134,19 @@ def test_a_faulty_configuration_starts_nothing_and_tells_every_fault(tmp_path: P
     assert not (tmp_path / "data").exists()
 
 
-def test_a_credential_that_is_not_there_is_a_matter_of_configuration(tmp_path: Path) -> None:
-    """Exit code 78, with the key's place and the variable's name."""
-    enerkey = '[enerkey]\napi_keys = ["env:NOT_SET_ANYWHERE"]\n'
+def test_credentials_that_are_not_there_are_a_matter_of_configuration(tmp_path: Path) -> None:
+    """Exit code 78, every one with its place and name; nothing was started."""
+    enerkey = '[enerkey]\napi_keys = ["env:NOT_SET_ANYWHERE", "file:/nowhere/at/all"]\n'
     pushing = METER.format(url=REFUSED).replace('push = "off"', 'push = "consumption"\nenerkey_id = 1')
-    done = command("run", "-c", written(tmp_path, enerkey + pushing))
+    broker = TOPIC.replace("[[meters]]", 'username = "u"\npassword = "env:NOT_SET_EITHER"\n[[meters]]')
+    done = command("run", "-c", written(tmp_path, enerkey + pushing + broker))
     assert done.code == 78
-    assert done.err.splitlines()[-1].startswith("meter-gateway: enerkey.api_keys: ")
-    assert "NOT_SET_ANYWHERE" in done.err
+    told = done.err.splitlines()[-3:]
+    assert told[0].startswith("meter-gateway: enerkey.api_keys: ")
+    assert "NOT_SET_ANYWHERE" in told[0]
+    assert told[1].startswith("enerkey.api_keys: /nowhere/at/all")
+    assert told[2].startswith("connections.hall.password: ")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_data_directory_that_may_not_be_written_is_a_matter_of_permission(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ SKIPPED = "mosquitto is neither on the PATH nor in /usr/sbin: apt install mosqui
 _CONFIGURATION = """\
 user root
 allow_anonymous true
-log_dest stdout
+log_dest stderr
 log_type all
 max_queued_messages 100000
 persistence {persistence}
@@ -41,6 +41,7 @@ listener {port} 127.0.0.1
 """
 # `user root`: a broker started by root would become the user mosquitto, who may not write to the test's directory.
 # `autosave_*`: a persistent broker survives `kill` with everything that happened before; Debian's saves every 30 min.
+# `log_dest stderr`: what it writes to stdout stays in its buffer for a while.
 # `max_queued_messages`: Debian's 1000 would drop what a test publishes while the gateway is away.
 
 

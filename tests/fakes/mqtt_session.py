@@ -7,8 +7,8 @@ from threading import Event
 from typing import NamedTuple
 
 from drivers.base import Clock
+from drivers.mqtt.port import Connected, Ended, Happening, Message, Subscribed
 from drivers.mqtt.reasons import Reason
-from drivers.mqtt.session import Connected, Ended, Happening, Message, Subscribed
 
 LOST = Reason("line", "the broker closed it, or the network failed")
 

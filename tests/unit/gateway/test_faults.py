@@ -245,3 +245,12 @@ def test_lists_of_names_have_an_end():
     assert some(["a", "b", "c"], 2) == "a, b and 1 more"
     assert some(["a", "b"], 2) == "a, b"
     assert (counted(1, "mistake"), counted(0, "mistake")) == ("1 mistake", "0 mistakes")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["x" * 300_000, "://" * 100_000, "a=" * 100_000, " " * 300_000 + "=", "a://b@" * 50_000]
+)
+def test_a_line_of_any_length_is_searched_for_secrets_once(text: str):
+    """Where each letter would start the search anew, such a line would take minutes."""
+    assert hidden(text)

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from drivers.base import Now
 from drivers.mqtt.backlog import HELD_FOR, HELD_MESSAGES, LONGEST, QUIET, Backlog, Held
-from drivers.mqtt.session import Message
+from drivers.mqtt.port import Message
 from drivers.reading import Reading
 
 WALL = datetime(2026, 3, 2, 9, 55, tzinfo=UTC)

@@ -74,6 +74,7 @@ def unverified() -> ssl.SSLCertVerificationError:
         (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), "setup", "is this the broker's TLS port?"),
         (socket.gaierror(-2, "Name or service not known"), "line", "the name broker is not known (DNS: Name or"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "line", "is the broker running, and is the port right"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "line", "is TLS (mqtts://) spoken there?"),
         (TimeoutError("timed out"), "line", "no answer: check the address, the network and firewalls"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "line", "No route to host"),
         (UnicodeError("label empty"), "line", "UnicodeError: label empty"),

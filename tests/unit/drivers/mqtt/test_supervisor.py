@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from drivers.mqtt.config import Connection
+from drivers.mqtt.port import Connected, Ended, Subscribed
 from drivers.mqtt.reasons import Reason, of_code, of_silence
-from drivers.mqtt.session import Connected, Ended, Subscribed
 from drivers.mqtt.supervisor import (
     FILTERS,
     FLAPPING,

@@ -10,7 +10,7 @@ import pytest
 
 from drivers.base import Now
 from drivers.mqtt.config import Source
-from drivers.mqtt.session import Message
+from drivers.mqtt.port import Message
 from drivers.mqtt.translator import ROUTES_KEPT, Translator
 from drivers.reading import Reading, Rejected
 from tests.fakes.clock import FakeClock

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import pty
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,15 +143,19 @@ def test_on_a_narrow_terminal_nothing_is_wider_than_it(meter_gateway):
     assert max(map(len, done.out.splitlines())) <= 40
 
 
-def test_interrupted_while_it_listens_it_ends_quietly(tmp_path: Path):
-    """Ctrl-C: exit code 130, no traceback."""
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        site = Site(tmp_path, broker=f"mqtt://127.0.0.1:{broker.getsockname()[1]}")
-        with subprocess.Popen(
-            [*COMMAND, "read", "cold-water", "--wait", "60", "-c", site.config],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-        ) as process:  # fmt: skip
-            assert select.select([broker], [], [], 20)[0], "it has called the broker by now"
-            process.send_signal(signal.SIGINT)
-            out, errors = process.communicate(timeout=20)
-    assert (process.returncode, out, errors) == (130, b"", b"")
+def test_interrupted_while_it_listens_it_shows_what_is_there(tmp_path: Path, line: ModbusSimulator):
+    """Ctrl-C after the meters on the line have been read: they are not lost to one that is silent."""
+    site = Site(tmp_path, bus=line.url)
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "read", "chiller", "cold-water", "--wait", "60", "-c", site.config],
+        stdout=subprocess.PIPE, stderr=theirs, env=environment(),
+    ) as process:  # fmt: skip
+        assert b"listening to hall" in os.read(terminal, 1000)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    os.close(theirs)
+    os.close(terminal)
+    assert process.returncode == 1
+    assert out.startswith(b"chiller: 1")
+    assert b"cold-water: FAIL nothing heard\n" in out

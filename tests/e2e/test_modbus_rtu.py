@@ -1,0 +1,283 @@
+"""The real Modbus driver on a serial line: a pair of pseudo-terminals, with the clock at the meters' side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import select
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from threading import Event, Thread
+
+import pytest
+from pymodbus.framer import FramerType
+from pymodbus.server import ModbusSerialServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from drivers.base import LineError, SetupError
+from drivers.modbus.address import address_of
+from drivers.modbus.bus import DRAIN, PymodbusBus
+from drivers.modbus.config import Connection, Source, check
+from drivers.modbus.driver import build
+from drivers.modbus.plan import Block, Place
+from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
+from gateway.clock import SystemClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.driver_thread import DriverThread
+from tests.fakes.rtu_responder import RtuLine
+
+TIMEOUT = 0.3  # s
+
+
+def connection(url: str, **keys) -> Connection:
+    return Connection.model_validate({"driver": "modbus", "url": url, "poll": "1s", "timeout": "300ms"} | keys)
+
+
+def asked(device: int = 1, register: int = 10, *, table: str = "holding", gap: float = 0.0) -> Request:
+    """A u16."""
+    place = Place(table, register, 1)
+    return Request(device, Block(table, register, 1, (place,)), TIMEOUT, gap)
+
+
+@contextmanager
+def gateway(url: str, sources: dict[str, dict], **keys) -> Iterator[tuple[DriverThread, FakePorts]]:
+    clock = SystemClock()
+    store = FakePorts(clock)
+    settings = connection(url, **keys)
+    read = {name: Source.model_validate({"connection": "main"} | keys) for name, keys in sources.items()}
+    assert not check(settings, read)
+    with DriverThread(build("main", settings, read, store.ports), clock) as running:
+        yield running, store
+
+
+@pytest.fixture
+def bus() -> Iterator[Callable[..., PymodbusBus]]:
+    """Opens the wire alone, without the driver above it."""
+    opened: list[PymodbusBus] = []
+
+    def open_(url: str, **keys) -> PymodbusBus:
+        opened.append(PymodbusBus(connection(url, **keys), address_of(url)))
+        opened[-1].open()
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+def test_meters_on_a_serial_line_are_read_with_their_right_values():
+    """Two families and a register of the operator's own, one of them with swapped words, on one line."""
+    meters = {
+        1: {72: 0x4640, 73: 0xE6B7},
+        2: {52: 0xE240, 53: 0x0001},
+        3: {1024: 0, 1025: 1234},
+    }
+    sources = {
+        "sdm630": {"device": 1, "profile": "eastron-sdm630", "point": "energy_import_total"},
+        "em340": {"device": 2, "profile": "carlo-gavazzi-em340", "point": "energy_import_total"},
+        "heat": {"device": 3, "register": 1024, "type": "u32", "scale": "0.1", "unit": "kWh"},
+        "dead": {"device": 9, "register": 0, "type": "u16", "unit": "kWh"},
+    }
+    with RtuLine(meters) as line, gateway(line.url, sources) as (running, store):
+        running.until(lambda: len(store.of("heat")) >= 3)
+    assert {reading.value for reading in store.of("sdm630")} == {Decimal("12345.679")}
+    assert {reading.value for reading in store.of("em340")} == {Decimal("12345.6")}
+    assert {reading.value for reading in store.of("heat")} == {Decimal("123.4")}
+    assert [(item.source, item.reason) for item in store.rejected] == [("dead", "no answer")]
+
+
+@pytest.mark.parametrize(
+    ("baudrate", "gap"),
+    [(2400, "0ms"), (9600, "0ms"), (19_200, "0ms"), (115_200, "0ms"), (9600, "20ms"), (9600, None)],
+)
+def test_the_line_is_silent_for_three_and_a_half_characters_before_each_request(baudrate, gap):
+    """Measured at the meters' side, from the end of an answer to the next request; or for the gap where it is longer.
+
+    A driver that loses its gap still works on the bench, and fails on the wall (home-assistant 153707, 19402).
+    """
+    meters = {device: {10: device, 100: device} for device in (1, 2, 3)}
+    sources = {
+        f"{device}/{register}": {"device": device, "register": register, "type": "u16", "unit": "kWh"}
+        for device in meters
+        for register in (10, 100)
+    }
+    keys = {} if gap is None else {"gap": gap}
+    with RtuLine(meters, baudrate) as line, gateway(line.url, sources, **keys) as (running, store):
+        running.until(lambda: len(store.readings) >= 12)
+        silences = line.silences()
+    serial = address_of(line.url).serial
+    assert serial is not None
+    needed = max(serial.silence, {"0ms": 0.0, "20ms": 0.020, None: 0.060}[gap])
+    assert len(silences) >= 11
+    assert min(silences) >= needed
+    assert not store.rejected
+
+
+def test_another_device_is_asked_after_a_longer_rest(bus):
+    """100 ms by default; the wire keeps what it is told."""
+    with RtuLine({1: {10: 1}, 2: {10: 2}}) as line:
+        wire = bus(line.url)
+        for device, gap in ((1, 0.0), (2, 0.1), (1, 0.1), (1, 0.06)):
+            assert wire.read(asked(device, gap=gap)).words == (device,)
+        first, second, third = line.silences()
+    assert first >= 0.1
+    assert second >= 0.1
+    assert third >= 0.06
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one(bus):
+    """RTU has no transaction id: after a silence the line is kept quiet, and what comes late is thrown away."""
+    with RtuLine({1: {10: 1, 20: 2}}) as line:
+        wire = bus(line.url)
+        for late in (TIMEOUT + 0.05, TIMEOUT + 0.3, TIMEOUT + DRAIN - 0.1):
+            line.late = late
+            with pytest.raises(NoAnswer):
+                wire.read(asked(register=10))
+            assert wire.read(asked(register=20)).words == (2,)
+            assert wire.is_open
+
+
+def test_a_late_answer_of_a_meter_is_never_the_value_of_another_reading():
+    """Through the driver: each value stays with its register."""
+    sources = {str(at): {"device": 1, "register": at, "type": "u16", "unit": "kWh"} for at in (10, 50, 90)}
+    with RtuLine({1: {10: 10, 50: 50, 90: 90}}) as line, gateway(line.url, sources) as (running, store):
+        for round_ in range(1, 4):
+            line.late = TIMEOUT + 0.2
+            running.until(lambda so_far=round_: running.driver.health().counts["timeouts"] >= so_far)
+        before = len(store.readings)
+        running.until(lambda: len(store.readings) >= before + 6)
+    assert all(reading.value == int(reading.source) for reading in store.readings)
+
+
+def test_a_wrong_checksum_is_a_bad_answer_and_the_next_read_is_right(bus):
+    """The line rests first: the rest of a broken frame must not become the beginning of the next."""
+    with RtuLine({1: {10: 7}}) as line:
+        wire = bus(line.url)
+        line.spoil = 1
+        with pytest.raises(BadAnswer, match="7 bytes"):
+            wire.read(asked())
+        assert wire.read(asked()).words == (7,)
+        assert line.silences()[0] >= DRAIN
+
+
+def test_an_answer_that_comes_byte_by_byte_is_one_answer(bus):
+    """USB adapters hand on what they have."""
+    with RtuLine({1: {10: 7}}) as line:
+        line.piecewise = True
+        assert bus(line.url).read(asked()).words == (7,)
+
+
+def test_an_exception_on_the_line_keeps_its_code(bus):
+    """A hole in the meter's registers."""
+    with RtuLine({1: {10: 7}}) as line:
+        wire = bus(line.url)
+        with pytest.raises(ExceptionAnswer) as refused:
+            wire.read(asked(register=11))
+        assert refused.value.code == 0x02
+        assert wire.read(asked()).words == (7,)
+
+
+def test_an_adapter_that_hears_its_own_requests_is_told_and_can_be_used(bus):
+    """`local_echo` repairs it, and does no harm where there is no echo."""
+    with RtuLine({1: {10: 7}}) as line:
+        line.echo = True
+        wire = bus(line.url)
+        with pytest.raises(BadAnswer, match="local_echo = true"):
+            wire.read(asked(device=5))
+        wire.close()
+        wire = bus(line.url, local_echo=True)
+        assert wire.read(asked()).words == (7,)
+        with pytest.raises(NoAnswer):
+            wire.read(asked(device=5))
+        line.echo = False
+        assert wire.read(asked()).words == (7,)
+
+
+def test_a_port_has_one_master(bus):
+    """The second is told that another process uses it."""
+    with RtuLine({1: {10: 7}}) as line:
+        bus(line.url)
+        with pytest.raises(SetupError, match="another process uses the port"):
+            bus(line.url)
+
+
+def test_a_closed_port_is_free_again(bus):
+    """A restart finds it unlocked."""
+    with RtuLine({1: {10: 7}}) as line:
+        bus(line.url).close()
+        assert bus(line.url).read(asked()).words == (7,)
+
+
+def test_a_port_that_is_not_there_is_told_with_what_to_look_for(bus):
+    """The adapter is not plugged in."""
+    with pytest.raises(SetupError, match="is the adapter plugged in"):
+        bus("rtu:///dev/ttyNOWHERE0")
+
+
+def test_an_adapter_that_is_pulled_out_is_a_lost_line(bus):
+    """And nothing else comes out of the wire."""
+    with RtuLine({1: {10: 7}}) as line:
+        wire = bus(line.url)
+        assert wire.read(asked()).words == (7,)
+    with pytest.raises((LineError, SetupError)):
+        wire.read(asked())
+    assert not wire.is_open
+
+
+@contextmanager
+def cable() -> Iterator[tuple[str, str]]:
+    """Two ports whose bytes reach each other."""
+    pairs = [pty.openpty(), pty.openpty()]
+    ends = [end for pair in pairs for end in pair]
+    for end in ends:
+        tty.setraw(end)
+    (one, _), (other, _) = pairs
+    over = Event()
+
+    def carry() -> None:
+        while not over.is_set():
+            for ready in select.select([one, other], [], [], 0.02)[0]:
+                os.write(other if ready == one else one, os.read(ready, 1024))
+
+    thread = Thread(target=carry, daemon=True)
+    thread.start()
+    yield os.ttyname(pairs[0][1]), os.ttyname(pairs[1][1])
+    over.set()
+    thread.join(5)
+    for end in ends:
+        os.close(end)
+
+
+@contextmanager
+def pymodbus_serial_server(port: str, device: SimDevice) -> Iterator[None]:
+    over, ready = Event(), Event()
+
+    async def serve() -> None:
+        server = ModbusSerialServer(device, framer=FramerType.RTU, port=port, baudrate=9600, parity="N")
+        await server.serve_forever(background=True)
+        ready.set()
+        await asyncio.to_thread(over.wait)
+        await server.shutdown()
+
+    thread = Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    yield
+    over.set()
+    thread.join(10)
+
+
+def test_the_driver_reads_pymodbus_own_serial_server():
+    """Frames that are not ours on the other side."""
+    meter = SimDevice(1, [SimData(0, values=[0] * 72 + [0x423C, 0x70A4], datatype=DataType.REGISTERS)])
+    source = {"device": 1, "profile": "eastron-sdm630", "point": "energy_import_total"}
+    with (
+        cable() as (far, near),
+        pymodbus_serial_server(far, meter),
+        gateway(f"rtu://{near}?baudrate=9600&parity=N", {"main": source}) as (running, store),
+    ):
+        running.until(lambda: len(store.readings) >= 2)
+    assert {reading.value for reading in store.readings} == {Decimal("47.11")}

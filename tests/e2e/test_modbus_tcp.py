@@ -1,0 +1,363 @@
+"""The real Modbus driver on real sockets: silent devices, late answers, servers that go and come, odd gateways."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+from typing import Self
+
+import pytest
+
+from drivers.base import LineError
+from drivers.modbus.address import address_of
+from drivers.modbus.bus import PymodbusBus
+from drivers.modbus.config import Connection, Source
+from drivers.modbus.driver import build
+from drivers.modbus.plan import Block, Place
+from drivers.modbus.wire import Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+from gateway.clock import SystemClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.driver_thread import DriverThread
+from tests.fakes.modbus_server import HOST, Relay, modbus_server
+
+TIMEOUT = 0.5  # s
+ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), TIMEOUT, 0.0)
+FOUR = {device: {10: 0, 11: device} for device in range(1, 5)}
+
+
+def connection(url: str, **keys) -> Connection:
+    return Connection.model_validate({"driver": "modbus", "url": url, "poll": "1s", "timeout": "500ms"} | keys)
+
+
+def meters(*devices: int) -> dict[str, Source]:
+    """A u32 counter at holding 10 of each device, named by its id."""
+    keys = {"connection": "main", "register": 10, "type": "u32", "unit": "kWh"}
+    return {str(device): Source.model_validate(keys | {"device": device}) for device in devices}
+
+
+@contextmanager
+def gateway(url: str, *devices: int, **keys) -> Iterator[tuple[DriverThread, FakePorts]]:
+    clock = SystemClock()
+    store = FakePorts(clock)
+    with DriverThread(build("main", connection(url, **keys), meters(*devices), store.ports), clock) as running:
+        yield running, store
+
+
+@pytest.fixture
+def bus() -> Iterator[Callable[..., PymodbusBus]]:
+    """Opens the wire alone, without the driver above it."""
+    opened: list[PymodbusBus] = []
+
+    def open_(url: str, **keys) -> PymodbusBus:
+        opened.append(PymodbusBus(connection(url, **keys), address_of(url)))
+        opened[-1].open()
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+# --- devices that do not answer ---------------------------------------------------------------------------------------
+
+
+def test_three_meters_keep_their_polls_beside_one_that_never_answers():
+    """Each of the three is asked and answers in every round; the dead one is asked ever less often."""
+    with modbus_server({device: dict(words) for device, words in FOUR.items()}) as server:
+        server.mute.add(2)
+        with gateway(server.url, 1, 2, 3, 4) as (running, store):
+            running.until(lambda: len(store.of("4")) >= 6)
+            health = running.driver.health()
+    for name in ("1", "3", "4"):
+        assert {reading.value for reading in store.of(name)} == {int(name)}
+        assert len(store.of(name)) >= 6
+        assert abs(server.reads[int(name)] - server.reads[4]) <= 1
+    assert not store.of("2")
+    assert [item.reason for item in store.rejected] == ["no answer"]
+    assert health.state == "trouble"
+    assert health.detail.startswith("device 2: no answer within 0.5 s")
+    assert server.reads[2] < server.reads[1]
+
+
+def test_a_meter_that_is_back_is_read_again():
+    """And the operator hears of both."""
+    with modbus_server({1: {10: 0, 11: 7}}) as server:
+        server.mute.add(1)
+        with gateway(server.url, 1) as (running, store):
+            running.until(lambda: running.driver.health().counts["timeouts"] >= 2)
+            server.mute.clear()
+            running.until(lambda: bool(store.of("1")))
+            assert running.driver.health().state == "ok"
+    assert [level for level, _, _ in store.notes] == ["warning", "info"]
+
+
+def test_a_gateway_that_answers_for_a_dead_meter_keeps_its_connection():
+    """0x0B is an answer of the gateway: nothing is opened anew, the others go on."""
+    with modbus_server({1: {10: 0, 11: 1}}) as server, gateway(server.url, 1, 99) as (running, store):
+        running.until(lambda: len(store.of("1")) >= 3)
+        assert running.driver.health().counts["reconnects"] == 0
+    assert server.connections == 1
+    assert [item.reason for item in store.rejected] == ["gateway got no answer from the device"]
+
+
+# --- late answers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rtu", [False, True])
+def test_a_late_answer_is_never_taken_for_the_answer_to_the_next_request(bus, rtu):
+    """The same device is asked again, and the old answer comes first: TCP has its transaction id, RTU a new connection.
+
+    Each answer carries its number, so an old one would show.
+    """
+    with modbus_server({1: {}}, rtu=rtu) as server, Relay(server.port) as relay:
+        server.counting = 10
+        line = bus(f"{'rtu+tcp' if rtu else 'tcp'}://{HOST}:{relay.port}")
+        assert line.read(ASKED).words == (0, 1001)
+        for round_ in range(3):
+            relay.late = 1
+            with pytest.raises(NoAnswer):
+                line.read(ASKED)
+            if not line.is_open:
+                line.open()
+            assert line.read(ASKED).words == (0, 1003 + 2 * round_)
+        assert line.read(ASKED).words == (0, 1008)
+
+
+@pytest.mark.parametrize("rtu", [False, True])
+def test_a_late_answer_of_one_meter_is_never_the_value_of_another(rtu):
+    """Through the driver: every value is its own device's, and each is newer than the one before."""
+    with modbus_server({device: {} for device in (1, 2, 3)}, rtu=rtu) as server, Relay(server.port) as relay:
+        server.counting = 10
+        url = f"{'rtu+tcp' if rtu else 'tcp'}://{HOST}:{relay.port}"
+        with gateway(url, 1, 2, 3, gap="0ms") as (running, store):
+            running.until(lambda: len(store.readings) >= 3)
+            for _ in range(3):
+                relay.late = 1
+                running.until(lambda: relay.late == 0)
+                before = len(store.readings)
+                running.until(lambda so_far=before: len(store.readings) >= so_far + 4)
+            assert running.driver.health().counts["timeouts"] >= 3
+    for device in (1, 2, 3):
+        values = [int(reading.value) for reading in store.of(str(device))]
+        assert values
+        assert all(value // 1000 == device for value in values)
+        assert values == sorted(set(values))
+
+
+# --- servers that go and come -----------------------------------------------------------------------------------------
+
+
+def test_a_server_that_restarts_is_found_again():
+    """The driver reconnects by itself; one event says that it went, one that it is back."""
+    with modbus_server({1: {10: 0, 11: 1}}) as server, gateway(server.url, 1) as (running, store):
+        running.until(lambda: bool(store.readings))
+        server.stop()
+        running.until(lambda: running.driver.health().state == "trouble")
+        before = len(store.readings)
+        server.words[1][11] = 2
+        server.start()
+        running.until(lambda: len(store.readings) > before)
+        assert running.driver.health().state == "ok"
+        assert running.driver.health().counts["reconnects"] >= 1
+    assert store.readings[-1].value == 2
+    assert {reading.value for reading in store.readings} == {1, 2}
+    assert [(level, subject) for level, subject, _ in store.notes] == [("warning", "main"), ("info", "main")]
+
+
+def test_a_server_that_is_not_there_at_the_start_is_found_when_it_comes():
+    """Node-red once never asked again (node-red-contrib-modbus 192)."""
+    with modbus_server({1: {10: 0, 11: 1}}) as server:
+        server.stop()
+        with gateway(server.url, 1) as (running, store):
+            running.until(lambda: running.driver.health().state == "trouble")
+            assert running.driver.last_reads()["1"].problem.startswith("no connection")
+            server.start()
+            running.until(lambda: bool(store.readings))
+
+
+def test_a_gateway_that_closes_idle_connections_costs_no_reading(bus):
+    """Many do after a minute: the next request opens it again, and nobody hears of it."""
+    with modbus_server({1: {10: 0, 11: 5}}) as server:
+        line = bus(server.url)
+        assert line.read(ASKED).words == (0, 5)
+        server.stop()
+        server.start()
+        assert line.read(ASKED).words == (0, 5)
+        assert line.opened == 2
+
+
+# --- odd answers ------------------------------------------------------------------------------------------------------
+
+
+class Babbler:
+    """Accepts connections and answers each request with what the test says; the request's frame is passed in."""
+
+    def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
+        self._answer = answer
+        self._listener = socket.create_server((HOST, 0))
+        self.url = f"tcp://{HOST}:{self._listener.getsockname()[1]}"
+        self.accepted = 0
+        self._over = Event()
+        self._client: socket.socket | None = None
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            if self._client is not None:
+                self._client.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._client = client
+            with client, suppress(OSError):
+                while request := client.recv(1024):
+                    answer = self._answer(request)
+                    if answer is None:
+                        break
+                    client.sendall(answer)
+
+
+class Slammer(Babbler):
+    """Accepts connections and closes them at once, as a gateway does that already has its one client."""
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.accepted += 1
+                client.close()
+
+
+def framed(request: bytes, pdu: bytes, *, transaction: int | None = None, device: int | None = None) -> bytes:
+    """A Modbus TCP frame around a PDU; the request's ids but where another is asked for."""
+    number = struct.unpack(">H", request[:2])[0] if transaction is None else transaction
+    return struct.pack(">HHHB", number, 0, len(pdu) + 1, request[6] if device is None else device) + pdu
+
+
+GOOD = b"\x03\x04\x00\x00\x04\xd2"
+
+
+def test_the_words_of_a_good_answer_arrive(bus):
+    """The yardstick for the odd ones below."""
+    with Babbler(lambda request: framed(request, GOOD)) as babbler:
+        answer = bus(babbler.url).read(ASKED)
+    assert isinstance(answer, Answer)
+    assert answer.words == (0, 1234)
+    assert 0 < answer.took < TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("another function", lambda request: framed(request, b"\x04\x04\x00\x00\x04\xd2")),
+        ("one register too few", lambda request: framed(request, b"\x03\x02\x04\xd2")),
+        ("one register too many", lambda request: framed(request, b"\x03\x06\x00\x00\x04\xd2\x00\x00")),
+        ("no register", lambda request: framed(request, b"\x03\x00")),
+        ("half a register", lambda request: framed(request, b"\x03\x03\x00\x00\x04")),
+        ("a byte count that lies", lambda request: framed(request, b"\x03\x04\x00\x00")),
+        ("an exception for another function", lambda request: framed(request, b"\x84\x02")),
+        ("an exception that means nothing", lambda request: framed(request, b"\x83\xf4")),
+        ("an exception without its code", lambda request: framed(request, b"\x83")),
+        ("a function without data", lambda request: framed(request, b"\x03")),
+        ("an unknown function", lambda request: framed(request, b"\x63\x01\x02")),
+        ("an empty frame", lambda request: framed(request, b"")),
+        ("another protocol", lambda request: b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ("zeros", lambda request: bytes(40)),
+        ("ones", lambda request: b"\xff" * 300),
+        ("a flood", lambda request: bytes(range(256)) * 40),
+        ("another device", lambda request: framed(request, GOOD, device=2)),
+        ("another transaction", lambda request: framed(request, GOOD, transaction=999)),
+        ("the beginning of an answer", lambda request: framed(request, GOOD)[:9]),
+    ],
+)
+def test_what_is_no_answer_to_this_request_is_a_bad_answer_and_never_words(bus, name, answer):
+    """R2: pymodbus itself checks neither function nor length. Two requests: the first must not spoil the second."""
+    with Babbler(answer) as babbler:
+        line = bus(babbler.url)
+        for _ in range(2):
+            with pytest.raises(BadAnswer):
+                line.read(ASKED)
+            if not line.is_open:
+                line.open()
+
+
+@pytest.mark.parametrize("code", [0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0A, 0x0B])
+def test_an_exception_of_the_protocol_keeps_its_code_and_the_connection(bus, code):
+    """What to do about it is decided elsewhere."""
+    with Babbler(lambda request: framed(request, bytes([0x83, code]))) as babbler:
+        line = bus(babbler.url)
+        with pytest.raises(ExceptionAnswer) as refused:
+            line.read(ASKED)
+        assert refused.value.code == code
+        assert line.is_open
+
+
+def test_an_old_answer_and_the_right_one_in_one_packet_are_told_apart(bus):
+    """The gateway has caught up."""
+    late = b"\x03\x04\x00\x00\x00\x01"
+    with Babbler(lambda request: framed(request, late, transaction=998) + framed(request, GOOD)) as babbler:
+        assert bus(babbler.url).read(ASKED).words == (0, 1234)
+
+
+def test_a_connection_closed_instead_of_an_answer_is_a_lost_line(bus):
+    """And it is closed on this side, too."""
+    with Babbler(lambda request: None) as babbler:
+        line = bus(babbler.url)
+        with pytest.raises(LineError, match="connection lost"):
+            line.read(ASKED)
+        assert not line.is_open
+
+
+def test_a_gateway_that_takes_nobody_is_a_lost_line_however_soon_it_closes(bus):
+    """It accepts and closes, since it has its one client already: no other error may come out of the wire."""
+    with Slammer(lambda request: None) as slammer:
+        line = bus(slammer.url, pause_after_connect="100ms")
+        with pytest.raises(LineError, match="closed by the other end"):
+            line.read(ASKED)
+        assert not line.is_open
+
+
+def test_a_driver_outlives_a_gateway_that_takes_nobody():
+    """It goes on trying, with pauses, and says what it sees."""
+    with Slammer(lambda request: None) as slammer:
+        with gateway(slammer.url, 1, pause_after_connect="50ms") as (running, store):
+            running.until(lambda: slammer.accepted >= 3)
+            assert running.driver.health().state == "trouble"
+            assert "closed by the other end" in running.driver.health().detail
+        assert [level for level, _, _ in store.notes] == ["warning"]
+
+
+def test_two_silences_in_a_row_open_the_connection_anew(bus):
+    """A gateway whose transaction ids are off by one stays so until then (telegraf 14317)."""
+    with modbus_server({1: {10: 0, 11: 1}}) as server:
+        server.mute.add(1)
+        line = bus(server.url)
+        for still_open in (True, False):
+            with pytest.raises(NoAnswer):
+                line.read(ASKED)
+            assert line.is_open is still_open
+
+
+def test_what_says_nothing_and_takes_nothing_is_reported_in_words(bus):
+    """Nobody listens."""
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(LineError, match=f"{HOST}:{port}: Connection refused"):
+        bus(f"tcp://{HOST}:{port}")
