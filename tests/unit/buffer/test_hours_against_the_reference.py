@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
 from hypothesis import given, settings
@@ -85,4 +86,4 @@ def blocks(chance: Random, series: list) -> list[list]:
     """The series in a few pieces, each of which arrives in any order before hours are closed."""
     cuts = sorted(chance.randrange(1, len(series) + 1) for _ in range(chance.randrange(4)))
     edges = [0, *cuts, len(series)]
-    return [series[low:high] for low, high in zip(edges, edges[1:], strict=False) if low < high]
+    return [series[low:high] for low, high in pairwise(edges) if low < high]
