@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buffer.counter import Former, Replacement, Track
-from buffer.hours import ClosedHour, Frozen
+from buffer.counter import Replacement
+from buffer.frozen import Former, Frozen, Track
+from buffer.hours import ClosedHour
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,12 +19,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from buffer.frozen import Former, Frozen, Sample, Track
 from buffer.model import HOUR_MS, MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from buffer.hours import Frozen, Sample
 
 STEPS_ALLOWED = 2  # of the register's resolution: within them it may fall (noise), and rise beyond max_rate (DESIGN 5)
 CONFIRMED_BY = 3  # consistent readings that make a new level
@@ -69,29 +68,6 @@ class CounterRule:
         if self.rollover is None or rise < 0:
             return False
         return self.allows(rise, at, track) if self.max_rate else rise <= self.rollover // PLAUSIBLE_ROLLOVER
-
-
-class Former(NamedTuple):
-    """A track that was left for a lower level: a source that comes back to it was only away."""
-
-    raw: int
-    changed: int
-    offset: int
-    level: int  # where the new track began
-
-
-class Track(NamedTuple):
-    """Where a register is: its highest value, since when it shows it (ms), and what makes it the total."""
-
-    raw: int
-    changed: int
-    offset: int = 0
-    former: Former | None = None
-
-    @property
-    def total(self) -> int:
-        """The sum of all energy, as far as this track tells it."""
-        return self.raw + self.offset
 
 
 class Replacement(NamedTuple):

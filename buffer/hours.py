@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from buffer.frozen import Frozen, Sample
 from buffer.model import HOUR_MS, Kind, Quality, round_half_up, weakest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from buffer.counter import Track
-
-Sample = tuple[int, int]
 Span = tuple[int, int]  # ms, ms
 
 MEASURED_WITHIN_MS = 2_000  # nearer to the edge than this is at the edge: polls and stamps jitter
@@ -40,19 +38,6 @@ class Rule:
     max_gap_ms: int = 60_000
     period_ms: int = 0
     stamp: Literal["start", "end"] = "end"
-
-
-class Frozen(NamedTuple):
-    """What is already closed: the edge, the boundary value there with its quality, and the newest sample up to it.
-
-    `track` is where a counter's register was at the tail (`buffer.counter`); other kinds have none.
-    """
-
-    edge: int
-    boundary: int
-    quality: Quality
-    tail: Sample | None
-    track: Track | None = None
 
 
 class ClosedHour(NamedTuple):

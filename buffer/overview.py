@@ -8,7 +8,7 @@ from buffer.journal import UNSETTLED
 from buffer.readings import newest_samples
 
 if TYPE_CHECKING:
-    from buffer.hours import Sample
+    from buffer.frozen import Sample
     from buffer.store import Connection
 
 

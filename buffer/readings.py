@@ -9,7 +9,7 @@ from buffer.model import HOUR_MS, from_micro, hour_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from buffer.hours import Sample
+    from buffer.frozen import Sample
     from buffer.store import Connection
 
 REJECTED_KEPT = 10_000  # rows of `rejected`; the counts per reason go on for ever

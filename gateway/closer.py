@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.closing import freeze, frozen_of, replacements_of, tell_until, told_until
 from buffer.counter import CounterRule, Replacement, Verdict, judge
-from buffer.hours import ClosedHour, Frozen, Rule, Sample, Span, close_hours, open_meter, reach, scan_after
+from buffer.frozen import Frozen, Sample
+from buffer.hours import ClosedHour, Rule, Span, close_hours, open_meter, reach, scan_after
 from buffer.model import HOUR_MS, to_ms
 from buffer.readings import add, differing, newest_per_meter, note, reject, samples_of, take_unplaced
 from buffer.store import StoreError

@@ -9,7 +9,7 @@ from buffer.model import from_micro, from_ms
 from buffer.readings import Rejection
 
 if TYPE_CHECKING:
-    from buffer.hours import Sample
+    from buffer.frozen import Sample
 
 LEVELS = {"glitch": "warning", "rollover": "info", "reset": "warning", "replaced": "error", "returned": "warning"}
 

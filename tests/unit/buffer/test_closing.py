@@ -7,8 +7,8 @@ import sqlite3
 import pytest
 
 from buffer.closing import freeze, frozen_of, tell_until, told_until
-from buffer.counter import Former, Track
-from buffer.hours import ClosedHour, Frozen
+from buffer.frozen import Former, Frozen, Track
+from buffer.hours import ClosedHour
 
 OPENING = Frozen(100, 5_000, "measured", (99, 4_990), Track(4_990, 98))
 HOURS = [

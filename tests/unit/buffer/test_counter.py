@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer.counter import BACKWARDS, HELD, TOO_FAST, CounterRule, Replacement, judge
-from buffer.hours import Frozen, Rule, close_hours, open_meter, scan_after
+from buffer.frozen import Frozen
+from buffer.hours import Rule, close_hours, open_meter, scan_after
 from buffer.model import HOUR_MS, MICRO, MINUTE_MS
 
 FIRST = 480_000

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffer.hours import ClosedHour, Frozen, Rule, Sample, close_hours, first_edge, open_meter, reach, scan_after
+from buffer.frozen import Frozen, Sample
+from buffer.hours import ClosedHour, Rule, close_hours, first_edge, open_meter, reach, scan_after
 from buffer.model import HOUR_MS, MICRO, round_half_up
 
 FIRST = 480_000  # the hour in which the tests take place

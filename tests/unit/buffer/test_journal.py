@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from buffer import journal
 from buffer.closing import freeze
-from buffer.hours import ClosedHour, Frozen
+from buffer.frozen import Frozen
+from buffer.hours import ClosedHour
 from buffer.journal import BIN_MS, Intent, JournalError, OpenMessage, PendingHour
 from buffer.migrations import migrate
 from buffer.model import Accepted, NotSent, Refused, Unknown

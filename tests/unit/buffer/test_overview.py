@@ -6,7 +6,8 @@ import pytest
 
 from buffer import journal, overview
 from buffer.closing import freeze, frozen_of
-from buffer.hours import ClosedHour, Frozen
+from buffer.frozen import Frozen
+from buffer.hours import ClosedHour
 from buffer.journal import Intent
 from buffer.model import HOUR_MS, Accepted, Unknown
 from buffer.readings import (
