@@ -14,7 +14,7 @@ import pytest
 
 from gateway import __version__
 from gateway.cli import COMMANDS
-from tests.fakes.command_line import COMMAND, command, environment, on_terminal
+from tests.fakes.command_line import COMMAND, command, environment, interruptible, on_terminal
 from tests.fakes.site import Site
 
 HEAVY = ("pydantic", "httpx", "pymodbus", "paho", "sqlite3", "asyncio", "jmespath")
@@ -229,7 +229,7 @@ def test_interrupted_while_it_starts_it_ends_quietly(site: Site):
     for _ in range(5):
         with subprocess.Popen(
             [*COMMAND, "read", "--wait", "60", "-c", site.config],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONVERBOSE="1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONVERBOSE="1"), preexec_fn=interruptible,
         ) as process:  # fmt: skip
             assert process.stderr
             until_import_of(process.stderr, b"import 'gateway.cli'")

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def bound_by_permissions() -> None:
     """In a child before it starts: root too is bound by the permissions of files."""
     for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def interruptible() -> None:
+    """In a child before it starts: Ctrl-C reaches it, also where the tests run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command(*words: str | Path, **changes: str) -> Done:

@@ -15,7 +15,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
-from tests.fakes.command_line import COMMAND, command, environment
+from tests.fakes.command_line import COMMAND, command, environment, interruptible
 from tests.fakes.site import Site
 
 
@@ -149,7 +149,7 @@ def test_interrupted_while_it_listens_it_shows_what_is_there(tmp_path: Path, lin
     terminal, theirs = pty.openpty()
     with subprocess.Popen(
         [*COMMAND, "read", "chiller", "cold-water", "--wait", "60", "-c", site.config],
-        stdout=subprocess.PIPE, stderr=theirs, env=environment(),
+        stdout=subprocess.PIPE, stderr=theirs, env=environment(), preexec_fn=interruptible,
     ) as process:  # fmt: skip
         assert b"listening to hall" in os.read(terminal, 1000)
         process.send_signal(signal.SIGINT)
