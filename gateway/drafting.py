@@ -102,11 +102,12 @@ def _document(path: Path, findings: Findings) -> TomlFile | None:
         return None
     document = parse(text)
     lines = text.split("\n")
+    secrets = literal_secrets(document.content)
     keys_at = {line: keys for keys, line in document.lines.items()}
     for fault in document.faults:
         keys = keys_at.get(fault.line or 0, ())
         text_shown = lines if fault.line and _may_be_shown(lines[fault.line - 1]) else ()
-        origin = Origin(str(path), text=text_shown, fixed_line=fault.line, fixed_column=fault.column)
+        origin = Origin(str(path), text=text_shown, fixed_line=fault.line, fixed_column=fault.column, secrets=secrets)
         findings.add(Place(origin, keys, ".".join(map(str, keys))), fault.message)
     return document
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             _show_warnings(error.warnings)
             terminal.show(listing(error.faults, terminal.width()))
-            terminal.show(f"{visible(str(path))}: {counted(len(error.faults), 'mistake')}{_warned(error.warnings)}")
+            _show_end(path, f"{counted(len(error.faults), 'mistake')}{_warned(error.warnings)}")
         return error.code
     if args.json:
         document = _document((), config.warnings)
@@ -80,7 +80,11 @@ def _document(faults: Sequence[Fault], warnings: Sequence[Fault]) -> dict[str, o
 
 def _show(path: Path, config: Config) -> None:
     meters, connections = counted(len(config.meters), "meter"), counted(len(config.connections), "connection")
-    terminal.show(f"{visible(str(path))}: ok: {meters} on {connections}{_warned(config.warnings)}")
+    _show_end(path, f"ok: {meters} on {connections}{_warned(config.warnings)}")
+
+
+def _show_end(path: Path, words: str) -> None:
+    terminal.show(terminal.wrapped(f"{visible(str(path))}: {words}", "    "))
 
 
 def _show_warnings(warnings: Sequence[Fault]) -> None:

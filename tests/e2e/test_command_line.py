@@ -14,7 +14,7 @@ import pytest
 
 from gateway import __version__
 from gateway.cli import COMMANDS
-from tests.fakes.command_line import COMMAND, command, environment, on_terminal
+from tests.fakes.command_line import COMMAND, INTERRUPTIBLE, command, environment, on_terminal
 from tests.fakes.site import Site
 
 HEAVY = ("pydantic", "httpx", "pymodbus", "paho", "sqlite3", "asyncio", "jmespath")
@@ -228,7 +228,7 @@ def test_interrupted_while_it_starts_it_ends_quietly(site: Site):
     """Ctrl-C a moment after Enter: exit code 130 or that of the signal, and no traceback."""
     for _ in range(5):
         with subprocess.Popen(
-            [*COMMAND, "read", "--wait", "60", "-c", site.config],
+            [*INTERRUPTIBLE, "read", "--wait", "60", "-c", site.config],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONVERBOSE="1"),
         ) as process:  # fmt: skip
             assert process.stderr

@@ -19,7 +19,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
-from tests.fakes.command_line import COMMAND, command, environment
+from tests.fakes.command_line import COMMAND, command, command_bound_by_permissions, environment
 from tests.fakes.gateway_process import GatewayProcess
 
 SOON = 20.0  # s, on a machine that does other things too
@@ -154,7 +154,7 @@ def test_a_data_directory_that_may_not_be_written_is_a_matter_of_permission(tmp_
     config = written(tmp_path, METER.format(url=REFUSED))
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o555)
-    done = command("run", "-c", config)
+    done = command_bound_by_permissions("run", "-c", config)
     assert done.code == 77
     assert done.err.splitlines()[-1] == (
         f"meter-gateway: {tmp_path}/data/buffer.lock: Permission denied; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import pty
@@ -14,8 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 COMMAND = (sys.executable, "-m", "gateway")
+INTERRUPTIBLE = (
+    "env",
+    "--default-signal=INT",
+    *COMMAND,
+)  # also where the tests run in the background and ignore Ctrl-C
 ENDS_WITHIN = 30.0  # s
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # prctl(2), capabilities(7)
 OURS = ("METER_GATEWAY_CONFIG", "NO_COLOR", "COLUMNS", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "JOURNAL_STREAM")
 
 
@@ -32,18 +35,22 @@ def environment(**changes: str) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in OURS} | changes
 
 
-def bound_by_permissions() -> None:
-    """In a child before it starts: root too is bound by the permissions of files."""
-    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-
-
 def command(*words: str | Path, **changes: str) -> Done:
-    """Run to the end with pipes for output, bound by permissions; `changes` go to the environment."""
+    """Run to the end with pipes for output; `changes` go to the environment."""
+    return _ended([*COMMAND, *map(str, words)], changes)
+
+
+def command_bound_by_permissions(*words: str | Path) -> Done:
+    """The same for an ordinary user: where the tests run as root, without root's power over permissions."""
+    powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    return _ended([*powerless, *COMMAND, *map(str, words)], {})
+
+
+def _ended(argv: list[str], changes: dict[str, str]) -> Done:
     done = subprocess.run(
-        [*COMMAND, *map(str, words)],
+        argv,
         capture_output=True, text=True, timeout=ENDS_WITHIN, check=False, env=environment(**changes),
-        stdin=subprocess.DEVNULL, preexec_fn=bound_by_permissions,
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -15,7 +15,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
-from tests.fakes.command_line import COMMAND, command, environment
+from tests.fakes.command_line import INTERRUPTIBLE, command_bound_by_permissions, environment
 from tests.fakes.site import Site
 
 
@@ -110,8 +110,8 @@ def test_who_may_not_see_whether_a_service_runs_opens_nothing(site: Site, line: 
     site.make()
     site.data.chmod(0o000)
     try:
-        done = command("read", "chiller", "-c", site.config)
-        status = command("status", "-c", site.config)
+        done = command_bound_by_permissions("read", "chiller", "-c", site.config)
+        status = command_bound_by_permissions("status", "-c", site.config)
     finally:
         site.data.chmod(0o700)
     assert (done.code, line.requests) == (77, 0)
@@ -148,7 +148,7 @@ def test_interrupted_while_it_listens_it_shows_what_is_there(tmp_path: Path, lin
     site = Site(tmp_path, bus=line.url)
     terminal, theirs = pty.openpty()
     with subprocess.Popen(
-        [*COMMAND, "read", "chiller", "cold-water", "--wait", "60", "-c", site.config],
+        [*INTERRUPTIBLE, "read", "chiller", "cold-water", "--wait", "60", "-c", site.config],
         stdout=subprocess.PIPE, stderr=theirs, env=environment(),
     ) as process:  # fmt: skip
         assert b"listening to hall" in os.read(terminal, 1000)

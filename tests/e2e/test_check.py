@@ -1,0 +1,269 @@
+"""`meter-gateway check` as an operator runs it: everything that is wrong, at once, and nothing that must stay unsaid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.command_line import Done, command, on_terminal
+
+ROOT = Path(__file__).parents[2]
+CANARY = "canary-3f9a"
+
+FIVE = """\
+[gateway]
+name = "site 42"
+[enerkey]
+api_keys = ["credential:enerkey-1"]
+[connections.main]
+driver = "modbus"
+url = "tcp://192.0.2.10:70000"
+pol = "60s"
+[[meters]]
+name = "heat"
+enerkey_id = 1
+push = "consumptions"
+unit = "MWh"
+source = { connection = "mian", device = 7, register = 1024, type = "u32", unit = "GJ" }
+"""
+
+FIVE_SAID = """\
+FILE:2: gateway.name: must be up to 64 letters, digits and "-", "_", ".", beginning with a letter or digit, not "site 42"
+    2 | name = "site 42"
+FILE:7: connections.main.url: must have a port between 1 and 65535, not "tcp://192.0.2.10:70000"
+    7 | url = "tcp://192.0.2.10:70000"
+FILE:8: connections.main.pol: unknown key; did you mean "poll"?
+    8 | pol = "60s"
+FILE:12: meters.heat.push: must be one of "consumption", "cumulative", "off", not "consumptions"
+   12 | push = "consumptions"
+FILE:14: meters.heat.source.connection: unknown connection "mian"; there are: main; did you mean "main"?
+   14 | source = { connection = "mian", device = 7, register = 1024, type = "u32", unit = "GJ" }
+FILE: 5 mistakes
+"""
+
+GOOD = """\
+[connections.main]
+driver = "modbus"
+url = "tcp://192.0.2.10"
+[[meters]]
+name = "heat"
+push = "off"
+unit = "MWh"
+max_rate = 2
+source = { connection = "main", device = 7, register = 1024, type = "u32", unit = "GJ" }
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration without mistakes."""
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def check(path: Path, *words: str, **environment: str) -> Done:
+    """Run it."""
+    return command("check", "-c", path, *words, **environment)
+
+
+def test_five_mistakes_are_named_all_at_once(config: Path):
+    """Exactly so: file, line, key path, what is allowed, the value, what was meant, and the line."""
+    config.write_text(FIVE)
+    assert check(config) == Done(78, FIVE_SAID.replace("FILE", str(config)), "")
+
+
+def test_the_same_five_as_one_json_document(config: Path):
+    """For those who show them elsewhere."""
+    config.write_text(FIVE)
+    done = check(config, "--json")
+    document = json.loads(done.out)
+    assert (done.code, done.err, document["ok"], document["warnings"]) == (78, "", False, [])
+    assert [fault["path"] for fault in document["faults"]] == [
+        "gateway.name", "connections.main.url", "connections.main.pol", "meters.heat.push", "meters.heat.source.connection",
+    ]  # fmt: skip
+    assert document["faults"][2] == {
+        "file": str(config),
+        "line": 8,
+        "column": None,
+        "path": "connections.main.pol",
+        "message": "unknown key",
+        "value": "",
+        "suggestion": "poll",
+        "excerpt": 'pol = "60s"',
+    }
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_every_line_fits_the_terminal(config: Path, columns: int):
+    """Whatever is longer than the terminal is a single word."""
+    config.write_text(FIVE)
+    done = on_terminal("check", "-c", config, columns=columns)
+    too_long = [line for line in done.out.splitlines() if len(line) > columns]
+    assert done.code == 78
+    assert all(len(line.split()) == 1 for line in too_long)
+    assert "".join(done.out.split()).count("didyoumean") == 2
+
+
+def test_a_right_one_says_so_in_one_line(config: Path):
+    """And leaves nothing behind."""
+    assert check(config) == Done(0, f"{config}: ok: 1 meter on 1 connection\n", "")
+    assert json.loads(check(config, "--json").out) == {"ok": True, "faults": [], "warnings": [], "meters": ["heat"]}
+    assert list(config.parent.iterdir()) == [config]
+
+
+def test_warnings_do_not_change_the_exit_code(config: Path):
+    """What works is not refused."""
+    config.write_text(GOOD.replace("max_rate = 2\n", ""))
+    done = check(config)
+    assert done.code == 0
+    assert done.out.startswith(f"warning: {config}:4: meters.heat.max_rate: not set: no jump")
+    assert done.out.endswith(f"{config}: ok: 1 meter on 1 connection, 1 warning\n")
+    document = json.loads(check(config, "--json").out)
+    assert (document["ok"], len(document["warnings"])) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'[gateway]\nname = "a"\n[hours\n', ":3:7: is not TOML: expected ']' at the end of a table declaration"),
+        (b"[gateway]\nname = a\n", ":2:8: gateway.name: is not a value; texts and durations are written in quotes"),
+        (b'[gateway]\nname = "\xff"\n', ":2: is not UTF-8 text; save it as UTF-8"),
+        (b"\xff\xfe[\x00g\x00", ":1: is not UTF-8 text; save it as UTF-8"),
+        (b"", ": meters: missing: write a [[meters]] for each meter, or meters_file"),
+    ],
+    ids=["no bracket", "no quotes", "latin-1", "utf-16", "empty"],
+)
+def test_a_file_that_is_no_toml_says_where(config: Path, text: bytes, said: str):
+    """A syntax error has its line and column."""
+    config.write_bytes(text)
+    done = check(config)
+    assert done.code == 78
+    assert f"{config}{said}\n" in done.out
+    assert json.loads(check(config, "--json").out)["ok"] is False
+
+
+def test_a_file_from_windows_is_right_as_it_is(config: Path):
+    """With a byte order mark, and with line ends of two characters."""
+    config.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert check(config).code == 0
+
+
+def test_what_cannot_be_read_says_why_and_what_to_do(config: Path):
+    """A missing file, a directory, a file of somebody else."""
+    config.chmod(0)
+    for path, said in [
+        (
+            config.parent / "no.toml",
+            "cannot be read: No such file or directory; write the path of a file that is there",
+        ),
+        (config.parent, "cannot be read: Is a directory; write the path of a file"),
+        (config, "cannot be read: Permission denied; let the user who runs this read it"),
+    ]:
+        assert check(path) == Done(78, f"{path}: {said}\n{path}: 1 mistake\n", "")
+        assert json.loads(check(path, "--json").out)["faults"][0]["message"] == said
+
+
+def test_the_environment_names_the_file_too(config: Path):
+    """As the unit does."""
+    assert command("check", METER_GATEWAY_CONFIG=str(config)).code == 0
+
+
+def test_a_spreadsheets_mistakes_have_its_name_and_row(config: Path):
+    """Beside those of the configuration."""
+    config.write_text('meters_file = "meters.csv"\n' + GOOD.replace("MWh", "mWh"))
+    (config.parent / "meters.csv").write_text(
+        "name,push,unit,max_rate,connection,device,register,typ,source_unit\nwater,of,m3,5,main,1,0,u32,m3\n"
+    )
+    done = check(config)
+    assert done.code == 78
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in done.out.splitlines() if "| " not in line] == [
+        "config.toml:8", "meters.csv:1", "meters.csv:2", "config.toml",
+    ]  # fmt: skip
+    assert 'column typ: unknown column; did you mean "type"?' in done.out
+
+
+def test_run_lists_the_same_mistakes_and_starts_nothing(config: Path):
+    """Exit 78, so that systemd does not start it again and again; no database, no connection."""
+    config.write_text(FIVE.replace("[gateway]", f'[gateway]\ndata_dir = "{config.parent}/data"'))
+    done = command("run", "-c", config)
+    assert done.code == 78
+    assert "5 mistakes" in done.err
+    assert all(key in done.err for key in ("gateway.name", "main.url", "main.pol", "heat.push", "source.connection"))
+    assert not (config.parent / "data").exists()
+
+
+HOSTILE = f"""\
+[enerkey]
+url = "https://user:{CANARY}@api.enerkey.com"
+api_keys = [
+    "{CANARY}-one",
+    5,
+    "",
+]
+api-key = "{CANARY}"
+key = "{CANARY}"
+settle = "{CANARY}
+[connections.main]
+driver = "mqtt"
+url = "mqtt://user:{CANARY}{"x" * 100}@host"
+username = "u"
+pasword = "{CANARY}"
+[connections.other]
+driver = "mqtt"
+url = "mqtt://host"
+password = {{ value = "{CANARY}" }}
+passphrase = "{CANARY}"
+kennwort = "{CANARY}"
+[connections]
+third = {{ driver = "mqtt", url = "mqtt://host", password = "{CANARY}", pol = 1, port = "{CANARY}" }}
+[[connections.fourth]]
+password = "{CANARY}"
+[[meters]]
+name = "a"
+push = "of"
+unit = "kWh"
+source = {{ connection = "main", topic = "mqtt://u:{CANARY}@h/#/x", unit = "kWh", password = "{CANARY}" }}
+"""
+
+
+@pytest.mark.parametrize("text", [HOSTILE, HOSTILE.replace(f'settle = "{CANARY}\n', "")], ids=["no toml", "toml"])
+@pytest.mark.parametrize("word", ["--no-color", "--json", "--verbose"])
+def test_no_secret_is_shown_whatever_is_wrong_around_it(config: Path, text: str, word: str):
+    """Keys and passwords in the right places and in all the wrong ones."""
+    config.write_text(text)
+    for done in (check(config, word), command("run", "-c", config)):
+        assert done.code == 78
+        assert CANARY not in done.out + done.err
+        assert "api_keys" in done.out + done.err
+
+
+def test_literal_secrets_are_warned_about_and_not_shown(config: Path):
+    """They work, but stand in every backup of the file."""
+    config.write_text(
+        f'[enerkey]\napi_keys = ["{CANARY}"]\n[connections.hall]\ndriver = "mqtt"\nurl = "mqtt://h"\nusername = "u"\n'
+        f'password = "{CANARY}"\n{GOOD}'
+    )
+    done = check(config)
+    assert done.code == 0
+    assert CANARY not in done.out + check(config, "--json").out
+    assert done.out.count('better keep it elsewhere: "credential:NAME", "env:NAME" or "file:/PATH"') == 2
+
+
+def test_names_and_paths_reach_a_poor_terminal(config: Path):
+    """Escapes for what would move the cursor, question marks for what its character set lacks."""
+    path = config.parent / "site\x1b[31m-\udcff.toml"
+    path.write_text(GOOD.replace("GJ", "m³").replace("heat", "h\u202eat"))
+    done = check(path, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert done.code == 78
+    assert "site\\x1b[31m-\\udcff.toml" in done.out
+    assert all(sign.isprintable() or sign == "\n" for sign in done.out)
+
+
+def test_the_example_is_right():
+    """As it is shipped, without a warning."""
+    done = check(ROOT / "config.example.toml")
+    assert done.code == 0
+    assert "warning" not in done.out
