@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buffer.counter import Replacement
+from buffer.counter import Epoch
 from buffer.frozen import Former, Frozen, Track
 from buffer.hours import ClosedHour
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from buffer.store import Connection
 
-_TRACK = ("raw", "changed", "offset", "former_raw", "former_changed", "former_offset", "former_level")
+_TRACK = ("raw", "changed", "offset", "awaits", "former_raw", "former_changed", "former_offset", "former_level")
 
 
 def frozen_of(db: Connection, meter: int) -> Frozen | None:
@@ -63,23 +63,25 @@ def tell_until(db: Connection, meter: int, at: int) -> None:
     db.execute("UPDATE counter_state SET told_until = ? WHERE meter = ?", (at, meter))
 
 
-def replacements_of(db: Connection, meter: int) -> list[Replacement]:
-    """What persons said of a meter's replacements, by time."""
-    find = "SELECT at, old_final, new_initial FROM replacement WHERE meter = ? ORDER BY at"
-    return [Replacement(*row) for row in db.execute(find, (meter,))]
+def epochs_of(db: Connection, meter: int) -> list[Epoch]:
+    """What persons and the configuration said of a meter's register, by time."""
+    find = "SELECT at, old_final, new_initial, final FROM epoch WHERE meter = ? ORDER BY at"
+    return [Epoch(at, old, new, bool(final)) for at, old, new, final in db.execute(find, (meter,))]
 
 
-def _track_of(raw: int | None, changed: int | None, offset: int | None, *former: int | None) -> Track | None:
+def _track_of(
+    raw: int | None, changed: int | None, offset: int | None, awaits: int | None, *former: int | None
+) -> Track | None:
     if raw is None or changed is None or offset is None:
         return None
     left = [value for value in former if value is not None]
-    return Track(raw, changed, offset, Former(*left) if left else None)
+    return Track(raw, changed, offset, Former(*left) if left else None, bool(awaits))
 
 
 def _columns(track: Track | None) -> tuple[int | None, ...]:
     if track is None:
         return (None,) * len(_TRACK)
-    return (track.raw, track.changed, track.offset, *(track.former or (None,) * 4))
+    return (track.raw, track.changed, track.offset, track.awaits, *(track.former or (None,) * 4))
 
 
 def _state(row: ClosedHour) -> str:

@@ -70,12 +70,17 @@ class CounterRule:
         return self.allows(rise, at, track) if self.max_rate else rise <= self.rollover // PLAUSIBLE_ROLLOVER
 
 
-class Replacement(NamedTuple):
-    """A person's word: at this instant a register that stood at `old_final` gave way to one at `new_initial`."""
+class Epoch(NamedTuple):
+    """From this instant the register is another one: a person said so, or the configuration changed.
+
+    `old_final` is what the old register stood at, None where that is unknown; `new_initial` what the new one began at, None
+    where its first reading decides and nothing is booked up to it. `final`: no reading will come after it.
+    """
 
     at: int
-    old_final: int
-    new_initial: int
+    old_final: int | None = None
+    new_initial: int | None = None
+    final: bool = False
 
 
 class Verdict(NamedTuple):
@@ -103,17 +108,18 @@ class Judged(NamedTuple):
         return self.tracks[end - 1] if end else before
 
 
-def judge(
-    samples: Sequence[Sample], frozen: Frozen | None, rule: CounterRule, replacements: Sequence[Replacement] = ()
-) -> Judged:
+def judge(samples: Sequence[Sample], frozen: Frozen | None, rule: CounterRule, epochs: Sequence[Epoch] = ()) -> Judged:
     """Judge samples later than the frozen edge, as the register said them; None: the meter has no opening yet."""
     scan = _Scan(rule, frozen)
     since = frozen.edge * HOUR_MS if frozen else None
-    told = sorted(each for each in replacements if since is None or each.at > since)
+    told = sorted((each for each in epochs if since is None or each.at > since), key=lambda epoch: epoch.at)
     for sample in samples:
         while told and told[0].at <= sample[0]:
-            scan.replaced(told.pop(0))
+            scan.begin(told.pop(0))
         scan.take(sample)
+    if told and told[-1].final:
+        for epoch in told:
+            scan.begin(epoch)
     return scan.judged()
 
 
@@ -133,7 +139,7 @@ class _Scan:
         self._risen: Sample | None = None  # without max_rate: a rise that the next reading must not take back
         self._suspects: list[Sample] = []  # since the last good one
         self._level = 0  # from here on they agree with each other
-        self._level_changed = 0
+        self._level_track = Track(0, 0)  # and stand here
         self._objection = ""
 
     def judged(self) -> Judged:
@@ -143,30 +149,37 @@ class _Scan:
     def take(self, sample: Sample) -> None:
         """The next reading."""
         track = self._track
+        if track and self._risen and sample[1] >= self._risen[1] - self._rule.band(self._risen[1]):
+            track = self._settled(sample, track)
         if track is None:
             self._accept(sample, Track(sample[1], sample[0]))
+        elif track.awaits:
+            self._doubtful.append((self._last, sample[0]))
+            self._accept(sample, Track(sample[1], sample[0], track.total - sample[1]))
         elif former := self._returned_to(sample, track):
+            self._settled(sample, track)
             self._dismiss(sample[0])
             self._verdict("returned", sample[0], [sample])
             self._accept(sample, Track(former.raw, former.changed, former.offset))
         elif objection := self._objection_to(sample, track):
             self._doubt(sample, track, objection)
         else:
-            track = self._settled(sample, track)
-            self._dismiss(sample[0])
-            if self._rule.max_rate is None and sample[1] > track.raw:
-                self._risen = sample
-            else:
-                self._accept(sample, track)
+            self._go_on(sample, track)
 
-    def replaced(self, told: Replacement) -> None:
-        """A person said so: the old register's last energy counts, and the new one goes on from its first value."""
-        if self._track is None:
+    def begin(self, epoch: Epoch) -> None:
+        """Another register from here on. What is known of the old one's end counts, else nothing up to here."""
+        track = self._track
+        if track is None:
             return
-        track = self._settled((told.at, told.old_final), self._track)
-        self._dismiss(told.at)
-        total = max(track.raw, told.old_final) + track.offset
-        self._put(told.at, Track(told.new_initial, told.at, total - told.new_initial))
+        final = track.raw if epoch.old_final is None else epoch.old_final
+        track = self._settled((epoch.at, final), track)
+        self._dismiss(epoch.at)
+        if epoch.old_final is None:
+            self._doubtful.append((self._last, epoch.at))
+        total = max(track.raw, final) + track.offset
+        initial = max(track.raw, final) if epoch.new_initial is None else epoch.new_initial
+        awaits = epoch.new_initial is None
+        self._put(epoch.at, Track(initial, epoch.at, total - initial, awaits=awaits))
 
     # --- the old track ------------------------------------------------------------------------------------------------
 
@@ -178,6 +191,15 @@ class _Scan:
         if not self._rule.allows(rise, sample[0], track):
             return TOO_FAST
         return ""
+
+    def _go_on(self, sample: Sample, track: Track) -> None:
+        """A reading that continues the track."""
+        track = self._settled(sample, track)
+        self._dismiss(sample[0])
+        if self._rule.max_rate is None and sample[1] > track.raw:
+            self._risen = sample
+        else:
+            self._accept(sample, track)
 
     def _settled(self, sample: Sample, track: Track) -> Track:
         """The track after what became of a waiting rise, now that `sample` goes on from where the register was."""
@@ -239,11 +261,11 @@ class _Scan:
     # --- a new level --------------------------------------------------------------------------------------------------
 
     def _doubt(self, sample: Sample, track: Track, objection: str) -> None:
-        newest = self._suspects[-1] if self._suspects else None
-        if newest is None or self._objection_to(sample, Track(newest[1], self._level_changed)):
-            self._level = len(self._suspects)
-        if newest is None or sample[1] != newest[1]:
-            self._level_changed = sample[0]
+        at, raw = sample
+        if not self._suspects or self._objection_to(sample, self._level_track):
+            self._level, self._level_track = len(self._suspects), Track(raw, at)
+        elif raw > self._level_track.raw:
+            self._level_track = Track(raw, at)
         self._suspects.append(sample)
         self._objection = objection
         level = self._suspects[self._level :]
@@ -268,7 +290,7 @@ class _Scan:
         if kind != "rollover":
             self._doubtful.append((self._last, at))
         former = None if kind == "rollover" else Former(track.raw, track.changed, track.offset, raw)
-        self._go_on(level, Track(raw, at, offset, former))
+        self._live_on(level, Track(raw, at, offset, former))
 
     def _lower_level(self, track: Track, first: Sample) -> tuple[Kind, int]:
         """What a confirmed fall was, and the new offset."""
@@ -287,9 +309,12 @@ class _Scan:
     def _begin_again(self, level: list[Sample]) -> None:
         self._verdict("glitch", level[-1][0], [*self._good, *self._suspects[: self._level]])
         self._good, self._tracks, self._suspects, self._risen = [], [], [], None
-        self._go_on(level, Track(level[0][1], level[0][0]))
+        self._live_on(level, Track(level[0][1], level[0][0]))
 
-    def _go_on(self, level: list[Sample], track: Track) -> None:
+    def _live_on(self, level: list[Sample], track: Track) -> None:
+        """The readings of a new level count, as any others do."""
         self._suspects = []
-        for sample in level:
-            track = self._accept(sample, track)
+        track = self._accept(level[0], track)
+        for sample in level[1:]:
+            self._go_on(sample, track)
+            track = self._track or track

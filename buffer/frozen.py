@@ -19,12 +19,16 @@ class Former(NamedTuple):
 
 
 class Track(NamedTuple):
-    """Where a register is: its highest value, since when it shows it (ms), and what makes it the total."""
+    """Where a register is: its highest value, since when it shows it (ms), and what makes it the total.
+
+    `awaits`: the register was changed for another one, and its first reading will say where that is.
+    """
 
     raw: int
     changed: int
     offset: int = 0
     former: Former | None = None
+    awaits: bool = False
 
     @property
     def total(self) -> int:

@@ -206,6 +206,7 @@ ALTER TABLE counter_state RENAME COLUMN tail_value TO tail_total;
 ALTER TABLE counter_state RENAME COLUMN changed_at TO changed;
 ALTER TABLE counter_state ADD COLUMN raw INTEGER;
 ALTER TABLE counter_state ADD COLUMN offset INTEGER;
+ALTER TABLE counter_state ADD COLUMN awaits INTEGER;
 ALTER TABLE counter_state ADD COLUMN former_raw INTEGER;
 ALTER TABLE counter_state ADD COLUMN former_changed INTEGER;
 ALTER TABLE counter_state ADD COLUMN former_offset INTEGER;
@@ -213,12 +214,14 @@ ALTER TABLE counter_state ADD COLUMN former_level INTEGER;
 ALTER TABLE counter_state ADD COLUMN told_until INTEGER NOT NULL DEFAULT 0;
 UPDATE counter_state SET raw = tail_total, offset = 0
     WHERE tail_total IS NOT NULL AND meter IN (SELECT id FROM meter WHERE kind = 'counter');
-CREATE TABLE replacement (             -- a person's word: one register gave way to another
+CREATE TABLE epoch (                   -- from here on a meter's register is another one
     id INTEGER PRIMARY KEY,
     meter INTEGER NOT NULL REFERENCES meter(id),
     at INTEGER NOT NULL,
-    old_final INTEGER NOT NULL,
-    new_initial INTEGER NOT NULL,
+    old_final INTEGER,                 -- what the old one stood at; NULL where nobody knows
+    new_initial INTEGER,               -- what the new one began at; NULL: its first reading decides
+    final INTEGER NOT NULL,            -- 1: no reading will come after it
+    reason TEXT NOT NULL,
     author TEXT NOT NULL,
     recorded_at INTEGER NOT NULL,
     UNIQUE (meter, at)

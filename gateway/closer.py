@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.closing import freeze, frozen_of, replacements_of, tell_until, told_until
-from buffer.counter import CounterRule, Replacement, Verdict, judge
+from buffer.closing import epochs_of, freeze, frozen_of, tell_until, told_until
+from buffer.counter import CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, open_meter, reach, scan_after
 from buffer.model import HOUR_MS, to_ms
@@ -64,7 +64,7 @@ class _Facts(NamedTuple):
     """What the buffer knows of one meter."""
 
     frozen: Frozen | None
-    replacements: Sequence[Replacement]
+    epochs: Sequence[Epoch]
     told_until: int
 
 
@@ -169,7 +169,7 @@ class Closer:
     def _decide(self, db: Connection, edges: Mapping[int, int]) -> list[_Decision]:
         meters = [self._meters[meter] for meter in edges]
         facts = {
-            meter.id: _Facts(frozen_of(db, meter.id), replacements_of(db, meter.id), told_until(db, meter.id))
+            meter.id: _Facts(frozen_of(db, meter.id), epochs_of(db, meter.id), told_until(db, meter.id))
             for meter in meters
         }
         since = {
@@ -182,7 +182,7 @@ class Closer:
     def _decided(self, meter: ClosingMeter, facts: _Facts, samples: Sequence[Sample], limit: int) -> _Decision:
         if meter.rule.kind != "counter":
             return _Decision(meter, facts.frozen, *_closed(meter, facts.frozen, samples, limit), None, "", ())
-        judged = judge(samples, facts.frozen, meter.counter, facts.replacements)
+        judged = judge(samples, facts.frozen, meter.counter, facts.epochs)
         after, hours = _closed(meter, facts.frozen, judged.good, limit, judged.doubtful)
         if after:
             before = facts.frozen.track if facts.frozen else None

@@ -38,13 +38,9 @@ class Meter:
                 yield begin, index
 
     def _goes_on(self, run, reading):
-        """Whether a reading continues a run; its newest value stands since the end of the last different one."""
-        stands = run[-1][1]
-        since = run[-1][0]
-        for at, value in reversed(run):
-            if value != stands:
-                break
-            since = at
+        """Whether a reading continues a run; what counts is the highest value so far, and since when it was reached."""
+        stands = max(value for _, value in run)
+        since = next(at for at, value in run if value == stands)
         return self.fits(reading, stands, since)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buffer.counter import BACKWARDS, HELD, TOO_FAST, CounterRule, Replacement, judge
+from buffer.counter import BACKWARDS, HELD, TOO_FAST, CounterRule, Epoch, judge
 from buffer.frozen import Frozen
 from buffer.hours import Rule, close_hours, open_meter, scan_after
 from buffer.model import HOUR_MS, MICRO, MINUTE_MS
@@ -31,9 +31,9 @@ def kinds(judged) -> list[str]:
     return [verdict.kind for verdict in judged.verdicts]
 
 
-def close_out(samples, frozen=None, *, rule=CounterRule(), limit=FIRST + 10**6, replacements=()):  # noqa: B008
+def close_out(samples, frozen=None, *, rule=CounterRule(), limit=FIRST + 10**6, epochs=()):  # noqa: B008
     """What the closer does with one meter: believe, open, close."""
-    judged = judge(samples, frozen, rule, replacements)
+    judged = judge(samples, frozen, rule, epochs)
     opened = frozen or open_meter(judged.good, RULE, limit, 0)
     if opened is None:
         return [], None
@@ -83,7 +83,7 @@ CASES = [
         "rollover at 10 000", series(9990, 9994, 2, 4, 6), CounterRule(KW60, rollover=10_000 * MICRO), 16, ("rollover",)
     ),
     Case(
-        "rollover without max_rate", series(9990, 9994, 2, 4, 6), CounterRule(rollover=10_000 * MICRO), 16, ("rollover",)
+        "rollover without max_rate", series(9990, 9994, 2, 4, 6), CounterRule(rollover=10_000 * MICRO), 14, ("rollover",)
     ),
     Case("four zeros in a row, one a minute", series(1000, 1000.5, 0, 0, 0, 0, 1001, every=MINUTE_MS), PLAIN, 1, ("glitch",)),
     Case("four zeros in a row, ten minutes apart", series(1000, 1000.5, 0, 0, 0, 0, 1010), PLAIN, 10, ("replaced", "returned")),
@@ -137,7 +137,7 @@ def test_across_a_replacement_the_hour_is_estimated():
 def test_a_replacement_that_a_person_told_books_both_sides(new):
     """1004 -> 1006.5 on the old meter, new -> new + 3 on the new one, and nothing in between."""
     samples = series(1000, 1004, new + 1, new + 2, new + 3)
-    told = Replacement(START + 15 * MINUTE_MS, round(1006.5 * MICRO), round(new * MICRO))
+    told = Epoch(START + 15 * MINUTE_MS, round(1006.5 * MICRO), round(new * MICRO))
     judged = judge(samples, None, PLAIN, [told])
     assert energy(judged) == pytest.approx(4 + 2.5 + 3)
     assert kinds(judged) == []
@@ -149,17 +149,41 @@ def test_a_replacement_in_a_frozen_hour_moves_nothing():
     samples = series(*range(1000, 1014))
     _, frozen = close_out(samples, rule=PLAIN)
     later = [sample for sample in samples if sample[0] > frozen.edge * HOUR_MS]
-    told = Replacement(frozen.edge * HOUR_MS - 1, 2000 * MICRO, 0)
+    told = Epoch(frozen.edge * HOUR_MS - 1, 2000 * MICRO, 0)
     assert judge(later, frozen, PLAIN, [told]) == judge(later, frozen, PLAIN)
 
 
-def test_several_replacements_in_one_hour_are_told_one_by_one():
+def test_several_epochs_in_one_hour_are_told_one_by_one():
     """A meter of the wrong size, changed twice in an afternoon."""
     told = [
-        Replacement(START + 5 * MINUTE_MS, 12 * MICRO, 0),
-        Replacement(START + 9 * MINUTE_MS, 4 * MICRO, 100 * MICRO),
+        Epoch(START + 5 * MINUTE_MS, 12 * MICRO, 0),
+        Epoch(START + 9 * MINUTE_MS, 4 * MICRO, 100 * MICRO),
     ]
     assert energy(judge(series(10, 101), None, PLAIN, told)) == 2 + 4 + 1
+
+
+def test_a_changed_source_begins_at_its_first_reading():
+    """Another register behind the same name: nothing is booked across, and the hour says so."""
+    samples = series(1000, 1004, 37, 38, 39, 40, 41, 42)
+    judged = judge(samples, None, PLAIN, [Epoch(START + 15 * MINUTE_MS)])
+    assert energy(judged) == 4 + 5
+    assert judged.doubtful == [
+        (START + 10 * MINUTE_MS, START + 15 * MINUTE_MS),
+        (START + 15 * MINUTE_MS, START + 20 * MINUTE_MS),
+    ]
+    assert kinds(judged) == []
+
+
+def test_a_retired_meter_ends_with_its_last_value():
+    """No reading will come: the final value closes what is left, and a meter that speaks after all goes on from there."""
+    samples = series(1000, 1004)
+    end = START + 2 * HOUR_MS
+    told = [Epoch(START + 50 * MINUTE_MS, 1020 * MICRO, None), Epoch(end, 1020 * MICRO, None, final=True)]
+    hours, frozen = close_out(samples, rule=PLAIN, epochs=told)
+    assert [row.consumption for row in hours] == [20 * MICRO, 0]
+    again = [(end + HOUR_MS // 2, 5 * MICRO), (end + HOUR_MS, 6 * MICRO)]
+    hours, _ = close_out(again, frozen, rule=PLAIN, epochs=told)
+    assert [row.consumption for row in hours] == [1 * MICRO]
 
 
 # --- rates, steps and doubt -------------------------------------------------------------------------------------------
@@ -234,6 +258,7 @@ rules = st.builds(
     rollover=st.none() | st.integers(90, 120),
     reset=st.sampled_from(["never", "zero"]),
 )
+unsure = st.none() | st.integers(0, 100)
 paces = st.sampled_from([4, 11, 17, 61])
 
 
@@ -264,15 +289,15 @@ def test_whatever_arrives_in_any_order_nothing_negative_is_booked_and_hours_tele
     paces,
     rules,
     st.lists(st.integers(0, 40), max_size=8),
-    st.lists(st.tuples(*[st.integers(0, 100)] * 3), max_size=2),
+    st.lists(st.tuples(st.integers(0, 100), unsure, unsure), max_size=2),
 )
 def test_the_judgement_does_not_depend_on_when_hours_are_closed(values, pace, rule, cuts, told):
     """The frozen state carries all that the judgement needs of the past: any grouping gives the same hours."""
     samples = [(START + number * pace * MINUTE_MS, value) for number, value in enumerate(values)]
-    replacements = [Replacement(START + at * MINUTE_MS * 7 + 1, old, new) for at, old, new in told]
+    epochs = [Epoch(START + at * MINUTE_MS * 7 + 1, old, new) for at, old, new in told]
     frozen, closed = None, []
     for cut in [*sorted(cuts), len(samples)]:
         seen = [each for each in samples[:cut] if frozen is None or each[0] > scan_after(frozen.edge, RULE)]
-        hours, after = close_out(seen, frozen, rule=rule, replacements=replacements)
+        hours, after = close_out(seen, frozen, rule=rule, epochs=epochs)
         frozen, closed = after or frozen, [*closed, *hours]
-    assert (closed, frozen) == close_out(samples, rule=rule, replacements=replacements)
+    assert (closed, frozen) == close_out(samples, rule=rule, epochs=epochs)
