@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from drivers.fields import Duration, Strict
+from drivers.fields import Duration, Strict, Words
 from drivers.modbus import profile as profiles
 from drivers.modbus.address import Address, address_of
 from drivers.modbus.decode import WIDTHS
@@ -36,7 +36,7 @@ class Connection(Strict):
     """`[connections.NAME]` with `driver = "modbus"`: one bus, gateway or meter, with one request at a time."""
 
     driver: Literal["modbus"]
-    url: Annotated[str, AfterValidator(_url)] = Field(
+    url: Annotated[str, AfterValidator(_url), Words('a URL such as "tcp://192.0.2.10:502"')] = Field(
         description="`tcp://host:502` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a serial server), "
         "`tls://host:802` (Modbus TCP security), `rtu:///dev/ttyUSB0?baudrate=9600&parity=N&stopbits=1` (serial line)."
     )
