@@ -27,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
 from drivers.mqtt.driver import MqttDriver, build
+from drivers.mqtt.port import Message
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mosquitto import HOST, Mosquitto, mosquitto
 from tests.fakes.old_broker import Manner, old_broker
@@ -262,6 +263,22 @@ def test_a_store_that_is_full_for_a_while_costs_no_message(broker: Mosquitto, ga
     publish(broker, *heat(2))
     gateway.run_until(lambda: gateway.acknowledged() == 2)
     assert gateway.values() == [1, 2]
+
+
+def test_an_acknowledgement_reaches_only_the_connection_of_its_message(broker: Mosquitto, gateway_at):
+    """Packet ids begin anew with a session: a late acknowledgement could confirm another message."""
+    gateway = gateway_at(broker.url)
+    gateway.connect()
+    session = gateway.driver._session
+    publish(broker, *heat(1))
+    late: list[Message] = []
+    eventually(lambda: bool(late.extend(session.take(1)) or late))
+    session.open("5", ["hall/heat"], [])
+    again: list[Message] = []
+    eventually(lambda: bool(again.extend(session.take(1)) or again))
+    assert again[0].payload == late[0].payload
+    assert session.acknowledge(late) == 0
+    assert session.acknowledge(again) == 1
 
 
 # --- the session at the broker ----------------------------------------------------------------------------------------
