@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from drivers.fields import Duration, SourceBase, Strict, Words
+from drivers.fields import Duration, SourceBase, Strict, Words, is_file
 from drivers.mqtt.topics import filter_fault
 from drivers.registry import Fault, SourceFacts
 
@@ -244,7 +243,7 @@ def _connection_faults(connection: Connection) -> list[tuple[str, str]]:
         faults.append(("password", "needs username beside it"))
     if connection.ca_file and not address_of(connection.url).tls:
         faults.append(("ca_file", "is of use only with mqtts://: this connection is not encrypted"))
-    elif connection.ca_file and not Path(connection.ca_file).is_file():
+    elif connection.ca_file and not is_file(connection.ca_file):
         faults.append(("ca_file", f"names a file that is not there: {connection.ca_file}"))
     return faults
 
