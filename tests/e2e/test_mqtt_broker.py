@@ -407,6 +407,18 @@ def test_a_message_larger_than_any_meters_is_refused_and_acknowledged(broker: Mo
     assert gateway.values() == [1]
 
 
+def test_a_topic_that_is_no_text_is_poison_and_nothing_more(gateway_at):
+    """No broker should send it; it is recorded and acknowledged, and the network thread lives on."""
+    with old_broker("refuses") as broker:
+        gateway = gateway_at(broker.url)
+        gateway.connect()
+        broker.publish(b"hall/\xff", b"1")
+        broker.publish("hall/heat", payload(1))
+        gateway.run_until(lambda: gateway.acknowledged() == 2)
+        assert [item.reason for item in gateway.store.rejected] == ["topic is not text"]
+        assert gateway.values() == [1]
+
+
 # --- a broker that goes and comes -------------------------------------------------------------------------------------
 
 
@@ -423,6 +435,21 @@ def test_a_broker_that_restarts_is_found_again_with_its_session(broker: Mosquitt
     assert [level for level, _, _ in gateway.store.notes] == ["warning", "info"]
     assert gateway.store.notes[-1][2] == "connected again"
     assert gateway.reconnects() == 1
+
+
+def test_a_broker_that_hangs_is_noticed_and_found_again(broker: Mosquitto, gateway_at):
+    """The connection stays open but nothing comes: the keepalive ends it, and the session goes on afterwards."""
+    gateway = gateway_at(broker.url, keepalive="5s")
+    gateway.connect()
+    assert broker._process is not None
+    os.kill(broker._process.pid, signal.SIGSTOP)
+    try:
+        gateway.run_until(lambda: gateway.driver.health().state == "trouble")
+        assert gateway.driver.health().detail == "nothing was heard from the broker for more than 5 s"
+    finally:
+        os.kill(broker._process.pid, signal.SIGCONT)
+    publish(broker, *heat(1))
+    gateway.run_until(lambda: gateway.values() == [1], skip=True)
 
 
 def test_a_broker_that_forgot_everything_is_subscribed_to_again(volatile: Mosquitto, gateway_at):
