@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -47,6 +48,14 @@ def _scale(value: Decimal) -> Decimal:
             "must be between 0.000000000001 and 1000000000000, with a minus or without; 0 would lose every value"
         )
     return value
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file that may be seen; what stands in the way is no crash."""
+    try:
+        return Path(path).is_file()
+    except OSError:  # a directory above that may not be entered
+        return False
 
 
 class Words(str):

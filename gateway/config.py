@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from drivers import registry
+from drivers.fields import is_file
 from gateway import secrets
 from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
 from gateway.faults import ConfigFaults, Fault, Findings
@@ -100,6 +101,10 @@ def _check_across(draft: Draft, findings: Findings) -> None:
     _check_unique(draft.meters, findings)
     _check_exclusive(draft.connections.values(), findings)
     _check_pushing(draft, findings)
+    enerkey = draft.file.value.enerkey if draft.file.value else None
+    if enerkey and enerkey.ca_file and not is_file(enerkey.ca_file):
+        message = f"names a file that is not there: {enerkey.ca_file}"
+        draft.file.add(findings, ("enerkey", "ca_file"), message)
     _check_passwords(draft.connections.values(), findings)
     written = draft.file.written(("meters",)) or draft.file.written(("meters_file",))
     if not draft.meters and not written and not draft.file.guessed & {"meters", "meters_file"}:

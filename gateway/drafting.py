@@ -108,7 +108,7 @@ def _document(path: Path, findings: Findings) -> TomlFile | None:
         keys = keys_at.get(fault.line or 0, ())
         text_shown = lines if fault.line and _may_be_shown(lines[fault.line - 1]) else ()
         origin = Origin(str(path), text=text_shown, fixed_line=fault.line, fixed_column=fault.column, secrets=secrets)
-        findings.add(Place(origin, keys, ".".join(map(str, keys))), fault.message)
+        findings.add(Place(origin).below(keys), fault.message)
     return document
 
 

@@ -30,6 +30,7 @@ _WORD = re.compile(r"[^\s\"']+")
 _ASSIGNED = re.compile(
     r"""(?<![\w-])([\w-]++)["']?+\s*+=\s*"""
 )  # possessive: a line may be one word of a million letters
+_REFERENCES = {"env:", "file:", "credential:"}  # what sentences about references quote
 _SHORTEST_SECRET = 4  # shorter ones would blank half of every sentence
 
 
@@ -245,7 +246,8 @@ def literal_secrets(content: object, *, inside: bool = False) -> tuple[str, ...]
 
 def with_lines(text: str) -> tuple[str, ...]:
     """A text, and its lines as they stand in a file; what is too short to be a secret is left out."""
-    return tuple(part for part in {text, *text.splitlines()} if len(part) >= _SHORTEST_SECRET)
+    parts = {text, *text.splitlines()} - _REFERENCES
+    return tuple(part for part in parts if len(part) >= _SHORTEST_SECRET)
 
 
 def value_text(value: object) -> str:

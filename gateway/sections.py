@@ -104,7 +104,7 @@ class HoursSection(Strict):
 class EnerkeySection(Strict):
     """Where hours go, with which key, and how. May be missing while every meter has `push = "off"`."""
 
-    url: Annotated[str, AfterValidator(check_url)] = Field(
+    url: Annotated[str, AfterValidator(check_url), Words("a URL")] = Field(
         "https://api.enerkey.com",
         description="Root of the EnerKey API. `http://` only to this machine itself (simulator).",
     )

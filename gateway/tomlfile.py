@@ -26,16 +26,24 @@ _AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)$|\s*\(at end of document\)
 _ASSIGNMENT = re.compile(
     r"""\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'))*\s*=(?!=)"""
 )
-_BARE = re.compile(r"[A-Za-z0-9_.:/+ -]+(#.*)?")
+_BARE = re.compile(r"[A-Za-z0-9_.:/+ -]+")
+_TRUTHS = ("true", "false", "yes", "no", "on", "off")
+_KEY_TWICE = re.compile(r"Duplicate inline table key '([A-Za-z0-9_-]+)'")
 _SENTENCES = {
-    "Expected newline or end of document after a statement": "cannot be read",
+    "Expected newline or end of document after a statement": "has more on the line than a value",
+    "Expected '=' after a key in a key/value pair": "must be written as key = value",
+    "Invalid statement": "is neither key = value nor a [section]",
+    "Expected ']' at the end of a table declaration": "is a section that is not closed with ]",
+    "Expected ']]' at the end of an array declaration": "is a section that is not closed with ]]",
+    "Unescaped '\\' in a string": "holds a backslash in double quotes: write it twice, or use single quotes",
     "Invalid value": "is not a value",
     "Cannot overwrite a value": "is there twice; keep one of them",
-    "Unclosed array": "holds a list that is not closed with ]",
-    "Unclosed inline table": "holds a { that is not closed with }",
+    "Unclosed array": "holds a list that goes wrong here: a comma or ] is missing",
+    "Unclosed inline table": "holds a table in { } that goes wrong here: a comma or } is missing",
     "Unterminated string": "holds a text that is not closed with quotes",
     "Illegal character '\\n'": "holds a text that is not closed with quotes",
 }
+_ABOUT_VALUES = {"has more on the line than a value", "is not a value"}
 _TWICE = _SENTENCES["Cannot overwrite a value"]
 _TABLE_TWICE = re.compile(r"Cannot declare \((.*?),?\) twice")
 
@@ -92,16 +100,25 @@ def _fault(words: str, lines: list[str]) -> SyntaxFault:
     if twice:
         name = ".".join(part.strip(" '\"") for part in twice[1].split(","))
         return SyntaxFault(line, column, f"the table [{name}] is there twice: put its keys together")
+    key_twice = _KEY_TWICE.match(said)
+    if key_twice:
+        return SyntaxFault(line, column, f"has the key {key_twice[1]} twice; keep one of them")
     message = _SENTENCES.get(said, f"is not TOML: {said[:1].lower()}{said[1:]}")
-    if _is_bare_text(lines[line - 1]) and message in {"cannot be read", "is not a value"}:
-        message += "; texts and durations are written in quotes"
+    if message in _ABOUT_VALUES:
+        message += _advice(lines[line - 1])
     return SyntaxFault(line, column, message)
 
 
-def _is_bare_text(line: str) -> bool:
-    """Whether a line gives a key something that would be right in quotes."""
-    value = line.partition("=")[2].strip()
-    return bool(_BARE.fullmatch(value)) and any(sign.isalpha() for sign in value.partition("#")[0])
+def _advice(line: str) -> str:
+    """What would be right instead of the value on this line, where that can be told."""
+    value = line.partition("=")[2].partition("#")[0].strip()
+    if value.casefold() in _TRUTHS:
+        return "; write true or false"
+    if any(quote in value for quote in "\u201c\u201d\u201e\u2018\u2019"):
+        return '; write straight quotes: "'
+    if _BARE.fullmatch(value) and any(sign.isalpha() for sign in value):
+        return "; texts and durations are written in quotes"
+    return ""
 
 
 def _step_over(lines: list[str], fault: SyntaxFault) -> bool:

@@ -357,6 +357,8 @@ def _bound_sentence(kind: str, context: Mapping[str, Any], written: object) -> s
     limit = context.get(name)
     if kind == "less_than" and isinstance(limit, int):
         return f"must be at most {limit - 1}"
+    if name == "min_length" and limit == 1:
+        return "must not be empty"
     return form.format(_bound(limit, written))
 
 

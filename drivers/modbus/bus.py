@@ -301,13 +301,25 @@ class PymodbusBus:
     def _encrypted(self, connected: socket.socket) -> ssl.SSLSocket:
         """MBAP inside TLS, as the Modbus/TCP Security specification has it; the certificate is always checked."""
         try:
-            context = ssl.create_default_context(cafile=self._connection.ca_file)
-            if self._connection.cert_file:
-                context.load_cert_chain(self._connection.cert_file, self._connection.key_file)
-            return context.wrap_socket(connected, server_hostname=self._address.host)
+            return self._tls_context().wrap_socket(connected, server_hostname=self._address.host)
         except BaseException:
             connected.close()
             raise
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """Files that cannot be read are the operator's to mend; they are no failure of the network."""
+        settings = self._connection
+        try:
+            context = ssl.create_default_context(cafile=settings.ca_file)
+        except OSError as error:
+            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {_reason(error)}") from None
+        if settings.cert_file:
+            try:
+                context.load_cert_chain(settings.cert_file, settings.key_file)
+            except OSError as error:
+                files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
+                raise SetupError(f"{files}: cannot be used as certificate and key: {_reason(error)}") from None
+        return context
 
 
 def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ...]:

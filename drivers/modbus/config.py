@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from drivers.fields import Duration, Strict
+from drivers.fields import Duration, Strict, Words, is_file
 from drivers.modbus import profile as profiles
 from drivers.modbus.address import Address, address_of
 from drivers.modbus.decode import WIDTHS
@@ -36,7 +35,7 @@ class Connection(Strict):
     """`[connections.NAME]` with `driver = "modbus"`: one bus, gateway or meter, with one request at a time."""
 
     driver: Literal["modbus"]
-    url: Annotated[str, AfterValidator(_url)] = Field(
+    url: Annotated[str, AfterValidator(_url), Words('a URL such as "tcp://192.0.2.10:502"')] = Field(
         description="`tcp://host:502` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a serial server), "
         "`tls://host:802` (Modbus TCP security), `rtu:///dev/ttyUSB0?baudrate=9600&parity=N&stopbits=1` (serial line)."
     )
@@ -123,7 +122,7 @@ def _connection_faults(connection: Connection, address: Address) -> Iterator[tup
         path = getattr(connection, key)
         if path and address.scheme != "tls":
             yield key, "is of use only with tls://: this connection is not encrypted"
-        elif path and not Path(path).is_file():
+        elif path and not is_file(path):
             yield key, f"names a file that is not there: {path}"
     if connection.key_file and not connection.cert_file:
         yield "key_file", "needs cert_file beside it"

@@ -97,7 +97,7 @@ def single(raw: bytes, number: float) -> Decimal:
     """
     for digits in range(_FEWEST_DIGITS, _MOST_DIGITS):
         text = f"{number:.{digits}g}"
-        if _same(text, raw):
+        if struct.pack(">f", float(text)) == raw:  # even the largest f32 is rounded to none that is beyond
             return Decimal(text)
     return Decimal(f"{number:.{_MOST_DIGITS}g}")
 
@@ -112,10 +112,3 @@ def marker_fault(text: str) -> str:
 def hexed(words: Iterable[int]) -> str:
     """Words as people compare them with a manual: "4238 51EC"."""
     return " ".join(f"{word:04X}" for word in words)
-
-
-def _same(text: str, raw: bytes) -> bool:
-    try:
-        return struct.pack(">f", float(text)) == raw
-    except OverflowError:  # rounded up beyond the largest f32
-        return False

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from drivers.fields import Duration, Exact, Kind, Scale, Strict
+from drivers.fields import Duration, Exact, Kind, Scale, Strict, Words
 from drivers.modbus.decode import Order, Type, marker_fault
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
 
@@ -36,7 +36,7 @@ def _marker(value: str) -> str:
 
 
 Marker = Annotated[str, AfterValidator(_marker)]
-Markers = Annotated[tuple[Marker, ...], Field(strict=False)]
+Markers = Annotated[tuple[Marker, ...], Field(strict=False), Words('a list such as ["0xFFFFFFFF"]')]
 
 
 class SerialHint(Strict):

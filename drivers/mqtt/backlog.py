@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 QUIET = 2.0  # s without any message after which what comes is fresh
 LONGEST = 120.0  # s after which what comes is taken as fresh in any case; 100 000 messages pass in less
 HELD_FOR = 1.0  # s without a newer one of the same source after which a reading counts
-HELD_MESSAGES = 10  # half of what mosquitto sends ahead of acknowledgements with MQTT 3.1.1: it never waits for us
 
 
 class Held(NamedTuple):
@@ -36,10 +35,12 @@ class Backlog:
         self._flush = flush
         self._began: float | None = None
         self._heard = 0.0
+        self._room = 0
         self._held: dict[str, Held] = {}  # by source, the oldest first
 
-    def begin(self, boottime: float) -> None:
-        """The broker has resumed the session."""
+    def begin(self, boottime: float, room: int) -> None:
+        """The broker has resumed the session. `room`: messages that may be held without its waiting for us."""
+        self._room = room
         self._began = self._heard = boottime
 
     def concerns(self, message: Message) -> bool:
@@ -55,7 +56,7 @@ class Backlog:
         source = held.reading.source
         given_up = [self._held.pop(source)] if source in self._held else []
         self._held[source] = held
-        if len(self.messages()) > HELD_MESSAGES:
+        if len(self._held) > self._room and len(self.messages()) > self._room:
             oldest = next(iter(self._held.values())).message
             sources = [name for name, each in self._held.items() if each.message is oldest]
             given_up += [self._held.pop(name) for name in sources]

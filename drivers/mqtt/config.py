@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from drivers.fields import Duration, SourceBase, Strict
+from drivers.fields import Duration, SourceBase, Strict, Words, is_file
 from drivers.mqtt.topics import filter_fault
 from drivers.registry import Fault, SourceFacts
 
@@ -99,18 +98,18 @@ def _zone(value: str) -> str:
     return value
 
 
-Expression = Annotated[str, AfterValidator(_expression)]
+Expression = Annotated[str, AfterValidator(_expression), Words("a JMESPath expression in quotes")]
 
 
 class Connection(Strict):
-    """`[connections.NAME]` with `driver = "mqtt"`.
+    """`[connections.NAME]` with `driver = "mqtt"`: one broker.
 
     The driver takes `password` as the secret itself: whoever builds it resolves the reference first
     (`connection.model_copy(update={"password": secret})`).
     """
 
     driver: Literal["mqtt"]
-    url: Annotated[str, AfterValidator(_url)] = Field(
+    url: Annotated[str, AfterValidator(_url), Words('a URL such as "mqtt://192.0.2.20:1883"')] = Field(
         description="Address of the broker: `mqtt://host:1883`, or `mqtts://host:8883` for TLS."
     )
     username: str | None = Field(None, min_length=1, description="User name at the broker.")
@@ -159,7 +158,7 @@ class Connection(Strict):
 class Source(SourceBase):
     """A meter's `source` on an MQTT connection."""
 
-    topic: Annotated[str, AfterValidator(_topic)] = Field(
+    topic: Annotated[str, AfterValidator(_topic), Words("a topic in quotes")] = Field(
         description="Topic of the meter's messages. With `+` or `#`, all topics that match are this one meter."
     )
     format: Format = Field(
@@ -182,7 +181,7 @@ class Source(SourceBase):
         description="`iso`, `epoch_s` or `epoch_ms`; `auto` takes text for ISO 8601 and numbers for seconds or "
         "milliseconds by their size.",
     )
-    tz: Annotated[str, AfterValidator(_zone)] | None = Field(
+    tz: Annotated[str, AfterValidator(_zone), Words('a time zone such as "Europe/Helsinki"')] | None = Field(
         None, description="IANA time zone of ISO times that name none. Without it such times are rejected."
     )
     use_retained: bool = Field(
@@ -244,7 +243,7 @@ def _connection_faults(connection: Connection) -> list[tuple[str, str]]:
         faults.append(("password", "needs username beside it"))
     if connection.ca_file and not address_of(connection.url).tls:
         faults.append(("ca_file", "is of use only with mqtts://: this connection is not encrypted"))
-    elif connection.ca_file and not Path(connection.ca_file).is_file():
+    elif connection.ca_file and not is_file(connection.ca_file):
         faults.append(("ca_file", f"names a file that is not there: {connection.ca_file}"))
     return faults
 

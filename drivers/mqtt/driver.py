@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WINDOW = 20  # messages that brokers send ahead of acknowledgements with MQTT 3.1.1 (mosquitto.conf(5))
 MOST = 500  # messages in one batch
 RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
 RETRY_LONGEST = 15.0  # s
@@ -105,7 +106,8 @@ class MqttDriver:
     def _notice_resumption(self) -> None:
         resumed_at = self._supervisor.resumed_at
         if resumed_at is not None and resumed_at != self._resumed_at:
-            self._backlog.begin(resumed_at)
+            window = self._connection.receive_maximum if self._supervisor.version == "5" else WINDOW
+            self._backlog.begin(resumed_at, max(1, window // 2))
         self._resumed_at = resumed_at
 
     def _translate(self, now: Now, *, drained: bool) -> None:

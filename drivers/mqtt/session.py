@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import ssl
 from collections import deque
+from threading import Condition, Timer
 from threading import Event as Flag
-from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -48,40 +48,46 @@ ANSWER_WITHIN = 3.0  # s from CONNECT to CONNACK while another version may be tr
 ANSWER_WITHIN_AT_LAST = 10.0  # s where there is no other version to try
 CLOSE_WITHIN = 2.0  # s for a clean DISCONNECT
 LARGEST_PACKET = 1024 * 1024  # bytes; a larger one would only fill the memory, and come again after the crash
+HELD_UP_FOR = 1.0  # s for which a full inbox holds up the network thread at each message; keepalives go on meanwhile
 FILTERS_PER_PACKET = 8  # some brokers allow no more in one SUBSCRIBE
 
 
 class Inbox:
     """Messages on their way from the network thread to the owner. When full, the oldest of QoS 0 makes room.
 
-    Those of QoS 1 are bounded by what the broker sends ahead of acknowledgements.
+    Those of QoS 1 are bounded by what the broker sends ahead of acknowledgements. Where it does not keep to that
+    (mosquitto 2.0.11 with MQTT 3.1.1 sends everything it has), the network thread slows down: the rest waits at the
+    broker, not in our memory.
     """
 
     def __init__(self, limit: int) -> None:
         """`limit` in messages."""
         self._limit = limit
         self._waiting: deque[Message] = deque()
-        self._lock = Lock()
+        self._room = Condition()
         self.dropped = 0
 
     def put(self, message: Message) -> None:
-        """Called by the network thread."""
-        with self._lock:
-            if len(self._waiting) >= self._limit:
-                self._make_room()
+        """Called by the network thread. A full inbox holds it up for a moment, but not so long that the line dies."""
+        with self._room:
+            if len(self._waiting) >= self._limit and not self._make_room():
+                self._room.wait(HELD_UP_FOR)
             self._waiting.append(message)
 
     def take(self, most: int) -> list[Message]:
         """Called by the owner."""
-        with self._lock:
-            return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        with self._room:
+            taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            self._room.notify_all()
+        return taken
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> bool:
         for position, message in enumerate(self._waiting):
             if message.qos == 0:
                 del self._waiting[position]
                 self.dropped += 1
-                return
+                return True
+        return False
 
 
 class PahoSession:

@@ -136,6 +136,11 @@ class Supervisor:
         return self._connected_at is not None
 
     @property
+    def version(self) -> str:
+        """The MQTT version of the newest attempt."""
+        return self._versions.current
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """Filters that the broker refused on the newest connection, with its reason."""
         return self._refused

@@ -11,9 +11,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from drivers.fields import Strict
+from drivers.fields import Strict, Words
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -78,25 +78,37 @@ def _key(text: str) -> str:
     return text
 
 
-PushEndpoint = Annotated[str, AfterValidator(_push)]
-ValuesEndpoint = Annotated[str, AfterValidator(_values)]
+PushEndpoint = Annotated[str, AfterValidator(_push), Words('an endpoint such as "POST /path?id={meter}"')]
+ValuesEndpoint = Annotated[
+    str, AfterValidator(_values), Words('an endpoint such as "GET /path?id={meter}&from={from}&to={to}"')
+]
 JsonKey = Annotated[str, AfterValidator(_key)]
 
 
 class Contract(Strict):
-    """`[enerkey.contract]`: the paths and JSON names of the EnerKey API. The defaults are assumptions (DESIGN 7).
+    """`[enerkey.contract]`: the paths and JSON names of the EnerKey API. The defaults are assumptions: EnerKey may say otherwise."""
 
-    `values_key` names the array in the body; empty: the body is the bare array. `meter_key` is set when the meter's id
-    goes into the body: beside the array, or into every item of a bare array.
-    """
-
-    push_consumptions: PushEndpoint = "POST /api/v2/Values/PushConsumptionsForMeter?meterId={meter}"
-    push_cumulative_readings: PushEndpoint = "POST /api/v2/Values/PushCumulativeReadingsForMeter?meterId={meter}"
-    hourly_values: ValuesEndpoint = "GET /api/v2/Values/Hourly?meterId={meter}&from={from}&to={to}"
-    values_key: str = ""
-    timestamp_key: JsonKey = "timestamp"
-    value_key: JsonKey = "value"
-    meter_key: str = ""
+    push_consumptions: PushEndpoint = Field(
+        default="POST /api/v2/Values/PushConsumptionsForMeter?meterId={meter}",
+        description="Where hourly consumptions go: `POST` or `PUT`, one blank, path and query with `{meter}`.",
+    )
+    push_cumulative_readings: PushEndpoint = Field(
+        default="POST /api/v2/Values/PushCumulativeReadingsForMeter?meterId={meter}",
+        description="Where register readings go; written likewise, and another one than `push_consumptions`.",
+    )
+    hourly_values: ValuesEndpoint = Field(
+        default="GET /api/v2/Values/Hourly?meterId={meter}&from={from}&to={to}",
+        description="Where hours are read back, from `{from}` up to but not including `{to}`; `{meters}` instead of "
+        "`{meter}` asks for several in one request, separated by commas.",
+    )
+    values_key: str = Field(default="", description="Key of the array in the body; empty: the body is the bare array.")
+    timestamp_key: JsonKey = Field(default="timestamp", description="Key of an item's time.")
+    value_key: JsonKey = Field(default="value", description="Key of an item's number.")
+    meter_key: str = Field(
+        default="",
+        description="Key of the meter's id where that goes into the body: beside the array, or into every item of a bare "
+        "array. Empty: the id stands in the path alone.",
+    )
 
     @model_validator(mode="after")
     def _pushes_are_told_apart(self) -> Contract:

@@ -467,7 +467,7 @@ def test_a_closed_driver_has_let_go_of_the_wire(field, store, clock):
         with DriverThread(driver, clock) as thread:
             accepted, _ = listener.accept()
             assert thread.stop(STOP_WITHIN)
-        accepted.settimeout(10)
+        accepted.settimeout(2)  # less than the time after which a driver gives up a connection by itself
         with suppress(ConnectionResetError):
             while accepted.recv(1024):
                 pass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.command_line import Done, command, on_terminal
+from tests.fakes.command_line import Done, command, command_bound_by_permissions, on_terminal
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-3f9a"
@@ -128,7 +128,7 @@ def test_warnings_do_not_change_the_exit_code(config: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b'[gateway]\nname = "a"\n[hours\n', ":3:7: is not TOML: expected ']' at the end of a table declaration"),
+        (b'[gateway]\nname = "a"\n[hours\n', ":3:7: is a section that is not closed with ]"),
         (b"[gateway]\nname = a\n", ":2:8: gateway.name: is not a value; texts and durations are written in quotes"),
         (b'[gateway]\nname = "\xff"\n', ":2: is not UTF-8 text; save it as UTF-8"),
         (b"\xff\xfe[\x00g\x00", ":1: is not UTF-8 text; save it as UTF-8"),
@@ -162,8 +162,23 @@ def test_what_cannot_be_read_says_why_and_what_to_do(config: Path):
         (config.parent, "cannot be read: Is a directory; write the path of a file"),
         (config, "cannot be read: Permission denied; let the user who runs this read it"),
     ]:
-        assert check(path) == Done(78, f"{path}: {said}\n{path}: 1 mistake\n", "")
-        assert json.loads(check(path, "--json").out)["faults"][0]["message"] == said
+        done = command_bound_by_permissions("check", "-c", path)
+        assert done == Done(78, f"{path}: {said}\n{path}: 1 mistake\n", "")
+        document = json.loads(command_bound_by_permissions("check", "--json", "-c", path).out)
+        assert document["faults"][0]["message"] == said
+
+
+def test_a_certificate_behind_a_closed_door_is_a_mistake_and_no_crash(config: Path):
+    """A directory that the service may not enter."""
+    closed = config.parent / "closed"
+    closed.mkdir()
+    (closed / "ca.pem").touch()
+    closed.chmod(0)
+    config.write_text(f'[enerkey]\nca_file = "{closed}/ca.pem"\n{GOOD.replace("tcp:", "tls:")}')
+    config.write_text(config.read_text().replace("[[meters]]", f'ca_file = "{closed}/ca.pem"\n[[meters]]'))
+    done = command_bound_by_permissions("check", "-c", config)
+    assert (done.code, done.err) == (78, "")
+    assert done.out.count("names a file that is not there") == 2
 
 
 def test_the_environment_names_the_file_too(config: Path):

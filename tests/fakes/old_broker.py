@@ -49,12 +49,12 @@ class OldBroker:
         """As a connection's `url`."""
         return f"mqtt://{HOST}:{self.port}"
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """To the client that has subscribed."""
+    def publish(self, topic: str | bytes, payload: bytes) -> None:
+        """To the client that has subscribed; bytes go out as they are, UTF-8 or not."""
         assert self.subscribed.wait(PATIENCE), "nobody has subscribed"
         assert self._client is not None
         self._mid += 1
-        name = topic.encode()
+        name = topic.encode() if isinstance(topic, str) else topic
         body = len(name).to_bytes(2, "big") + name + self._mid.to_bytes(2, "big") + payload
         self._client.sendall(bytes([PUBLISH, len(body)]) + body)  # bodies here are shorter than 128 bytes
 

@@ -30,7 +30,9 @@ def test_a_duration_is_a_number_and_its_unit(text: str, seconds: float):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("value", ["-1s", "61", "1w", "s", "", "1h30m", "1e3s", "1,5h", "\u0661s", 60, 60.5, True, None, []])
+@pytest.mark.parametrize(
+    "value", ["-1s", "61", "1w", "s", "", "1h30m", "1e3s", "1,5h", "\u0661s", 60, 60.5, True, None, []]
+)
 def test_what_is_no_duration_is_told_what_one_looks_like(value: object):
     """Numbers without a unit are refused: nobody can tell seconds from minutes."""
     with pytest.raises(

@@ -339,3 +339,25 @@ def test_a_null_in_a_value_is_not_taken_for_a_line_that_could_not_be_read(tmp_pa
     assert said(tmp_path, f'[gateway]\nname = "\\u0000"\n{MAIN}{meter()}')[0].startswith(
         "config.toml:2: gateway.name: must"
     )
+
+
+def test_a_certificate_file_that_is_not_there_is_a_mistake(tmp_path: Path):
+    """On the way to EnerKey as on the way to a broker; found before the first request."""
+    text = f'[enerkey]\nca_file = "{tmp_path}/no.pem"\n{MAIN}{meter()}'
+    assert said(tmp_path, text) == ["config.toml:2: enerkey.ca_file: names a file that is not there: no.pem"]
+
+
+def test_what_a_reference_must_begin_with_is_not_taken_for_a_secret(tmp_path: Path):
+    """An empty "env:" is no reason to leave out what is allowed."""
+    text = f'[enerkey]\napi_keys = ["ENV:A", "env:"]\n{MAIN}{meter()}'
+    assert said(tmp_path, text) == [
+        'config.toml:2: enerkey.api_keys[0]: must begin with "env:"',
+        'config.toml:2: enerkey.api_keys[1]: needs letters, digits and _, not beginning with a digit after "env:"',
+    ]
+
+
+def test_an_empty_text_is_told_that_it_is_empty(tmp_path: Path):
+    """Rather than how many characters it lacks."""
+    assert said(tmp_path, f'{MAIN}{HALL}username = ""\n{meter()}') == [
+        'config.toml:7: connections.hall.username: must not be empty, not ""'
+    ]

@@ -122,9 +122,19 @@ def test_a_counter_in_an_f32_never_runs_backwards_by_its_decimals(one, other):
     assert decoded[0] < decoded[1] if low < high else decoded[0] == decoded[1]
 
 
-def test_the_largest_f32_is_a_number():
-    """Rounding its text up would be beyond every f32."""
-    assert decode((0x7F7F, 0xFFFF), Encoding("f32")) == Decimal("3.4028235E+38")
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ((0x47C4, 0xCEFE), "100765.984"),
+        ((0x7F7F, 0xFFFF), "3.4028235E+38"),  # the largest
+        ((0x7F7F, 0xFFFE), "3.4028233E+38"),
+        ((0x0000, 0x0001), "1.40130E-45"),  # the smallest
+        ((0x8000, 0x0000), "0"),
+    ],
+)
+def test_an_f32_has_as_many_digits_as_it_needs(words, value):
+    """Nine where eight would mean its neighbour."""
+    assert decode(words, Encoding("f32")) == Decimal(value)
 
 
 @given(integers(), st.sampled_from(["big", "little"]))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from drivers.base import Deliver, Now
-from drivers.mqtt.backlog import HELD_MESSAGES
 from drivers.mqtt.config import Connection, Source
-from drivers.mqtt.driver import MOST, PATIENCE, RETRY_LONGEST, MqttDriver, build
+from drivers.mqtt.driver import MOST, PATIENCE, RETRY_LONGEST, WINDOW, MqttDriver, build
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mqtt_session import FakeSession
@@ -34,13 +35,14 @@ class House:
         clock: FakeClock | None = None,
         memory: dict[str, str] | None = None,
         deliver: Deliver | None = None,
+        settings: dict[str, Any] | None = None,
         **sources: Source,
     ):
         self.clock = clock or FakeClock()
         self.store = FakePorts(self.clock, memory)
         self.session = FakeSession(self.clock)
         self.sources = sources or {"heat": source("heat")}
-        connection = Connection(driver="mqtt", url="mqtt://h")
+        connection = Connection(driver="mqtt", url="mqtt://h", **(settings or {}))
         ports = replace(self.store.ports, deliver=deliver) if deliver else self.store.ports
         self.driver = MqttDriver("hall", connection, self.sources, ports, self.session)
 
@@ -315,6 +317,18 @@ def test_a_burst_in_which_a_newer_value_still_waits_for_us_does_not_release_the_
     assert house.values() == [MOST + 99]
 
 
+def test_a_full_batch_means_that_newer_values_may_still_wait():
+    """After a long commit the messages of a backlog are old when we look at them, and more of them wait."""
+    house = resumed()
+    for number in range(MOST + 1):
+        house.session.arrive("heat", str(number), waits=True)
+    house.session.accept(resumed=True)
+    house.step(5)
+    house.drain()
+    house.step(5)
+    assert house.values() == [MOST]
+
+
 def test_a_new_session_has_no_backlog():
     """Everything in it is fresh."""
     house = connected()
@@ -324,15 +338,35 @@ def test_a_new_session_has_no_backlog():
     assert house.values() == [1, 2]
 
 
-def test_holding_back_leaves_the_broker_room_to_send():
-    """MQTT 3.1.1 has a window of 20: with a message held for each of many meters nothing newer would come."""
+def many_that_waited(protocol: str, **settings) -> House:
+    """Thirty meters, of each of which one number waited."""
     topics = [f"m{number}" for number in range(30)]
-    house = resumed(**{topic: source(topic) for topic in topics})
+    house = House(
+        settings={"protocol": protocol, **settings},
+        memory={"filters": json.dumps(topics)},
+        **{topic: source(topic) for topic in topics},
+    )
+    house.step()
     for topic in topics:
         house.session.arrive(topic, "1", waits=True)
     house.session.accept(resumed=True)
     house.drain()
-    assert len(house.session.unacknowledged) == HELD_MESSAGES
+    return house
+
+
+def test_holding_back_leaves_the_broker_room_to_send():
+    """MQTT 3.1.1 has a window of 20: with a message held for each of many meters nothing newer would come."""
+    assert len(many_that_waited("3.1.1").session.unacknowledged) == WINDOW // 2
+    assert len(many_that_waited("5", receive_maximum=40).session.unacknowledged) == 20
+
+
+def test_with_the_window_of_mqtt_5_every_meter_keeps_its_newest_value():
+    """A meter that speaks once a day must not lose its number because others speak too."""
+    house = many_that_waited("5")
+    assert len(house.session.unacknowledged) == 30
+    house.step(5)
+    assert len(house.store.readings) == 30
+    assert house.session.unacknowledged == []
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

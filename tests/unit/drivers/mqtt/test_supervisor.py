@@ -166,6 +166,18 @@ def test_a_broker_that_does_not_speak_5_is_asked_for_3_1_1_at_once(reason: Reaso
     assert house.notes == []
 
 
+def test_after_the_fallback_3_1_1_is_asked_for_first():
+    """Else every reconnection would cost the broker's silence once more."""
+    house = House()
+    house.step()
+    house.lose(WRONG_VERSION)
+    house.session.accept()
+    house.step()
+    house.step(house.lose())
+    house.lose(WRONG_VERSION)  # the broker was replaced by one of MQTT 5
+    assert [each.protocol for each in house.session.opened] == ["5", "3.1.1", "3.1.1", "5"]
+
+
 def test_a_broker_that_speaks_neither_is_asked_again_after_a_pause():
     """Both versions refused is one failure."""
     house = House()

@@ -1,0 +1,289 @@
+"""The driver on a fake line, in virtual time: its connection, its store, and what it tells of itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from drivers import registry
+from drivers.base import LineError, SetupError
+from drivers.modbus import driver as module
+from drivers.modbus.driver import KEPT, ModbusDriver, build
+from drivers.reading import Reading, Rejected
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.modbus_driver import LONGEST_WAIT, Line, connection, source
+
+TIMEOUT = 1.0
+HOUR_EDGE = START.replace(hour=10, minute=0)
+
+
+def four(**keys) -> Line:
+    """Four meters a, b, c, d with the ids 1 to 4, each counting its own id."""
+    line = Line({name: source(device=at) for at, name in enumerate("abcd", 1)}, **keys)
+    for device in range(1, 5):
+        line.bus.put(device, 10, 0, device)
+    return line
+
+
+def one(**keys) -> Line:
+    line = Line({"a": source()}, **keys)
+    line.bus.put(1, 10, 0, 7)
+    return line
+
+
+# --- the connection ---------------------------------------------------------------------------------------------------
+
+
+def test_a_driver_touches_nothing_before_its_first_step():
+    """Not even the memory: the store may not be open yet."""
+    line = one()
+    assert line.bus.opened == 0
+    assert line.driver.health().state == "starting"
+    assert line.driver.last_reads() == {}
+
+
+def test_a_connection_that_cannot_be_opened_is_tried_with_growing_pauses_and_told_once():
+    """And again when it is there."""
+    line = four()
+    line.bus.opening = LineError("192.0.2.10:502: Connection refused")
+    attempts = []
+    for _ in range(9):
+        attempts.append(line.clock.boottime)
+        line.clock.advance(line.step() - line.clock.boottime)
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
+    assert all(pause >= 1 for pause in pauses)
+    assert pauses[0] <= 2
+    assert 30 <= pauses[-1] <= 60
+    assert line.store.notes == [("warning", "main", "192.0.2.10:502: Connection refused; trying again")]
+    assert line.driver.health().state == "trouble"
+    assert line.problem("c") == "no connection: 192.0.2.10:502: Connection refused"
+    assert line.driver.health().ready_since is None
+    line.bus.opening = None
+    line.run(61)
+    assert len(line.store.batches) >= 1
+    assert line.store.notes[1] == ("info", "main", "connected again")
+    assert line.driver.health().state == "ok"
+
+
+def test_what_only_a_person_can_mend_is_told_as_an_error():
+    """A port without permission."""
+    line = one()
+    line.bus.opening = SetupError("/dev/ttyUSB0: no permission")
+    line.run(300)
+    assert line.store.notes == [("error", "main", "/dev/ttyUSB0: no permission; a person must mend this")]
+
+
+def test_an_outage_that_turns_out_to_need_a_person_is_told_again():
+    """First the adapter was pulled, then it came back under another owner; or the other way round."""
+    line = one()
+    line.bus.opening = LineError("Input/output error")
+    line.run(30)
+    line.bus.opening = SetupError("/dev/ttyUSB0: no permission")
+    line.run(300)
+    assert [level for level, _, _ in line.store.notes] == ["warning", "error"]
+    line.bus.opening = LineError("Input/output error")
+    line.run(300)
+    assert len(line.store.notes) == 2
+
+
+def test_a_connection_lost_in_a_round_is_opened_again_and_the_round_goes_on():
+    """What was read before is stored, the broken one is asked again, after the others."""
+    line = four()
+    line.run(10)
+    line.bus.asked.clear()
+    line.bus.say(2, LineError("connection lost: closed by the other end"))
+    line.run(80)
+    assert [asked.device for asked in line.bus.asked] == [1, 2, 3, 4, 2]
+    assert line.driver.health().counts["reconnects"] == 1
+
+
+def test_what_came_before_the_connection_was_lost_is_stored():
+    """The first of two requests was answered."""
+    line = Line({"a": source(), "b": source(register=100)})
+    line.bus.put(1, 10, 0, 7)
+    line.bus.say(1, (0, 7), LineError("reset"))
+    line.step()
+    assert [reading.source for reading in line.store.readings] == ["a"]
+
+
+def test_a_device_for_which_the_gateway_cuts_the_connection_does_not_take_the_others_with_it():
+    """Each of the others is read in every round."""
+    line = four()
+    line.bus.cutting.add(1)
+    line.run(1800)
+    for name in "bcd":
+        instants = [reading.at for reading in line.store.of(name)]
+        assert len(instants) >= 30
+        assert max(later - earlier for earlier, later in pairwise(instants)) <= timedelta(seconds=63)
+
+
+def test_a_look_at_every_device_says_of_each_that_there_is_no_connection():
+    """What `read` shows while the gateway is off: every source, not only the first."""
+    line = four()
+    line.bus.opening = LineError("192.0.2.10:502: Connection refused")
+    line.driver.poll(line.clock.now())
+    assert {line.problem(name) for name in "abcd"} == {"no connection: 192.0.2.10:502: Connection refused"}
+    assert not line.store.batches
+
+
+def test_closing_twice_is_once():
+    """And never raises."""
+    line = one()
+    line.run(1)
+    line.driver.close()
+    line.driver.close()
+    assert line.bus.closed == 1
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_stored_is_kept_and_offered_again():
+    """Nothing is lost, nothing is twice, and the order stays."""
+    line = four()
+    line.store.full = True
+    line.run(150)
+    assert not line.store.batches
+    assert line.driver.health().state == "trouble"
+    assert "disk full" in line.driver.health().detail
+    line.store.full = False
+    line.run(60)
+    for name in "abcd":
+        instants = [reading.at for reading in line.store.of(name)]
+        assert len(instants) == 4
+        assert instants == sorted(set(instants))
+    assert line.driver.health().state == "ok"
+
+
+def test_what_cannot_be_stored_does_not_wait_for_the_next_poll():
+    """A meter read once an hour: its reading must not be at risk for an hour."""
+    line = one(poll="1h")
+    line.store.full = True
+    line.run(15)
+    line.store.full = False
+    line.run(LONGEST_WAIT)
+    assert len(line.store.of("a")) == 1
+
+
+def test_a_store_that_takes_nothing_is_not_asked_in_a_hurry():
+    """Once a round and at the service's ticks between, not once for each device."""
+    line = four()
+    line.store.full = True
+    line.run(600)
+    assert 10 <= line.store.refused <= 600 / LONGEST_WAIT + 11
+
+
+def test_the_batch_that_waits_is_bounded():
+    """The newest stay: a counter's newest value covers the older ones."""
+    line = Line({str(at): source(register=at, type="u16") for at in range(100)}, poll="1s")
+    line.bus.put(1, 0, *range(100))
+    line.store.full = True
+    line.run(120)
+    line.store.full = False
+    line.run(60)
+    first = line.store.batches[0]
+    assert KEPT <= len(first) <= KEPT + 100
+    assert first[-1].at > START + timedelta(seconds=119)
+
+
+def test_what_was_read_when_the_service_stops_in_the_middle_of_a_round_is_delivered():
+    """The round of the hour's edge may be the one that is cut short."""
+    line = four()
+    line.run(10)
+    line.clock.wait(line.driver.wake, line.step())
+    line.step()
+    line.step()
+    assert len(line.store.batches) == 1
+    line.driver.close()
+    assert [[item.source for item in batch] for batch in line.store.batches[1:]] == [["a", "b"]]
+
+
+def test_closing_does_not_fail_where_the_store_has():
+    """Close never raises."""
+    line = four()
+    line.store.full = True
+    line.step()
+    line.driver.close()
+    assert line.bus.closed == 1
+
+
+def test_a_slow_round_is_delivered_in_parts():
+    """Readings wait two seconds at most for the round's end."""
+    line = Line({f"m{device}": source(device=device) for device in range(1, 201)})
+    for device in range(1, 201):
+        line.bus.put(device, 10, 0, device)
+    line.run(30)
+    assert len(line.store.readings) == 200
+    assert len(line.store.batches) == 2
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_ready_when_every_device_has_been_tried_once():
+    """From then on the hours' grace counts, dead devices or not."""
+    line = four()
+    line.bus.dead.add(2)
+    line.step()
+    assert line.driver.health().ready_since is None
+    line.run(10)
+    assert line.driver.health().ready_since == pytest.approx(1000 + TIMEOUT + 0.06)
+
+
+def test_health_names_the_devices_that_do_not_answer_and_counts():
+    """What `status` shows."""
+    line = four()
+    line.bus.dead.add(3)
+    line.run(130)
+    health = line.driver.health()
+    assert health.state == "trouble"
+    assert health.detail.startswith("device 3: no answer within 1 s (since 2026-03-02 09:55 UTC)")
+    assert (health.devices["1"], health.devices["4"]) == ("ok", "ok")
+    assert health.counts == {
+        "polls": 11,
+        "readings": 9,
+        "rejected": 2,
+        "timeouts": 2,
+        "requests": 11,
+        "reconnects": 0,
+    }
+
+
+def test_health_of_a_device_that_has_not_been_read_says_so():
+    """Not "ok" before anybody has asked."""
+    line = four()
+    line.step()
+    assert line.driver.health().devices == {"1": "ok", "2": "not read yet", "3": "not read yet", "4": "not read yet"}
+    assert line.driver.health().state == "starting"
+
+
+def test_last_reads_are_a_snapshot():
+    """Any thread may look while the owner goes on."""
+    line = one()
+    line.run(1)
+    before = line.driver.last_reads()
+    line.run(60)
+    assert before["a"].at < line.driver.last_reads()["a"].at
+    assert before["a"].value == Decimal(7)
+
+
+def test_the_driver_is_found_by_its_name_and_built_without_touching_the_wire():
+    """By the registry; nothing listens on the documentation's address."""
+    assert registry.driver_of("modbus") is module
+    clock = FakeClock()
+    built = build("main", connection(), {"a": source()}, FakePorts(clock).ports)
+    assert isinstance(built, ModbusDriver)
+    assert built.health().counts["requests"] == 0
+    built.close()
+
+
+def test_batches_hold_readings_and_rejections_only():
+    """The types that leave the drivers."""
+    line = four()
+    line.bus.dead.add(1)
+    line.run(300)
+    assert {type(item) for batch in line.store.batches for item in batch} == {Reading, Rejected}
