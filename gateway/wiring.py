@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MACHINE_ID = Path("/etc/machine-id")
 SOCKET = "control.sock"
+LONGEST_CONNECTION = 36  # characters of a connection's name in an MQTT client id, which then has 60
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -199,9 +200,17 @@ def _driver(site: _Site, name: str, collector: Collector) -> Driver:
         DriverMemory(site.store, name),
         event_writer(site.store, site.clock),
         site.random,
-        f"enerkey-gw-{site.identity}-{name}"[:60],
+        _client_id(site.identity, name),
     )
     return _build_driver(site.config, name, ports, {})
+
+
+def _client_id(identity: str, connection: str) -> str:
+    """A name that no other connection has: two clients of one name throw each other out of the broker for ever."""
+    if len(connection) > LONGEST_CONNECTION:
+        digest = hashlib.sha256(connection.encode()).hexdigest()[:8]
+        connection = f"{connection[: LONGEST_CONNECTION - len(digest) - 1]}-{digest}"
+    return f"enerkey-gw-{identity}-{connection}"
 
 
 def _build_driver(config: Config, name: str, ports: Ports, changes: dict[str, Any]) -> Driver:

@@ -22,7 +22,7 @@ from drivers.reading import Reading
 from gateway.clock import SystemClock, Trust
 from gateway.config import Config, load
 from gateway.errors import DatabaseFailure, GatewayError, Misconfigured, NoDatabase
-from gateway.wiring import (
+from gateway.wiring import _client_id, (
     DriverMemory,
     Forgetful,
     Gateway,
@@ -189,6 +189,14 @@ def test_a_database_keeps_its_identity_and_a_copy_elsewhere_has_its_own(site: Si
     assert all(0 <= offset < 900 for offset in first)
     assert offsets(config) == first, "a meter's offset stays over restarts"
     assert offsets(changed(site, (str(site.data), str(tmp_path / "other")))) != first
+
+
+def test_connections_with_long_names_have_client_ids_of_their_own():
+    """Names that begin alike must not become one client: they would throw each other out for ever."""
+    ids = {_client_id("0123456789ab", "the-hall-in-the-basement-of-building-" + name) for name in ("7", "8", "eighty")}
+    assert len(ids) == 3
+    assert max(map(len, ids)) == 60
+    assert _client_id("0123456789ab", "hall") == "enerkey-gw-0123456789ab-hall"
 
 
 def test_meters_that_leave_the_configuration_keep_what_they_have(site: Site):
