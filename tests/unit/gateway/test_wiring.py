@@ -22,10 +22,11 @@ from drivers.reading import Reading
 from gateway.clock import SystemClock, Trust
 from gateway.config import Config, load
 from gateway.errors import DatabaseFailure, GatewayError, Misconfigured, NoDatabase
-from gateway.wiring import _client_id, (
+from gateway.wiring import (
     DriverMemory,
     Forgetful,
     Gateway,
+    _client_id,
     build,
     delivery_rules,
     drivers_for_reading,
