@@ -64,8 +64,8 @@ def tell_until(db: Connection, meter: int, at: int) -> None:
 
 
 def epochs_of(db: Connection, meter: int) -> list[Epoch]:
-    """What persons and the configuration said of a meter's register, by time."""
-    find = "SELECT at, old_final, new_initial, final FROM epoch WHERE meter = ? ORDER BY at"
+    """What persons and the configuration said of a meter's register, by time; not what the judgement found by itself."""
+    find = "SELECT at, old_final, new_initial, final FROM epoch WHERE meter = ? AND author <> 'gateway' ORDER BY at"
     return [Epoch(at, old, new, bool(final)) for at, old, new, final in db.execute(find, (meter,))]
 
 

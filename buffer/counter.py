@@ -74,7 +74,8 @@ class Epoch(NamedTuple):
     """From this instant the register is another one: a person said so, or the configuration changed.
 
     `old_final` is what the old register stood at, None where that is unknown; `new_initial` what the new one began at, None
-    where its first reading decides and nothing is booked up to it. `final`: no reading will come after it.
+    where its first reading decides and nothing is booked up to it. `final`: a person's word for a meter that is silent, so
+    it counts without a reading after it.
     """
 
     at: int
@@ -174,7 +175,7 @@ class _Scan:
         final = track.raw if epoch.old_final is None else epoch.old_final
         track = self._settled((epoch.at, final), track)
         self._dismiss(epoch.at)
-        if epoch.old_final is None:
+        if epoch.old_final is None or epoch.final:
             self._doubtful.append((self._last, epoch.at))
         total = max(track.raw, final) + track.offset
         initial = max(track.raw, final) if epoch.new_initial is None else epoch.new_initial

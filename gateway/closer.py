@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.closing import epochs_of, freeze, frozen_of, tell_until, told_until
+from buffer.corrections import GATEWAY, Word, newest_ends, noticed
 from buffer.counter import CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, open_meter, reach, scan_after
@@ -115,7 +116,9 @@ class Closer:
 
     def _restore(self) -> None:
         def look(db: Connection) -> dict[int, tuple[int, Frozen | None]]:
-            return {meter: (at, frozen_of(db, meter)) for meter, at in newest_per_meter(db, self._meters).items()}
+            ends = newest_ends(db)
+            newest = {meter: max(at, ends.get(meter, at)) for meter, at in newest_per_meter(db, self._meters).items()}
+            return {meter: (at, frozen_of(db, meter)) for meter, at in newest.items()}
 
         for meter, (at, frozen) in self._store.read(look).items():
             self._marks.restored(meter, frozen.edge if frozen else None, self._reach(meter, at))
@@ -200,6 +203,7 @@ class Closer:
             for verdict in each.verdicts:
                 note(db, now_ms, verdict_told(verdict, name).level, name, verdict_told(verdict, name).text)
                 reject(db, dropped(verdict, each.meter.connection, name))
+                noticed(db, Word(each.meter.id, name, GATEWAY, now_ms), verdict)
             if each.verdicts:
                 tell_until(db, each.meter.id, each.verdicts[-1].at)
             if each.doubt and each.objection != self._doubted.get(each.meter.id, ""):

@@ -28,8 +28,10 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     return service
 
 
-def live_facts(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a control request: `{"want": "status"}` or `{"want": "reads"}`."""
+def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a control request: `{"want": "status"}`, `{"want": "reads"}`, or `{"correct": ...}`."""
+    if "correct" in request:
+        return _corrected(gateway, request["correct"])
     if request["want"] == "reads":
         return {
             source: asdict(read) for driver in gateway.drivers.values() for source, read in driver.last_reads().items()
@@ -45,3 +47,14 @@ def live_facts(gateway: Gateway, service: Service, request: dict[str, Any]) -> d
         "connections": {name: asdict(driver.health()) for name, driver in gateway.drivers.items()},
         "delivery": gateway.uploader.snapshot() if gateway.uploader else None,
     }
+
+
+def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
+    """Do what a person said of a meter, and close at once what it allows to close."""
+    now = gateway.clock.now()
+    try:
+        done = gateway.store.write(lambda db: correct(db, asked, to_ms(now.wall)))
+    except CorrectionError as error:
+        return {"refused": str(error)}
+    gateway.closer.saw(done.reaches, now.boottime)
+    return {"done": done.text}

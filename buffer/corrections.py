@@ -1,0 +1,198 @@
+"""What a person knows better: replaced, retired and estimated meters. Dated, with an author, never altering what is closed.
+
+Where the hour is still open, the person's word becomes an epoch, which `counter.judge` follows. Where it is closed already (R8),
+the energy that was not booked becomes an adjustment. Values are micro, instants ms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from buffer.closing import frozen_of
+from buffer.counter import Epoch
+from buffer.model import HOUR_MS, from_micro, from_ms, hour_of
+from buffer.readings import note
+
+if TYPE_CHECKING:
+    from buffer.counter import Verdict
+    from buffer.frozen import Sample
+    from buffer.store import Connection
+
+GATEWAY = "gateway"  # the author of what the judgement found by itself
+FOUND_WITHIN_MS = 7 * 24 * HOUR_MS  # a replacement is looked for so long after the instant that a person gives
+
+
+class CorrectionError(Exception):
+    """What was said does not fit to what the meter said; the sentence names both."""
+
+
+class Word(NamedTuple):
+    """Who says something about a meter, and when."""
+
+    meter: int
+    name: str
+    author: str
+    now_ms: int
+
+
+class Done(NamedTuple):
+    """What became of a correction: a sentence, and the instant up to which the meter may be closed now."""
+
+    text: str
+    reaches: int
+
+
+def replaced(db: Connection, word: Word, at: int, old_final: int, new_initial: int) -> Done:
+    """At this instant the register, which stood at `old_final`, gave way to one at `new_initial`: both sides are booked."""
+    _check_register(db, word, at, old_final, new_initial)
+    said = f"meter replaced at {_time(at)}: the old one stood at {_value(old_final)}, the new one began at {_value(new_initial)}"
+    frozen = frozen_of(db, word.meter)
+    if frozen is None or at > frozen.edge * HOUR_MS:
+        _enter(db, word, Epoch(at, old_final, new_initial), said)
+        return Done(said, _newest(db, word.meter) or at)
+    found = db.execute(
+        "SELECT id, old_final, new_initial FROM epoch WHERE meter = ? AND at >= ? AND at < ? AND old_final IS NOT NULL"
+        " AND new_initial IS NOT NULL ORDER BY at LIMIT 1",
+        (word.meter, at, at + FOUND_WITHIN_MS),
+    ).fetchone()
+    if found is None:
+        raise CorrectionError(
+            f"{word.name}: that hour is closed, and no replacement was noticed there or in the week after"
+        )
+    epoch, before, after = found
+    amount = (old_final - before) + (after - new_initial)
+    db.execute(
+        "UPDATE epoch SET old_final = ?, new_initial = ?, author = ?, recorded_at = ?, reason = ? WHERE id = ?",
+        (old_final, new_initial, word.author, word.now_ms, said, epoch),
+    )
+    return Done(_adjust(db, word, hour_of(at), amount, said), 0)
+
+
+def retired(db: Connection, word: Word, at: int, final: int | None) -> Done:
+    """The meter is gone since this instant; its last value closes what is left open, until the end of that hour."""
+    last = _last(db, word, at)
+    value = last[1] if final is None else final
+    if value < last[1]:
+        raise CorrectionError(f"{word.name}: it said {_shown(last)} already, more than {_value(value)}")
+    end = -(-at // HOUR_MS) * HOUR_MS
+    said = f"meter retired at {_time(at)} with {_value(value)}"
+    _enter(db, word, Epoch(at, value, value, final=True), said)
+    if end > at:
+        _enter(db, word, Epoch(end, value, final=True), said)
+    return Done(said, end)
+
+
+def estimated(db: Connection, word: Word, since: int, until: int, total: int) -> Done:
+    """A dead meter's energy between two full hours, as a person estimates it."""
+    if since % HOUR_MS or until % HOUR_MS or until <= since:
+        raise CorrectionError(f"{word.name}: from and to must be full hours, one after the other")
+    if total < 0:
+        raise CorrectionError(f"{word.name}: an estimate is not negative")
+    value = _last(db, word, since)[1]
+    said = f"estimated {_value(total)} from {_time(since)} to {_time(until)}"
+    _enter(db, word, Epoch(since, value, value, final=True), said)
+    _enter(db, word, Epoch(until, value + total, final=True), said)
+    return Done(said, until)
+
+
+def source_changed(db: Connection, word: Word, reason: str) -> None:
+    """The configuration names another register: no energy is booked from the last reading of the old one to the first of the new."""
+    last = _newest(db, word.meter)
+    if last is not None:
+        _enter(db, word, Epoch(last + 1), reason)
+
+
+def noticed(db: Connection, word: Word, verdict: Verdict) -> None:
+    """The judgement found a new register by itself; a person may still say what it could not know."""
+    if verdict.kind not in {"replaced", "reset"}:
+        return
+    at, value = verdict.samples[0]
+    _insert(db, word, Epoch(at, verdict.before[1], value if verdict.kind == "replaced" else 0), verdict.kind)
+
+
+def newest_ends(db: Connection) -> dict[int, int]:
+    """Up to which instant a person's word closes each meter that has one."""
+    return dict(db.execute("SELECT meter, max(at) FROM epoch WHERE final GROUP BY meter"))
+
+
+# --- what the meter said ----------------------------------------------------------------------------------------------
+
+
+def _check_register(db: Connection, word: Word, at: int, old_final: int, new_initial: int) -> None:
+    near = "SELECT at, value FROM reading WHERE meter = ? AND at {} ? AND at > ? AND at < ? ORDER BY at {} LIMIT 1"
+    window = (at - FOUND_WITHIN_MS, at + FOUND_WITHIN_MS)
+    before = db.execute(near.format("<=", "DESC"), (word.meter, at, *window)).fetchone()
+    after = db.execute(near.format(">", "ASC"), (word.meter, at, *window)).fetchone()
+    if before and before[1] > old_final:
+        raise CorrectionError(
+            f"{word.name}: at {_time(at)} the last reading was {_shown(before)}, more than the final {_value(old_final)}"
+        )
+    if after and after[1] < new_initial:
+        raise CorrectionError(
+            f"{word.name}: after {_time(at)} the first reading was {_shown(after)}, less than the initial {_value(new_initial)}"
+        )
+
+
+def _last(db: Connection, word: Word, at: int) -> Sample:
+    """The newest reading, which must not be later than the instant, with its hours still open."""
+    find = "SELECT at, value FROM reading WHERE meter = ? AND at = ?"
+    newest = _newest(db, word.meter)
+    found: Sample | None = db.execute(find, (word.meter, newest)).fetchone() if newest is not None else None
+    if found is None:
+        raise CorrectionError(f"{word.name}: it never had a reading")
+    if found[0] > at:
+        raise CorrectionError(f"{word.name}: it still had a reading later than that: {_shown(found)}")
+    frozen = frozen_of(db, word.meter)
+    if frozen is None or frozen.track is None:
+        raise CorrectionError(f"{word.name}: only a counter that has an hour to go on from can be ended so")
+    return found
+
+
+def _newest(db: Connection, meter: int) -> int | None:
+    hour = db.execute("SELECT max(hour) FROM reading_hour WHERE meter = ?", (meter,)).fetchone()[0]
+    if hour is None:
+        return None
+    find = "SELECT max(at) FROM reading WHERE at >= ? AND at < ? AND meter = ?"
+    at: int | None = db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS, meter)).fetchone()[0]
+    return at
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def _enter(db: Connection, word: Word, epoch: Epoch, reason: str) -> None:
+    _insert(db, word, epoch, reason)
+    note(db, word.now_ms, "info", word.name, f"{reason} ({word.author})")
+
+
+def _insert(db: Connection, word: Word, epoch: Epoch, reason: str) -> None:
+    """A later word for the same instant takes the place of an earlier one; the judgement never overrules a person."""
+    db.execute(
+        "INSERT INTO epoch (meter, at, old_final, new_initial, final, reason, author, recorded_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (meter, at) DO UPDATE SET old_final = excluded.old_final,"
+        " new_initial = excluded.new_initial, final = excluded.final, reason = excluded.reason, author = excluded.author,"
+        f" recorded_at = excluded.recorded_at WHERE excluded.author <> '{GATEWAY}'",
+        (word.meter, *epoch, reason, word.author, word.now_ms),
+    )
+
+
+def _adjust(db: Connection, word: Word, hour: int, amount: int, reason: str) -> str:
+    db.execute(
+        "INSERT INTO adjustment (meter, hour, amount, reason, author, at) VALUES (?, ?, ?, ?, ?, ?)",
+        (word.meter, hour, amount, reason, word.author, word.now_ms),
+    )
+    said = f"{reason}; the hour is closed, so {_value(amount)} is an adjustment to it"
+    note(db, word.now_ms, "info", word.name, f"{said} ({word.author})")
+    return said
+
+
+def _value(micro: int) -> str:
+    return f"{from_micro(micro).normalize():f}"
+
+
+def _time(ms: int) -> str:
+    return f"{from_ms(ms):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _shown(sample: Sample) -> str:
+    return f"{_value(sample[1])} ({_time(sample[0])})"
