@@ -263,6 +263,6 @@ def test_a_line_that_is_all_secret_is_not_shown_at_all():
 
 
 def test_a_secret_is_hidden_also_where_the_file_writes_it_with_escapes():
-    """TOML knows \\u00e4 for an ä."""
+    """TOML knows other ways to write an ä."""
     origin = Origin("c.toml", fixed_line=1, text=['x = "k\\u00e4se-und-brot"'], secrets=("käse-und-brot",))
     assert found(Place(origin).at("x"), "is odd").excerpt == 'x = "(hidden)"'
