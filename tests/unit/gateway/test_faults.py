@@ -254,3 +254,15 @@ def test_lists_of_names_have_an_end():
 def test_a_line_of_any_length_is_searched_for_secrets_once(text: str):
     """Where each letter would start the search anew, such a line would take minutes."""
     assert hidden(text)
+
+
+def test_a_line_that_is_all_secret_is_not_shown_at_all():
+    """An element of a list of keys stands on a line of its own, and may be too short to be looked for."""
+    origin = Origin("c.toml", {("api_keys",): 1, ("api_keys", 0): 2}, ["api_keys = [", '  "abc",', "]"])
+    assert found(Place(origin).below(("api_keys", 0)), "is empty").excerpt == "(hidden)"
+
+
+def test_a_secret_is_hidden_also_where_the_file_writes_it_with_escapes():
+    """TOML knows other ways to write an ä."""
+    origin = Origin("c.toml", fixed_line=1, text=['x = "k\\u00e4se-und-brot"'], secrets=("käse-und-brot",))
+    assert found(Place(origin).at("x"), "is odd").excerpt == 'x = "(hidden)"'
