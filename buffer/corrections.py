@@ -171,8 +171,8 @@ def _insert(db: Connection, word: Word, epoch: Epoch, reason: str) -> None:
         "INSERT INTO epoch (meter, at, old_final, new_initial, final, reason, author, recorded_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (meter, at) DO UPDATE SET old_final = excluded.old_final,"
         " new_initial = excluded.new_initial, final = excluded.final, reason = excluded.reason, author = excluded.author,"
-        f" recorded_at = excluded.recorded_at WHERE excluded.author <> '{GATEWAY}'",
-        (word.meter, *epoch, reason, word.author, word.now_ms),
+        " recorded_at = excluded.recorded_at WHERE excluded.author <> ?",
+        (word.meter, *epoch, reason, word.author, word.now_ms, GATEWAY),
     )
 
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "status": "how the gateway, its connections and its meters are",
     "hours": "a meter's hours: value, boundary, quality and what became of them",
     "push": "what would be sent now, byte for byte (--dry-run)",
+    "meter": "say what you know: a meter was replaced or retired, or an estimate",
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
 }
 PROGRAM = "meter-gateway"
@@ -151,6 +152,16 @@ class _Parser(argparse.ArgumentParser):
         # No abbreviations: the one of today is ambiguous tomorrow.
         super().__init__(formatter_class=_Help, allow_abbrev=False, **kwargs)
         self.command: _Parser | None = None
+        self._below: Any = None
+
+    def add_subparsers(self, **kwargs: Any) -> Any:  # noqa: ANN401 - argparse's own
+        """As argparse does it; remembered, because what a command shares with others its own commands share too."""
+        self._below = super().add_subparsers(**kwargs)
+        return self._below
+
+    def below(self) -> list[_Parser]:
+        """The parsers of its own commands."""
+        return list(self._below.choices.values()) if self._below else []
 
     def options(self) -> list[str]:
         """Every option that it knows."""
@@ -176,6 +187,8 @@ def _parser(word: str | None) -> _Parser:
             command = cast("Command", import_module(f"gateway.commands.{name}"))
             _common(sub, default=argparse.SUPPRESS)  # what was said before the command stays said
             command.configure(sub)
+            for below in sub.below():
+                _common(below, default=argparse.SUPPRESS)
             sub.set_defaults(run=command.run)
             parser.command = sub
     return parser

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from buffer.corrections import CorrectionError
+from buffer.model import to_ms
 from gateway import __version__
+from gateway.correcting import correct
 from gateway.service import LONGEST_WAIT, Service
 
 if TYPE_CHECKING:
@@ -53,8 +56,8 @@ def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
     """Do what a person said of a meter, and close at once what it allows to close."""
     now = gateway.clock.now()
     try:
-        done = gateway.store.write(lambda db: correct(db, asked, to_ms(now.wall)))
+        meter, done = gateway.store.write(lambda db: correct(db, asked, to_ms(now.wall)))
     except CorrectionError as error:
         return {"refused": str(error)}
-    gateway.closer.saw(done.reaches, now.boottime)
+    gateway.closer.saw({meter: done.reaches}, now.boottime)
     return {"done": done.text}

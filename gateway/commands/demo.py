@@ -24,7 +24,7 @@ from gateway.commands.check import load_or_exit
 from gateway.commands.common import until_interrupted
 from gateway.control import ControlServer
 from gateway.errors import FAILED, OK, GatewayError, NoDatabase
-from gateway.runtime import live_facts, service_of
+from gateway.runtime import answer, service_of
 from gateway.service import LONGEST_WAIT
 from gateway.simulator import building
 from gateway.simulator.broker import HOST, NoBroker, start_broker
@@ -179,7 +179,7 @@ def _gateway(settings: Path, clock: ScaledClock, scale: float, stack: ExitStack)
         store.close()
         raise
     service = service_of(gateway, Notifier(), LONGEST_WAIT * scale, scale)
-    control = ControlServer(socket_path(config), lambda request: live_facts(gateway, service, request))
+    control = ControlServer(socket_path(config), lambda request: answer(gateway, service, request))
     stack.callback(control.close)
     stack.callback(lambda: store.close() if service.stop() else None)
     service.start()

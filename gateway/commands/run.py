@@ -14,7 +14,7 @@ from gateway.commands.common import configuration
 from gateway.control import ControlServer
 from gateway.errors import FAILED, OK, DatabaseFailure, NotPermitted
 from gateway.faults import counted
-from gateway.runtime import live_facts, service_of
+from gateway.runtime import answer, service_of
 from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, check_credentials, open_store, socket_path
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(gateway: Gateway, service: Service) -> None:
     path = socket_path(gateway.config)
     try:
-        control = ControlServer(path, lambda request: live_facts(gateway, service, request))
+        control = ControlServer(path, lambda request: answer(gateway, service, request))
     except OSError as error:
         raise NotPermitted(f"{path}: cannot listen for commands: {error.strerror}") from None
     _stop_on_signals(service.stopping)

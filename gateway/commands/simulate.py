@@ -38,8 +38,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(title="what to simulate", dest="what", metavar="WHAT", required=True)
     for name, part in PARTS.items():
         sub = parts.add_parser(name, help=part.summary, description=part.summary[0].upper() + part.summary[1:] + ".")
-        for flag, words in (("--json", "one JSON document per line"), ("--verbose", "log more")):
-            sub.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=words)  # also before WHAT
         part.configure(sub)
 
 

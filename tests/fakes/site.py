@@ -24,7 +24,7 @@ from buffer.store import Connection, Store
 from gateway.clock import SystemClock, Trust
 from gateway.config import load
 from gateway.control import ControlServer
-from gateway.runtime import live_facts, service_of
+from gateway.runtime import answer, service_of
 from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, open_store, socket_path
 
@@ -129,7 +129,7 @@ class Site:
         """Hold the database and answer requests, as `run` does, without a worker at work."""
         with self._built() as gateway:
             service = service_of(gateway, Notifier({}))
-            control = ControlServer(socket_path(gateway.config), lambda asked: live_facts(gateway, service, asked))
+            control = ControlServer(socket_path(gateway.config), lambda asked: answer(gateway, service, asked))
             try:
                 yield gateway
             finally:

@@ -284,6 +284,9 @@ def test_whatever_arrives_in_any_order_nothing_negative_is_booked_and_hours_tele
 
 
 @settings(deadline=None, max_examples=500)
+@example([1_000_000, 0, 0, 17, 0], 61, CounterRule(resolution=0), [4], [])
+@example([0] * 11 + [2, 2, 0, 0, 1, 1_000_000, 0, 0, 0], 61, CounterRule(resolution=0), [3], [])
+@example([10, 5, 1, 0, 1], 61, CounterRule(resolution=2), [4], [])
 @given(
     values,
     paces,

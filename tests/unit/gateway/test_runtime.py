@@ -9,7 +9,7 @@ import pytest
 
 from gateway import __version__
 from gateway.control import ask
-from gateway.runtime import CLOSER_LIMIT, CONNECTION_LIMIT, DELIVERY_LIMIT, live_facts, service_of
+from gateway.runtime import CLOSER_LIMIT, CONNECTION_LIMIT, DELIVERY_LIMIT, answer, service_of
 from gateway.systemd import Notifier
 from tests.fakes.site import KEY, PASSWORD, Site
 
@@ -34,7 +34,7 @@ def test_without_delivery_there_is_none_to_watch(site: Site):
     with site.running() as gateway:
         service = service_of(gateway, Notifier({}))
         assert "delivery" not in service.ticks()
-        assert live_facts(gateway, service, {"want": "status"})["delivery"] is None
+        assert answer(gateway, service, {"want": "status"})["delivery"] is None
 
 
 def test_each_kind_of_worker_has_its_own_patience(site: Site):

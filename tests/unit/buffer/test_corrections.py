@@ -1,0 +1,193 @@
+"""What a person knows better is dated, has an author, and never alters what is closed (R8)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from buffer.corrections import CorrectionError
+from buffer.model import EPOCH, MICRO, to_ms
+from gateway.correcting import correct
+from gateway.simulator.enerkey import EnerkeySimulator
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.small_gateway import GRACE, SmallGateway, reading
+
+TEN = (START - EPOCH) // timedelta(hours=1) + 1  # START is 9:55
+
+
+@pytest.fixture
+def gateway(tmp_path: Path):
+    clock = FakeClock()
+    simulator = EnerkeySimulator(now=lambda: clock.wall)
+    made = SmallGateway(tmp_path, clock, simulator, ("off",))
+    yield made
+    made.close()
+    simulator.close()
+
+
+def feed(gateway: SmallGateway, *minutes_and_values: tuple[float, str]) -> None:
+    gateway.deliver(*[reading("off", START + timedelta(minutes=m), value) for m, value in minutes_and_values])
+
+
+def say(gateway: SmallGateway, what: str, **values) -> str:
+    """As the command does it: instants in minutes after START, values in the meter's unit."""
+    asked = {"what": what, "meter": "off", "author": "ada", "final": None}
+    for name, value in values.items():
+        instant = name in {"at", "since", "until"}
+        asked[name] = to_ms(START + timedelta(minutes=value)) if instant else round(value * MICRO)
+    meter, done = gateway.store.write(lambda db: correct(db, asked, to_ms(gateway.clock.wall)))
+    gateway.closer.saw({meter: done.reaches}, gateway.clock.boottime)
+    return done.text
+
+
+def closed(gateway: SmallGateway) -> dict[int, str]:
+    return {view.hour - TEN: f"{Decimal(view.consumption) / MICRO:f}" for view in gateway.hours("off")}
+
+
+def adjustments(gateway: SmallGateway) -> list[tuple]:
+    find = "SELECT hour, amount, author, reason FROM adjustment"
+    return [
+        (hour - TEN, amount / MICRO, author, reason)
+        for hour, amount, author, reason in gateway.store.read(lambda db: db.execute(find).fetchall())
+    ]
+
+
+def test_a_replacement_said_in_time_is_booked_on_both_sides(gateway):
+    """The old one went from 1006 to 1006.4, the new one from 37 to 38; nothing is an adjustment."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "38"), (80, "39"))
+    said = say(gateway, "replaced", at=66, old_final=1006.4, new_initial=37)
+    gateway.run(7200)
+    feed(gateway, (130, "44"))
+    gateway.run(2 * GRACE + 3600)
+    assert closed(gateway) == {0: "5.333333", 1: "6.566667"}  # boundaries 1001, 1006 + 5/6 x 0.4, 1006.4 + 6.5
+    assert adjustments(gateway) == []
+    assert said == "meter replaced at 2026-03-02 11:01:00Z: the old one stood at 1006.4, the new one began at 37"
+    assert ("info", "off", f"{said} (ada)") in gateway.events()
+    assert not any(level == "error" for level, _, _ in gateway.events())
+
+
+def test_a_replacement_said_late_is_an_adjustment_to_its_hour(gateway):
+    """R8: the hours stay as they were closed; what was not booked across the swap is added beside them."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "38"), (80, "39"), (90, "40"), (130, "44"))
+    gateway.run(4 * 3600)
+    before = closed(gateway)
+    said = say(gateway, "replaced", at=66, old_final=1006.4, new_initial=37)
+    assert closed(gateway) == before
+    assert adjustments(gateway) == [(1, pytest.approx(0.4 + 1), "ada", said.partition(";")[0])]
+
+
+def test_saying_it_again_corrects_by_the_difference(gateway):
+    """A slip of the pen is mended by the right numbers; each word stays on record."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "38"), (80, "39"), (90, "40"), (130, "44"))
+    gateway.run(4 * 3600)
+    say(gateway, "replaced", at=66, old_final=1060.4, new_initial=37)
+    say(gateway, "replaced", at=66, old_final=1006.4, new_initial=37)
+    assert [amount for _, amount, _, _ in adjustments(gateway)] == [pytest.approx(55.4), pytest.approx(-54)]
+
+
+def test_after_a_reset_only_what_the_reset_did_not_count_is_added(gateway):
+    """A new meter that began at 5, taken for a reset to zero: 5 too much was booked."""
+    gateway.close()
+    gateway._counter = gateway._counter.__class__(max_rate=10**9, reset="zero")
+    gateway.open()
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "6"), (80, "7"), (90, "8"), (130, "12"))
+    gateway.run(4 * 3600)
+    say(gateway, "replaced", at=66, old_final=1006, new_initial=5)
+    assert [amount for _, amount, _, _ in adjustments(gateway)] == [-5]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"old_final": 1005, "new_initial": 37},
+            "the last reading was 1006 (2026-03-02 10:55:00Z), more than the final 1005",
+        ),
+        (
+            {"old_final": 1007, "new_initial": 39},
+            "the first reading was 38 (2026-03-02 11:05:00Z), less than the initial 39",
+        ),
+    ],
+)
+def test_a_word_that_the_readings_contradict_is_refused_with_both_numbers(gateway, values, words):
+    """A slip of the pen must not become energy."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "38"))
+    with pytest.raises(CorrectionError, match="off: ") as refused:
+        say(gateway, "replaced", at=66, **values)
+    assert words in str(refused.value)
+    assert gateway.count("epoch") == 0
+
+
+def test_a_replacement_where_none_was_noticed_is_refused(gateway):
+    """A closed hour without a fall of the register had none."""
+    feed(gateway, *[(10 * n, str(n)) for n in range(30)])
+    gateway.run(6 * 3600)
+    with pytest.raises(CorrectionError, match="no replacement was noticed"):
+        say(gateway, "replaced", at=66, old_final=100, new_initial=0)
+
+
+def test_a_retired_meter_closes_what_it_left_open(gateway):
+    """It died at 10:55 and hung there until 12:30; its display said 1010."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"))
+    gateway.run(5 * 3600)
+    assert closed(gateway) == {}
+    say(gateway, "retire", at=155, final=1010)
+    gateway.run(2 * GRACE)
+    assert closed(gateway) == {0: "5.210526", 1: "2.526316", 2: "1.263158"}
+    assert {view.quality for view in gateway.hours("off")} == {"estimated"}
+    gateway.crash()
+    gateway.run(3600)
+    assert len(closed(gateway)) == 3
+
+
+def test_a_retired_meter_is_closed_also_when_the_word_came_while_nobody_ran(gateway):
+    """Without a service the command writes it into the buffer; the next start finds it."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"))
+    gateway.run(3600)
+    asked = {
+        "what": "retire",
+        "meter": "off",
+        "author": "ada",
+        "at": to_ms(START + timedelta(minutes=65)),
+        "final": None,
+    }
+    gateway.store.write(lambda db: correct(db, asked, 0))
+    gateway.crash()
+    gateway.run(2 * GRACE + 3600)
+    assert closed(gateway) == {0: "5"}
+
+
+def test_an_estimate_fills_the_hours_of_a_dead_meter(gateway):
+    """Three hours with 9 in all, and the meter that comes back later counts from where it is."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"))
+    gateway.run(5 * 3600)
+    say(gateway, "estimate", since=65, until=245, total=9)
+    gateway.run(2 * GRACE)
+    assert closed(gateway) == {0: "5", 1: "3", 2: "3", 3: "3"}
+    assert {view.quality for view in gateway.hours("off")[1:]} == {"estimated"}
+    feed(gateway, (280, "1019"), (300, "1020"), (310, "1021"))
+    gateway.run(3600)
+    assert closed(gateway)[4] == "1.5"
+
+
+@pytest.mark.parametrize(
+    ("what", "values", "words"),
+    [
+        ("estimate", {"since": 66, "until": 245, "total": 9}, "full hours"),
+        ("estimate", {"since": 245, "until": 65, "total": 9}, "full hours"),
+        ("estimate", {"since": 5, "until": 65, "total": 9}, "it still had a reading later than that: 1006"),
+        ("retire", {"at": 30}, "it still had a reading later than that: 1006"),
+        ("retire", {"at": 155, "final": 3}, "it said 1006 (2026-03-02 10:55:00Z) already, more than 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(gateway, what, values, words):
+    """One sentence with the numbers, nothing half-done."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"))
+    gateway.run(3600)
+    with pytest.raises(CorrectionError) as refused:
+        say(gateway, what, **values)
+    assert words in str(refused.value)
+    assert gateway.count("epoch") == 0
