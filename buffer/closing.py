@@ -52,6 +52,12 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
     )  # fmt: skip
 
 
+def inputs_after(db: Connection, meter: int) -> int | None:
+    """The instant (ms) up to which a meter's readings are of another kind and no inputs; None where all are."""
+    row: tuple[int | None] | None = db.execute("SELECT since FROM meter WHERE id = ?", (meter,)).fetchone()
+    return row[0] if row else None
+
+
 def told_until(db: Connection, meter: int) -> int:
     """Up to which instant (ms) the verdicts on a meter's readings have been told."""
     row = db.execute("SELECT told_until FROM counter_state WHERE meter = ?", (meter,)).fetchone()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.closing import frozen_of
+from buffer.closing import freeze, frozen_of
 from buffer.counter import Epoch
+from buffer.frozen import Track
 from buffer.model import HOUR_MS, from_micro, from_ms, hour_of
-from buffer.readings import note
+from buffer.readings import MeterRow, note, register_meters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from buffer.counter import Verdict
     from buffer.frozen import Sample
     from buffer.store import Connection
@@ -95,11 +98,39 @@ def estimated(db: Connection, word: Word, since: int, until: int, total: int) ->
     return Done(said, until)
 
 
-def source_changed(db: Connection, word: Word, reason: str) -> None:
-    """The configuration names another register: no energy is booked from the last reading of the old one to the first of the new."""
-    last = _newest(db, word.meter)
-    if last is not None:
+def enter_meters(db: Connection, rows: Sequence[MeterRow], now_ms: int) -> dict[str, int]:
+    """Enter the configured meters; one whose source is another register now begins a new epoch. Numbers by name.
+
+    No energy is booked from the last reading of the old register to the first of the new one. A meter that the
+    database knew before registers were noted is taken as it is.
+    """
+    find = "SELECT name, kind, register FROM meter WHERE register <> ''"
+    before = {name: (kind, register) for name, kind, register in db.execute(find)}
+    numbers = register_meters(db, rows)
+    for row in rows:
+        kind, register = before.get(row.name, (row.kind, row.register))
+        last = _newest(db, numbers[row.name])
+        if last is None or (kind, register) == (row.kind, row.register):
+            continue
+        word = Word(numbers[row.name], row.name, "configuration", now_ms)
+        reason = (
+            f"the source changed from {kind}, {register} to {row.kind}, {row.register}: nothing is booked in between"
+        )
         _enter(db, word, Epoch(last + 1), reason)
+        if kind != row.kind:
+            _change_kind(db, word.meter, row.kind, last)
+    return numbers
+
+
+def _change_kind(db: Connection, meter: int, kind: str, last: int) -> None:
+    """The readings so far are of another kind: they are no inputs any more, and the total goes on from the frozen boundary."""
+    db.execute("UPDATE meter SET since = ? WHERE id = ?", (last, meter))
+    frozen = frozen_of(db, meter)
+    if frozen is None:
+        return
+    edge = frozen.edge * HOUR_MS
+    counter = frozen._replace(tail=(edge, frozen.boundary), track=Track(0, edge, frozen.boundary, awaits=True))
+    freeze(db, meter, (), counter if kind == "counter" else frozen._replace(tail=None, track=None), 0)
 
 
 def noticed(db: Connection, word: Word, verdict: Verdict) -> None:

@@ -202,6 +202,8 @@ CREATE TABLE meta (
 """
 
 SCHEMA_002 = """
+ALTER TABLE meter ADD COLUMN register TEXT NOT NULL DEFAULT '';
+ALTER TABLE meter ADD COLUMN since INTEGER;
 ALTER TABLE counter_state RENAME COLUMN tail_value TO tail_total;
 ALTER TABLE counter_state RENAME COLUMN changed_at TO changed;
 ALTER TABLE counter_state ADD COLUMN raw INTEGER;

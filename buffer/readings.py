@@ -26,7 +26,8 @@ class MeterRow(NamedTuple):
     unit: str
     kind: str
     push: str
-    source: str
+    source: str  # where the values come from, for people
+    register: str = ""  # what makes the source this register and no other
 
 
 class StoredReading(NamedTuple):
@@ -64,9 +65,9 @@ def register_meters(db: Connection, meters: Sequence[MeterRow]) -> dict[str, int
     """Enter the configured meters and return their numbers by name; meters that left keep all they have (R31)."""
     db.execute("UPDATE meter SET configured = 0")
     db.executemany(
-        "INSERT INTO meter (name, enerkey_id, unit, kind, push, source, configured) VALUES (?, ?, ?, ?, ?, ?, 1)"
+        "INSERT INTO meter (name, enerkey_id, unit, kind, push, source, register, configured) VALUES (?, ?, ?, ?, ?, ?, ?, 1)"
         " ON CONFLICT (name) DO UPDATE SET enerkey_id = excluded.enerkey_id, unit = excluded.unit,"
-        " kind = excluded.kind, push = excluded.push, source = excluded.source, configured = 1",
+        " kind = excluded.kind, push = excluded.push, source = excluded.source, register = excluded.register, configured = 1",
         meters,
     )
     return dict(db.execute("SELECT name, id FROM meter WHERE configured"))

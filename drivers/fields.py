@@ -115,3 +115,18 @@ class SourceBase(Strict):
     stamp: Literal["start", "end"] | None = Field(
         None, description="Only for `interval`, and needed there: which end of the period the value's time marks."
     )
+    resolution: Annotated[Exact, Field(gt=0)] | None = Field(
+        None,
+        description="Only for `counter`: the register's smallest step, in `unit`; within two of them it may fall without meaning "
+        "anything. Default: what the register's type tells, MQTT 0.000001.",
+    )
+    rollover: Annotated[Exact, Field(gt=0)] | None = Field(
+        None,
+        description="Only for `counter`: the value at which the register begins again at 0, in `unit`, such as 1000000 for six "
+        "digits. Default: the profile's, or the end of an unsigned register type.",
+    )
+    reset: Literal["never", "zero"] | None = Field(
+        None,
+        description="Only for `counter`: `zero` for sources that begin again at 0 by themselves, such as pulse counters after a "
+        "power cut. Default `never`: a counter that falls was replaced, nothing is booked across it, and you are told.",
+    )

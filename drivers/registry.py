@@ -53,6 +53,9 @@ class SourceFacts(NamedTuple):
     where: str  # "device 1, energy_import_total" or the topic: for people
     max_rate: str | None = None  # from a profile's rating, in `unit` per hour
     rollover: str | None = None  # modulus in `unit`
+    resolution: str | None = None  # the register's smallest step, in `unit`
+    float32: bool = False  # the step grows with the value
+    register: str = ""  # what makes it this register and no other: when that changes, the counter is another one
 
 
 class DriverModule(Protocol):

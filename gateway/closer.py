@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.closing import epochs_of, freeze, frozen_of, tell_until, told_until
+from buffer.closing import epochs_of, freeze, frozen_of, inputs_after, tell_until, told_until
 from buffer.corrections import GATEWAY, Word, newest_ends, noticed
 from buffer.counter import CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
@@ -67,6 +67,7 @@ class _Facts(NamedTuple):
     frozen: Frozen | None
     epochs: Sequence[Epoch]
     told_until: int
+    inputs_after: int | None
 
 
 class Closer:
@@ -172,13 +173,12 @@ class Closer:
     def _decide(self, db: Connection, edges: Mapping[int, int]) -> list[_Decision]:
         meters = [self._meters[meter] for meter in edges]
         facts = {
-            meter.id: _Facts(frozen_of(db, meter.id), epochs_of(db, meter.id), told_until(db, meter.id))
+            meter.id: _Facts(
+                frozen_of(db, meter.id), epochs_of(db, meter.id), told_until(db, meter.id), inputs_after(db, meter.id)
+            )
             for meter in meters
         }
-        since = {
-            meter.id: scan_after(state.edge, meter.rule) if (state := facts[meter.id].frozen) else EVERYTHING
-            for meter in meters
-        }
+        since = {meter.id: _scanned_after(facts[meter.id], meter.rule) for meter in meters}
         samples = samples_of(db, since)
         return [self._decided(meter, facts[meter.id], samples[meter.id], edges[meter.id]) for meter in meters]
 
@@ -208,6 +208,11 @@ class Closer:
                 tell_until(db, each.meter.id, each.verdicts[-1].at)
             if each.doubt and each.objection != self._doubted.get(each.meter.id, ""):
                 note(db, now_ms, each.doubt.level, name, each.doubt.text)
+
+
+def _scanned_after(facts: _Facts, rule: Rule) -> int:
+    frozen = scan_after(facts.frozen.edge, rule) if facts.frozen else EVERYTHING
+    return frozen if facts.inputs_after is None else max(frozen, facts.inputs_after)
 
 
 def _closed(

@@ -18,6 +18,7 @@ from gateway.sections import MeterSection
 from gateway.validating import Checked
 
 SHORTEST_MAX_GAP = 60.0  # s
+COUNTERS = (("resolution", "counter"), ("rollover", "counter"), ("reset", "counter"))
 GAP_POLLS = 3  # power is integrated over silences of up to three expected readings
 
 
@@ -26,7 +27,8 @@ class Meter:
     """A meter ready to be collected.
 
     A reading in `reading_unit` x `factor` is in `unit` (kind power: in `unit` per hour). `expected_every`, `max_gap` and `period` are
-    seconds; `max_rate` is in `unit` per hour; `where` says for people what is read on the connection.
+    seconds; `max_rate` is in `unit` per hour, `resolution` and `rollover` in `unit`; `register` names what makes the register this
+    one and no other; `where` says for people what is read on the connection.
     """
 
     name: str
@@ -34,6 +36,10 @@ class Meter:
     push: Literal["consumption", "cumulative", "off"]
     unit: str
     max_rate: Decimal | None
+    resolution: Decimal | None
+    float32: bool
+    rollover: Decimal | None
+    reset: Literal["never", "zero"]
     start_value: Decimal
     source: SourceBase
     kind: Kind
@@ -44,6 +50,7 @@ class Meter:
     period: float | None
     stamp: Literal["start", "end"] | None
     where: str
+    register: str
 
 
 def resolve(draft: MeterDraft, findings: Findings, *, driver_content: bool) -> Meter | None:
@@ -93,12 +100,12 @@ def _unknown_unit(unit: str, kind: str) -> tuple[str, str]:
 
 def _check_kind(source: Checked[SourceBase], kind: str, findings: Findings) -> None:
     """Keys that a kind needs, and keys that only another kind has a use for."""
-    written = {key: source.written((key,)) for key in ("period", "stamp", "max_gap")}
+    written = {key: source.written((key,)) for key in ("period", "stamp", "max_gap", "resolution", "rollover", "reset")}
     if kind == "interval":
         for key, what in (("period", 'the time that one value covers, such as "15m"'), ("stamp", '"start" or "end"')):
             if written[key] is None:
                 source.add(findings, (key,), f'missing: kind = "interval" needs {what}')
-    for key, owner in (("period", "interval"), ("stamp", "interval"), ("max_gap", "power")):
+    for key, owner in (("period", "interval"), ("stamp", "interval"), ("max_gap", "power"), *COUNTERS):
         if written[key] is not None and kind != owner:
             source.add(findings, (key,), f'is only for kind = "{owner}", and this is a {kind}')
 
@@ -148,7 +155,11 @@ def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fra
         enerkey_id=section.enerkey_id,
         push=section.push,
         unit=section.unit,
-        max_rate=_rating(facts, factor) if section.max_rate is None else section.max_rate,
+        max_rate=_converted(facts.max_rate, facts, factor) if section.max_rate is None else section.max_rate,
+        resolution=_converted(facts.resolution, facts, factor),
+        float32=facts.float32,
+        rollover=_converted(facts.rollover, facts, factor),
+        reset=source.reset or "never",
         start_value=section.start_value,
         source=source,
         kind=kind,
@@ -159,14 +170,15 @@ def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fra
         period=source.period,
         stamp=source.stamp,
         where=facts.where,
+        register=f"{facts.register} x {factor}",
     )
 
 
-def _rating(facts: SourceFacts, factor: Fraction) -> Decimal | None:
-    """A profile's rating in the meter's unit; None where there is none, or one beyond every value a counter can take."""
-    if facts.max_rate is None or facts.kind != "counter":
+def _converted(amount: str | None, facts: SourceFacts, factor: Fraction) -> Decimal | None:
+    """An amount of a counter in the meter's unit; None where there is none, or one beyond every value a counter can take."""
+    if amount is None or facts.kind != "counter":
         return None
     try:
-        return from_micro(units.to_micro(Decimal(facts.max_rate), factor))
+        return from_micro(units.to_micro(Decimal(amount), factor))
     except OverflowError:
         return None

@@ -7,17 +7,19 @@ import logging
 import os
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from buffer import readings
+from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
 from buffer.lock import LockHeld
 from buffer.migrations import NewerDatabase
-from buffer.model import MICRO, round_half_up, to_micro, to_ms
-from buffer.readings import MeterRow, register_meters
+from buffer.model import to_micro, to_ms
+from buffer.readings import MeterRow
 from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
@@ -120,7 +122,8 @@ def socket_path(config: Config) -> Path:
 def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random: Random) -> Gateway:
     """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials it cannot have."""
     keys = KeyRing(_api_keys(config)) if _pushes(config) else None
-    numbers = store.write(lambda db: register_meters(db, [_row(meter) for meter in config.meters]))
+    rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
+    numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
     site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
     drivers: dict[str, Driver] = {}
     uploader = _uploader(site, keys) if keys else None
@@ -325,7 +328,7 @@ def _secret(reference: str, where: str) -> str:
 
 def _row(meter: Meter) -> MeterRow:
     where = f"{meter.source.connection}: {meter.where}"
-    return MeterRow(meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, where)
+    return MeterRow(meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, where, meter.register)
 
 
 def _closing(meter: Meter, number: int) -> ClosingMeter:
@@ -336,8 +339,13 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
         period_ms=round((meter.source.period or 0) * 1000),
         stamp=meter.source.stamp or "end",
     )
-    max_rate = None if meter.max_rate is None else round_half_up(int(meter.max_rate * MICRO), 1)
-    counter = CounterRule(max_rate)
+    counter = CounterRule(
+        max_rate=None if meter.max_rate is None else to_micro(meter.max_rate),
+        resolution=max(1, to_micro(meter.resolution or Decimal(0))),
+        float32=meter.float32,
+        rollover=None if meter.rollover is None else to_micro(meter.rollover),
+        reset=meter.reset,
+    )
     return ClosingMeter(number, meter.name, rule, meter.source.connection, counter, to_micro(meter.start_value))
 
 

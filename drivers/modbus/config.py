@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -93,9 +94,16 @@ def describe(source: BaseModel) -> SourceFacts:
         unit=target.unit,
         kind=target.kind,
         where=f"device {source.device}, {target.where}",
-        max_rate=None if target.max_rate is None else str(target.max_rate),
-        rollover=None if target.rollover is None else str(target.rollover),
+        max_rate=_text(target.max_rate),
+        rollover=_text(target.end),
+        resolution=_text(source.resolution or target.resolution),
+        float32=target.encoding.type == "f32",
+        register=target.identity,
     )
+
+
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def pace(connection: BaseModel, source: BaseModel) -> float:

@@ -31,6 +31,25 @@ class Target:
     rollover: Decimal | None = None
 
     @property
+    def resolution(self) -> Decimal | None:
+        """The register's smallest step, in its unit; None for floats."""
+        return None if self.encoding.type.startswith("f") else abs(self.scale)
+
+    @property
+    def end(self) -> Decimal | None:
+        """Where the register begins again at 0: what is known of the meter, else the end of an unsigned type."""
+        if self.rollover is not None or not self.encoding.type.startswith("u"):
+            return self.rollover
+        return (1 << 16 * self.encoding.width) * abs(self.scale)
+
+    @property
+    def identity(self) -> str:
+        """What makes it this register and no other."""
+        encoding, place = self.encoding, self.place
+        orders = f"{encoding.word_order}/{encoding.byte_order}"
+        return f"device {self.device}, {place.table} {place.register} {encoding.type} {orders} x {self.scale.normalize():f}"
+
+    @property
     def where(self) -> str:
         """For people: "holding 1024" or "energy_import_total (input 72)"."""
         register = f"{self.place.table} {self.place.register}"
@@ -60,7 +79,7 @@ def target_of(name: str, source: Source) -> Target:
         source.kind or point.kind,
         source.point or "",
         _scaled(point.max_rate, source.scale),
-        _scaled(point.rollover, source.scale),
+        source.rollover or _scaled(point.rollover, source.scale),
     )
 
 
@@ -69,7 +88,8 @@ def _by_register(name: str, source: Source) -> Target:
         raise AssertionError("checked before: register and type are there without a profile")
     encoding = Encoding(source.type, source.word_order or "big", source.byte_order or "big", source.na or ())
     place = Place(source.table or "holding", source.register, encoding.width)
-    return Target(name, source.device, place, encoding, source.scale, source.unit, source.kind or "counter")
+    kind = source.kind or "counter"
+    return Target(name, source.device, place, encoding, source.scale, source.unit, kind, rollover=source.rollover)
 
 
 def _markers(point: Point, profile: Profile) -> tuple[str, ...]:

@@ -219,7 +219,14 @@ def describe(source: BaseModel) -> SourceFacts:
     """What the gateway must know of a source."""
     source = cast("Source", source)
     where = f"{source.topic}, {source.value}" if source.value else source.topic
-    return SourceFacts(unit=source.unit, kind=kind_of(source), where=where)
+    return SourceFacts(
+        unit=source.unit,
+        kind=kind_of(source),
+        where=where,
+        rollover=None if source.rollover is None else str(source.rollover),
+        resolution=None if source.resolution is None else str(source.resolution),
+        register=f"{where} x {source.scale.normalize():f}",
+    )
 
 
 def pace(connection: BaseModel, source: BaseModel) -> float:

@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 
+from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
-from buffer.model import EPOCH, hour_start
+from buffer.model import EPOCH, hour_start, to_ms
 from buffer.overview import HourView, hours
-from buffer.readings import MeterRow, register_meters
+from buffer.readings import MeterRow
 from buffer.store import Store
 from drivers.reading import Reading, Rejected
 from gateway.closer import Closer, ClosingMeter
@@ -81,6 +82,7 @@ class SmallGateway:
         self.random = random or Random(1)
         self._grace, self._rule, self._keys, self._offsets = grace, rule, keys, offsets
         self._counter = counter
+        self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
         self.witnessed: list[tuple[datetime, datetime]] = []
@@ -89,9 +91,9 @@ class SmallGateway:
     def open(self) -> None:
         self.store = Store(self.directory, threaded=False)
         rows = [
-            MeterRow(name, 100 + n, "kWh", self._rule.kind, _push(name), "bench") for n, name in enumerate(self.meters)
+            MeterRow(name, 100 + n, "kWh", self._rule.kind, _push(name), "bench", self.register) for n, name in enumerate(self.meters)
         ]
-        self.numbers = self.store.write(lambda db: register_meters(db, rows))
+        self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
         contract = Contract()
         pushed = [
             PushedMeter(self.numbers[row.name], row.name, row.enerkey_id or 0, _family(row.push), self._offsets)

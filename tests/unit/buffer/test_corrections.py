@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from buffer.corrections import CorrectionError
+from buffer.hours import Rule
 from buffer.model import EPOCH, MICRO, to_ms
 from gateway.correcting import correct
 from gateway.simulator.enerkey import EnerkeySimulator
@@ -191,3 +192,65 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(gateway, what, values,
         say(gateway, what, **values)
     assert words in str(refused.value)
     assert gateway.count("epoch") == 0
+
+
+# --- the configuration names another source ---------------------------------------------------------------------------
+
+
+def reopen(gateway: SmallGateway, register: str, rule: Rule | None = None) -> None:
+    """As after an edit of the configuration and a restart."""
+    gateway.close()
+    gateway.register = register
+    gateway._rule = rule or gateway._rule
+    gateway.open()
+
+
+def test_across_a_changed_register_nothing_is_booked(gateway):
+    """DESIGN 5: a new CT ratio, scale or register is another counter; its hours go on without a jump."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1012"))
+    gateway.run(3600)
+    reopen(gateway, "holding 1024 x 0.1")
+    feed(gateway, (70, "101.4"), (120, "102.4"), (130, "102.6"))
+    gateway.run(3 * 3600)
+    assert closed(gateway) == {0: "11", 1: "1.1"}  # 1001 to 1012, then 0.2 in ten minutes from 11:05 on
+    assert [view.quality for view in gateway.hours("off")] == ["estimated", "estimated"]
+    told = "the source changed from counter, holding 1024 to counter, holding 1024 x 0.1: nothing is booked in between"
+    assert ("info", "off", f"{told} (configuration)") in gateway.events()
+
+
+def test_the_same_configuration_again_changes_nothing(gateway):
+    """A restart is no epoch; neither is a meter that never had a reading."""
+    reopen(gateway, "holding 2048")
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1012"))
+    reopen(gateway, "holding 2048")
+    gateway.crash()
+    assert gateway.count("epoch") == 0
+
+
+def test_a_meter_known_from_before_registers_were_noted_is_taken_as_it_is(gateway):
+    """An update of the program is no change of the wiring."""
+    feed(gateway, (0, "1000"), (10, "1002"))
+    gateway.store.write(lambda db: db.execute("UPDATE meter SET register = ''"))
+    gateway.crash()
+    assert gateway.count("epoch") == 0
+    reopen(gateway, "holding 2")
+    assert gateway.count("epoch") == 1
+
+
+def test_from_a_counter_to_power_and_back_the_total_goes_on(gateway):
+    """Readings of another kind are no inputs: a register of 1012 kWh is no power of 1012 kW, nor the other way round."""
+    counter, power = gateway._rule, Rule("power", 600_000, max_gap_ms=1_800_000)
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1012"), (70, "1014"))
+    gateway.run(2 * 3600)
+    reopen(gateway, "holding 50", power)
+    feed(gateway, *[(70 + 10 * n, "6") for n in range(1, 13)])
+    gateway.run(2 * 3600)
+    assert closed(gateway) == {0: "12", 1: "4.5", 2: "6"}  # 1001 to 1013; power from 11:15 on
+    boundary = gateway.hours("off")[-1].boundary
+    reopen(gateway, "holding 1024", counter)
+    feed(gateway, (200, "1040"), (240, "1044"), (250, "1045"), (310, "1051"))
+    gateway.run(3 * 3600)
+    hours = gateway.hours("off")
+    assert [view.hour - TEN for view in hours] == [0, 1, 2, 3, 4]
+    assert hours[3].boundary - boundary == hours[3].consumption == 4_500_000  # from 13:15 on, 1040 to 1044.5 at 14:00
+    assert hours[4].consumption == 6_000_000
