@@ -52,6 +52,36 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
     )  # fmt: skip
 
 
+def imbalance(db: Connection, meter: int, since: int | None = None) -> int | None:
+    """By how much a meter's hours from `since` (default: its opening) do not add up to its boundaries: 0 when all is well (R7).
+
+    None when an hour or the boundary before `since` is not there at all.
+    """
+    opening_hour, opening = db.execute(
+        "SELECT opening_hour, opening FROM counter_state WHERE meter = ?", (meter,)
+    ).fetchone()
+    if since is None or since <= opening_hour:
+        since, start = opening_hour, opening
+    else:
+        before = db.execute("SELECT boundary FROM hour WHERE meter = ? AND hour = ?", (meter, since - 1)).fetchone()
+        start = before[0] if before else None
+    count, total, last = db.execute(
+        "SELECT count(*), coalesce(sum(consumption), 0), max(hour) FROM hour WHERE meter = ? AND hour >= ?",
+        (meter, since),
+    ).fetchone()
+    if last is None:
+        return 0
+    end = db.execute("SELECT boundary FROM hour WHERE meter = ? AND hour = ?", (meter, last)).fetchone()[0]
+    if start is None or count != last + 1 - since:
+        return None
+    return int(total - (end - start))
+
+
+def hold(db: Connection, meter: int) -> None:
+    """Nothing more of this meter is sent until a person has decided."""
+    db.execute("UPDATE hour SET state = 'held' WHERE meter = ? AND state = 'pending'", (meter,))
+
+
 def inputs_after(db: Connection, meter: int) -> int | None:
     """The instant (ms) up to which a meter's readings are of another kind and no inputs; None where all are."""
     row: tuple[int | None] | None = db.execute("SELECT since FROM meter WHERE id = ?", (meter,)).fetchone()

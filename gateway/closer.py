@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.closing import epochs_of, freeze, frozen_of, inputs_after, tell_until, told_until
+from buffer.closing import (
+    epochs_of,
+    freeze,
+    frozen_of,
+    hold,
+    imbalance,
+    inputs_after,
+    tell_until,
+    told_until,
+)
 from buffer.corrections import GATEWAY, Word, newest_ends, noticed
 from buffer.counter import CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, open_meter, reach, scan_after
-from buffer.model import HOUR_MS, to_ms
+from buffer.model import HOUR_MS, from_micro, to_ms
 from buffer.readings import add, differing, newest_per_meter, note, reject, samples_of, take_unplaced
 from buffer.store import StoreError
 from gateway.verdicts import Told, doubt_told, dropped, verdict_told
@@ -30,6 +39,7 @@ log = logging.getLogger(__name__)
 UNTRUSTED_LOOK = 1.0  # s between looks at a clock that is not trusted yet
 AFTER_FAILURE = 5.0  # s before the store is tried again
 UNBOUNDED = CounterRule()
+HOURS_PER_DAY = 24
 EVERYTHING = -(2**62)  # an instant before every reading
 
 
@@ -200,6 +210,7 @@ class Closer:
             name = each.meter.name
             if each.after is not None and (each.hours or each.before is None):
                 freeze(db, each.meter.id, each.hours, each.after, now_ms)
+                _check_sums(db, each, now_ms)
             for verdict in each.verdicts:
                 note(db, now_ms, verdict_told(verdict, name).level, name, verdict_told(verdict, name).text)
                 reject(db, dropped(verdict, each.meter.connection, name))
@@ -208,6 +219,21 @@ class Closer:
                 tell_until(db, each.meter.id, each.verdicts[-1].at)
             if each.doubt and each.objection != self._doubted.get(each.meter.id, ""):
                 note(db, now_ms, each.doubt.level, name, each.doubt.text)
+
+
+def _check_sums(db: Connection, decision: _Decision, now_ms: int) -> None:
+    """R7 at every close: of the day's hours, and of all hours with the first of each day, because those grow for years."""
+    if not decision.hours:
+        return
+    first = decision.hours[0].hour
+    begins_a_day = any(row.hour % HOURS_PER_DAY == 0 for row in decision.hours)
+    off = imbalance(db, decision.meter.id, None if begins_a_day else first - first % HOURS_PER_DAY)
+    if off == 0:
+        return
+    hold(db, decision.meter.id)
+    by = "an hour is not there" if off is None else f"they are {from_micro(off).normalize():f} off"
+    text = f"its hours do not add up to its boundaries ({by}): the file was changed or is damaged; nothing more of this meter is sent"
+    note(db, now_ms, "error", decision.meter.name, text)
 
 
 def _scanned_after(facts: _Facts, rule: Rule) -> int:

@@ -310,3 +310,42 @@ def test_power_is_integrated_and_its_total_runs_on(make: Make):
     gateway.run(2 * GRACE)
     assert closed(gateway) == {TEN: "3", TEN + 1: "3"}
     assert [view.boundary for view in gateway.hours("off")] == [3_000_000, 6_000_000]
+
+
+# --- the books are checked at every close ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "words"),
+    [
+        ("UPDATE hour SET consumption = consumption + 1 WHERE hour = {last}", "they are 0.000001 off"),
+        ("UPDATE hour SET boundary = boundary - 5000000 WHERE hour = {last}", "off"),
+        ("UPDATE hour SET consumption = 0 WHERE hour = {first}", "off"),
+        ("DELETE FROM hour WHERE hour = {first}", "an hour is not there"),
+    ],
+)
+def test_hours_that_do_not_add_up_stop_the_meter(make: Make, sabotage: str, words: str):
+    """R7: a changed or damaged file is noticed at the next close, or with the first of the day; nothing more is sent."""
+    gateway = make("a", counter=CounterRule(10**12))
+    gateway.deliver(*ramp("a", START, START + timedelta(hours=4), timedelta(minutes=10)))
+    gateway.run(4 * 3600 + 600)
+    last = max(view.hour for view in gateway.hours("a"))
+    gateway.store.write(lambda db: db.execute(sabotage.format(first=TEN, last=last)))
+    later = ramp("a", START, START + timedelta(hours=16), timedelta(minutes=10))
+    gateway.deliver(*later[25:])
+    gateway.run(13 * 3600)
+    (told,) = {text for level, _, text in gateway.events() if level == "error"}
+    assert words in told
+    assert "pending" not in gateway.states("a")
+    assert gateway.states("a")[-1] == "held"
+
+
+def test_the_books_balance_over_days(make: Make):
+    """The check is no false alarm: three days of hours, of any kind of reading, add up."""
+    gateway = make("off", counter=CounterRule(10**12))
+    for day in range(3):
+        begin = START + timedelta(days=day)
+        gateway.deliver(*[reading("off", begin + timedelta(minutes=7 * n), str(1000 * day + n)) for n in range(206)])
+        gateway.run(86_400)
+    assert len(gateway.hours("off")) >= 70
+    assert [event for event in gateway.events() if event[0] == "error"] == []
