@@ -1,4 +1,4 @@
-"""What is frozen, read and written: the tables `hour` and `counter_state` (R8)."""
+"""What is frozen, read and written: the tables `hour`, `counter_state` and `parked` (R8)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,20 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
         row,
     )
     db.executemany(
-        "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at, state, covered_seconds)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (meter, row.hour, row.consumption, row.boundary, row.quality, now_ms, _state(row))
+            (meter, row.hour, row.consumption, row.boundary, row.quality, now_ms, _state(row), _seconds(row))
             for row in hours
         ],
     )  # fmt: skip
+    park(db, meter, [(row.hour, row.parked, "gap") for row in hours if row.parked], now_ms)
+
+
+def park(db: Connection, meter: int, amounts: Sequence[tuple[int, int, str]], now_ms: int) -> None:
+    """Keep energy, as (hour, amount, reason), that is in no hour until a person books it."""
+    rows = [(meter, hour, amount, reason, now_ms) for hour, amount, reason in amounts]
+    db.executemany("INSERT INTO parked (meter, hour, amount, reason, at) VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def imbalance(db: Connection, meter: int, since: int | None = None) -> int | None:
@@ -122,3 +130,7 @@ def _columns(track: Track | None) -> tuple[int | None, ...]:
 
 def _state(row: ClosedHour) -> str:
     return "missing" if row.quality == "missing" else "pending"  # missing is never sent, not even as 0 (DESIGN 5)
+
+
+def _seconds(row: ClosedHour) -> int | None:
+    return None if row.covered_ms is None else row.covered_ms // 1000

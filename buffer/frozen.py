@@ -35,6 +35,11 @@ class Track(NamedTuple):
         """The sum of all energy, as far as this track tells it."""
         return self.raw + self.offset
 
+    def without(self, energy: int) -> Track:
+        """The track after some energy has left the total: it is parked, and the hours go on without it."""
+        former = self.former._replace(offset=self.former.offset - energy) if self.former else None
+        return self._replace(offset=self.offset - energy, former=former)
+
 
 class Frozen(NamedTuple):
     """What is already closed: the edge, the boundary value there with its quality, and the newest sample up to it.

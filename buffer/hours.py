@@ -3,6 +3,10 @@
 A *sample* is (milliseconds since the epoch, micro). Samples are sorted, one per instant, and later than `scan_after`
 the frozen edge; the newest one at or before that edge is the `tail`. An *edge* is an hour number: the instant at which
 that hour begins. Every value is an integer; each boundary and each hour of power is rounded exactly once.
+
+What a counter used in a gap is known, only its shape is not. `gap` says where it goes: along the line (`spread`), into
+the hour of `arrival`, or out of the hours that lie wholly in the gap (`hole`): they are missing, and what the line gives
+them is *parked*. What is parked has left the total: the boundaries go on without it, until a person books it.
 """
 
 from __future__ import annotations
@@ -10,27 +14,31 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from buffer.frozen import Frozen, Sample
 from buffer.model import HOUR_MS, Kind, Quality, round_half_up, weakest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 Span = tuple[int, int]  # ms, ms
 
 MEASURED_WITHIN_MS = 2_000  # nearer to the edge than this is at the edge: polls and stamps jitter
+JITTER_SHARE = 10  # ... but never more than a tenth of an interval source's period
 SAME_PACE = Fraction(3, 2)  # neighbours up to 1.5 x the expected pace apart are no gap (DESIGN 5)
-MISSING_BELOW = Fraction(1, 2)  # power: an hour covered less than this says too little (reliability 3.4)
+ASKED_AFTER_MS = 31 * 24 * HOUR_MS  # a longer gap is for a person to decide (reliability 3.3)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one meter's samples become hours.
+    """How one meter's samples become hours. Times in ms.
 
     `expected_every_ms` is the source's pace. `max_gap_ms` bounds the silence that power is integrated over. `period_ms`
-    and `stamp` describe an interval source's values.
+    and `stamp` describe an interval source's values. `gap`: what becomes of a counter's gap; None spreads it, and asks a
+    person when it is longer than 31 days. `hold_ms`: the source reports when its value changes, and at the latest after
+    this long: up to there its value holds. `late`: what becomes of energy that comes after its hour was closed.
     """
 
     kind: Kind
@@ -38,29 +46,45 @@ class Rule:
     max_gap_ms: int = 60_000
     period_ms: int = 0
     stamp: Literal["start", "end"] = "end"
+    gap: Literal["spread", "arrival", "hole"] | None = None
+    hold_ms: int = 0
+    late: Literal["delta", "next_hour", "alarm"] = "delta"
 
 
 class ClosedHour(NamedTuple):
-    """One hour [hour, hour + 1) of one meter; `boundary` is the value at its end. Never altered afterwards (R8)."""
+    """One hour [hour, hour + 1) of one meter; `boundary` is the value at its end. Never altered afterwards (R8).
+
+    `covered_ms`: how much of it the samples tell, None for counters. `parked`: what was used in a hole.
+    """
 
     hour: int
     consumption: int
     boundary: int
     quality: Quality
     boundary_quality: Quality
+    covered_ms: int | None = None
+    parked: int = 0
+
+
+class _Before(NamedTuple):
+    """What an hour goes on from. `parked`: what left the total since the frozen edge, where the samples still have it."""
+
+    boundary: int
+    quality: Quality
+    tail: Sample | None
+    parked: int
 
 
 def first_edge(first: Sample, rule: Rule) -> int:
     """The first edge that a meter's first sample can open: the hour it falls into is partial and never closed."""
-    start = first[0]
-    if rule.kind == "interval":
-        start = _period(first, rule)[0]
+    start = _period(first, rule)[0] if rule.kind == "interval" else first[0]
     return -(-start // HOUR_MS)
 
 
 def reach(sample: Sample, rule: Rule) -> int:
     """The newest edge that a sample passes: hours that end there or before need nothing later than it."""
-    return (_period(sample, rule)[1] if rule.kind == "interval" else sample[0]) // HOUR_MS
+    late = rule.period_ms if rule.kind == "interval" and rule.stamp == "start" else 0
+    return (sample[0] + late) // HOUR_MS
 
 
 def scan_after(edge: int, rule: Rule) -> int:
@@ -81,7 +105,8 @@ def open_meter(samples: Sequence[Sample], rule: Rule, limit: int, start_value: i
         return None
     if rule.kind != "counter":
         return Frozen(edge, start_value, "measured", _tail(edge, samples, None))
-    return Frozen(edge, *_boundary(edge, samples, None, rule), _tail(edge, samples, None))
+    left, right = _around(edge * HOUR_MS, samples, None)
+    return Frozen(edge, *_value_at(edge * HOUR_MS, left, right, rule), _tail(edge, samples, None))
 
 
 def close_hours(
@@ -95,16 +120,20 @@ def close_hours(
     last = min(limit, reach(samples[-1], rule)) if samples else frozen.edge
     close = {"counter": _counter_hour, "interval": _interval_hour, "power": _power_hour}[rule.kind]
     hours = []
-    boundary, quality = frozen.boundary, frozen.quality
+    before = _Before(frozen.boundary, frozen.quality, frozen.tail, 0)
     for hour in range(frozen.edge, last):
-        closed = close(hour, boundary, quality, frozen, samples, rule)
-        boundary, quality = closed.boundary, closed.boundary_quality
+        closed = close(hour, before, samples, rule)
+        before = _Before(closed.boundary, closed.boundary_quality, frozen.tail, before.parked + closed.parked)
         if any(_overlaps(hour, span) for span in doubtful):
             closed = closed._replace(quality=weakest(closed.quality, "estimated"))
         hours.append(closed)
     if not hours:
         return [], frozen
-    return hours, Frozen(last, boundary, quality, _tail(last, samples, frozen.tail), frozen.track)
+    tail = _tail(last, samples, frozen.tail)
+    if tail and before.parked:
+        tail = (tail[0], tail[1] - before.parked)
+    track = frozen.track.without(before.parked) if frozen.track else None
+    return hours, Frozen(last, before.boundary, before.quality, tail, track)
 
 
 def _overlaps(hour: int, span: Span) -> bool:
@@ -120,104 +149,166 @@ def _tail(edge: int, samples: Sequence[Sample], before: Sample | None) -> Sample
 # --- counters --------------------------------------------------------------------------------------------------------
 
 
-def _counter_hour(
-    hour: int, boundary: int, quality: Quality, frozen: Frozen, samples: Sequence[Sample], rule: Rule
-) -> ClosedHour:
-    end, end_quality = _boundary(hour + 1, samples, frozen.tail, rule)
-    return ClosedHour(hour, end - boundary, end, weakest(quality, end_quality), end_quality)
+def gaps(tail: Sample | None, samples: Sequence[Sample], rule: Rule) -> Iterator[tuple[Sample, Sample]]:
+    """The gaps of a counter that have an edge in them: the samples before and after each."""
+    if rule.kind != "counter":
+        return
+    for left, right in pairwise([tail, *samples] if tail else samples):
+        if _is_gap(left, right, rule) and (left[0] // HOUR_MS + 1) * HOUR_MS < right[0]:
+            yield left, right
 
 
-def _boundary(edge: int, samples: Sequence[Sample], tail: Sample | None, rule: Rule) -> tuple[int, Quality]:
-    """A counter's value at an edge: the line between the neighbours, rounded once (reliability 2.7)."""
-    at = edge * HOUR_MS
+def question(
+    tail: Sample | None, samples: Sequence[Sample], rule: Rule, answered: Collection[int] = ()
+) -> tuple[Sample, Sample] | None:
+    """The first gap that only a person can decide about: no edge in it may be frozen.
+
+    `answered`: the instants (ms) at which a person said what the register was; a gap that begins or ends there is decided.
+    """
+    if rule.gap is not None:
+        return None
+    long = (gap for gap in gaps(tail, samples, rule) if gap[1][0] - gap[0][0] > ASKED_AFTER_MS)
+    return next((gap for gap in long if gap[0][0] not in answered and gap[1][0] not in answered), None)
+
+
+def _counter_hour(hour: int, before: _Before, samples: Sequence[Sample], rule: Rule) -> ClosedHour:
+    begin, end = hour * HOUR_MS, (hour + 1) * HOUR_MS
+    left, right = _around(end, samples, before.tail)
+    value, quality = _value_at(end, left, right, rule)
+    value = max(value - before.parked, before.boundary)  # a frozen boundary is never taken back (R8)
+    if rule.gap == "hole" and left and _is_gap(left, right, rule) and _within(begin, end, left, right):
+        return ClosedHour(hour, 0, before.boundary, "missing", quality, parked=value - before.boundary)
+    return ClosedHour(hour, value - before.boundary, value, weakest(before.quality, quality), quality)
+
+
+def _around(at: int, samples: Sequence[Sample], tail: Sample | None) -> tuple[Sample | None, Sample]:
+    """The samples before an instant, and at or after it."""
     index = bisect_left(samples, at, key=_at)
-    right = samples[index]
+    return samples[index - 1] if index else tail, samples[index]
+
+
+def _value_at(at: int, left: Sample | None, right: Sample, rule: Rule) -> tuple[int, Quality]:
+    """A counter's value at an edge: the line between the neighbours, rounded once (reliability 2.7)."""
     if right[0] == at:
         return right[1], "measured"
-    left = samples[index - 1] if index else tail
     if left is None:
-        raise AssertionError(f"edge {edge} has no sample before it")
-    apart = right[0] - left[0]
-    value = left[1] + round_half_up((right[1] - left[1]) * (at - left[0]), apart)
-    if apart > SAME_PACE * rule.expected_every_ms:
+        raise AssertionError(f"the edge at {at} ms has no sample before it")
+    if right[0] - left[0] <= rule.hold_ms:
+        return left[1], "measured"  # a change would have been reported
+    gap = _is_gap(left, right, rule)
+    if gap and rule.gap == "arrival":
+        return left[1], "estimated"
+    value = left[1] + round_half_up((right[1] - left[1]) * (at - left[0]), right[0] - left[0])
+    if gap:
         return value, "estimated"
     nearest = min(at - left[0], right[0] - at)
     return value, "measured" if nearest <= MEASURED_WITHIN_MS else "interpolated"
 
 
+def _is_gap(left: Sample, right: Sample, rule: Rule) -> bool:
+    """Whether a source was silent for longer than it should have been."""
+    apart = right[0] - left[0]
+    return apart > rule.hold_ms and apart > SAME_PACE * rule.expected_every_ms
+
+
+def _within(begin: int, end: int, left: Sample, right: Sample) -> bool:
+    """Whether an hour lies wholly in a gap; where both its boundaries are known, its energy is."""
+    return left[0] <= begin and end <= right[0] and (left[0], right[0]) != (begin, end)
+
+
 # --- interval sources ------------------------------------------------------------------------------------------------
 
 
-def _interval_hour(
-    hour: int, boundary: int, quality: Quality, frozen: Frozen, samples: Sequence[Sample], rule: Rule
-) -> ClosedHour:
-    del quality, frozen
+def shares(sample: Sample, rule: Rule, first: int, last: int) -> list[tuple[int, int]]:
+    """What a period gives to each of the hours in [first, last) that it touches."""
+    start, stop = _period(sample, rule)
+    touched = range(max(first, start // HOUR_MS), min(last, -(-stop // HOUR_MS)))
+    return [(hour, _share(sample, hour, rule)) for hour in touched]
+
+
+def _interval_hour(hour: int, before: _Before, samples: Sequence[Sample], rule: Rule) -> ClosedHour:
     begin, end = hour * HOUR_MS, (hour + 1) * HOUR_MS
     energy, covered, split = 0, 0, False
-    near = slice(
-        bisect_left(samples, begin - rule.period_ms, key=_at), bisect_right(samples, end + rule.period_ms, key=_at)
-    )
-    for sample in samples[near]:
+    most = rule.period_ms + MEASURED_WITHIN_MS
+    for sample in samples[bisect_left(samples, begin - most, key=_at) : bisect_right(samples, end + most, key=_at)]:
         start, stop = _period(sample, rule)
-        lower, upper = max(start, begin), min(stop, end)
-        if lower < upper:
-            energy += _share(sample[1], upper - start, rule) - _share(sample[1], lower - start, rule)
-            covered += upper - lower
-            split = split or min(upper - lower, rule.period_ms - (upper - lower)) > MEASURED_WITHIN_MS
-    graded = _grade(covered, split=split, enough=0)
-    if rule.period_ms > HOUR_MS:
-        graded = weakest(graded, "estimated")  # a day's energy says little of its hours
-    return ClosedHour(hour, energy, boundary + energy, graded, "measured")
+        inside = min(stop, end) - max(start, begin)
+        if inside > 0:
+            energy += _share(sample, hour, rule)
+            covered += inside
+            split = split or min(inside, stop - start - inside) > MEASURED_WITHIN_MS
+    quality: Quality = "interpolated" if split else "measured"
+    if covered + MEASURED_WITHIN_MS < HOUR_MS:
+        quality = "estimated" if covered else "missing"
+    elif rule.period_ms > HOUR_MS:
+        quality = "estimated"  # a day's energy says little of its hours
+    return ClosedHour(hour, energy, before.boundary + energy, quality, "measured", min(covered, HOUR_MS))
 
 
-def _share(value: int, elapsed_ms: int, rule: Rule) -> int:
-    """The energy of a period's first `elapsed_ms`: shares of neighbouring hours add up to the whole exactly."""
-    return round_half_up(value * elapsed_ms, rule.period_ms)
+def _share(sample: Sample, hour: int, rule: Rule) -> int:
+    """A period's part in an hour, by time: the shares of neighbouring hours add up to the whole exactly."""
+    start, stop = _period(sample, rule)
+
+    def until(at: int) -> int:
+        return round_half_up(sample[1] * (min(max(at, start), stop) - start), stop - start)
+
+    return until((hour + 1) * HOUR_MS) - until(hour * HOUR_MS)
 
 
-def _period(sample: Sample, rule: Rule) -> tuple[int, int]:
+def _period(sample: Sample, rule: Rule) -> Span:
+    """The period of a sample. An end that jitters around an edge is at the edge: no hour gets a second of it."""
     start = sample[0] if rule.stamp == "start" else sample[0] - rule.period_ms
-    return start, start + rule.period_ms
+    return _steadied(start, rule), _steadied(start + rule.period_ms, rule)
+
+
+def _steadied(at: int, rule: Rule) -> int:
+    edge = (at + HOUR_MS // 2) // HOUR_MS * HOUR_MS
+    return edge if abs(at - edge) <= min(MEASURED_WITHIN_MS, rule.period_ms // JITTER_SHARE) else at
 
 
 # --- power -----------------------------------------------------------------------------------------------------------
 
 
-def _power_hour(
-    hour: int, boundary: int, quality: Quality, frozen: Frozen, samples: Sequence[Sample], rule: Rule
-) -> ClosedHour:
-    """Trapezoids between samples at most `max_gap_ms` apart, cut at the edges; a longer silence adds nothing (R11)."""
-    del quality
+def power_of(hour: int, before: Sample | None, samples: Sequence[Sample], rule: Rule) -> tuple[int, int, Quality]:
+    """An hour's energy (micro), the milliseconds it is known of, and how well. `before`: the sample before the first.
+
+    Trapezoids between samples at most `max_gap_ms` apart, cut at the edges; where `hold_ms` is set, each value holds to
+    the next one at most that far away. A longer silence adds nothing (R11): when in it the source died, nobody knows.
+    """
     begin, end = hour * HOUR_MS, (hour + 1) * HOUR_MS
-    energy, covered = Fraction(0), 0
+    longest = rule.hold_ms or rule.max_gap_ms
+    doubled, cut, covered = 0, Fraction(0), 0  # energy in micro x ms, twice: only what an edge cuts needs a division
     first = max(0, bisect_left(samples, begin, key=_at) - 1)
-    left = samples[first - 1] if first else frozen.tail
+    left = samples[first - 1] if first else before
     for right in samples[first : bisect_left(samples, end, key=_at) + 1]:
-        if left is not None and right[0] - left[0] <= rule.max_gap_ms:
+        if left is not None and right[0] - left[0] <= longest:
             lower, upper = max(left[0], begin), min(right[0], end)
             if lower < upper:
-                energy += _trapezoid(left, right, lower, upper)
                 covered += upper - lower
+                if rule.hold_ms:
+                    doubled += 2 * left[1] * (upper - lower)
+                elif (lower, upper) == (left[0], right[0]):
+                    doubled += (left[1] + right[1]) * (upper - lower)
+                else:
+                    cut += _doubled(left, right, lower, upper)
         left = right
-    consumption = round_half_up(energy.numerator, energy.denominator)
-    graded = _grade(covered, split=False, enough=MISSING_BELOW)
-    if graded == "missing":
-        consumption = 0
-    return ClosedHour(hour, consumption, boundary + consumption, graded, "measured")
+    if 2 * covered < HOUR_MS:
+        return 0, covered, "missing"
+    energy = (doubled + cut) / (2 * HOUR_MS)
+    quality: Quality = "measured" if covered == HOUR_MS else "estimated"
+    return round_half_up(energy.numerator, energy.denominator), covered, quality
 
 
-def _trapezoid(left: Sample, right: Sample, lower: int, upper: int) -> Fraction:
-    """Energy in micro of the straight line between two samples of power (micro per hour), from `lower` to `upper`."""
+def _power_hour(hour: int, before: _Before, samples: Sequence[Sample], rule: Rule) -> ClosedHour:
+    consumption, covered, quality = power_of(hour, before.tail, samples, rule)
+    return ClosedHour(hour, consumption, before.boundary + consumption, quality, "measured", covered)
+
+
+def _doubled(left: Sample, right: Sample, lower: int, upper: int) -> Fraction:
+    """Twice the area (micro x ms) under the straight line between two samples of power, from `lower` to `upper`."""
     apart = right[0] - left[0]
     twice_mean = 2 * left[1] * apart + (right[1] - left[1]) * (lower + upper - 2 * left[0])
-    return Fraction((upper - lower) * twice_mean, 2 * apart * HOUR_MS)
-
-
-def _grade(covered_ms: int, *, split: bool, enough: Fraction | int) -> Quality:
-    """How much to trust an hour of which so much is covered; `missing` when nothing is, or less than `enough` of it."""
-    if covered_ms + MEASURED_WITHIN_MS >= HOUR_MS:
-        return "interpolated" if split else "measured"
-    return "missing" if covered_ms <= MEASURED_WITHIN_MS or covered_ms < enough * HOUR_MS else "estimated"
+    return Fraction((upper - lower) * twice_mean, apart)
 
 
 def _at(sample: Sample) -> int:

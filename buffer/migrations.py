@@ -64,6 +64,13 @@ def m002_tracks(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m003_parked(database: Database) -> None:
+    """How much of an hour is known; and energy that belongs to no hour until a person says so."""
+    for statement in SCHEMA_003.split(";\n"):
+        database.execute(statement)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -228,4 +235,17 @@ CREATE TABLE epoch (                   -- from here on a meter's register is ano
     recorded_at INTEGER NOT NULL,
     UNIQUE (meter, at)
 ) STRICT
+"""
+
+SCHEMA_003 = """
+ALTER TABLE hour ADD COLUMN covered_seconds INTEGER;
+CREATE TABLE parked (                  -- energy that is in no hour and no adjustment: a person decides where it goes
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,             -- the hour in which it was used, as far as that is known
+    amount INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX parked_hour ON parked (meter, hour)
 """

@@ -78,3 +78,19 @@ def test_what_was_told_of_a_meter_is_remembered(store):
     store.write(lambda db: tell_until(db, 1, 4711))
     store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
     assert store.read(lambda db: told_until(db, 1)) == 4711
+
+
+def test_what_a_hole_parks_is_kept_with_its_hour_in_the_same_commit(store):
+    """Reliability 3.3: the energy of a hole is in no hour, and not lost."""
+    hole = [HOURS[0], ClosedHour(101, 0, 5_010, "missing", "estimated", parked=77), HOURS[2]]
+    store.write(lambda db: freeze(db, 1, hole, AFTER, 8))
+    parked = store.read(lambda db: db.execute("SELECT meter, hour, amount, reason, at FROM parked").fetchall())
+    assert parked == [(1, 101, 77, "gap", 8)]
+
+
+def test_how_much_of_an_hour_is_known_is_stored_in_whole_seconds(store):
+    """Reliability 3.4: rounded down, and nothing where the question makes no sense."""
+    known = [HOURS[0]._replace(covered_ms=3_599_999), HOURS[1]._replace(covered_ms=0), HOURS[2]]
+    store.write(lambda db: freeze(db, 1, known, AFTER, 8))
+    find = "SELECT covered_seconds FROM hour ORDER BY hour"
+    assert store.read(lambda db: db.execute(find).fetchall()) == [(3599,), (0,), (None,)]

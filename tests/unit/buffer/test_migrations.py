@@ -18,6 +18,7 @@ from buffer.store import DATABASE, Store, StoreError
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
     "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch",
+    "parked",
 }  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def later(monkeypatch):
     steps = Migrations("meter-gateway")
     steps(name="m001_initial")(migrations.m001_initial)
     steps(name="m002_tracks")(migrations.m002_tracks)
+    steps(name="m003_parked")(migrations.m003_parked)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 
@@ -61,7 +63,7 @@ def test_a_new_database_has_every_table_and_says_whose_it_is(db):
 def test_what_is_precious_has_a_rowid_so_that_it_can_be_salvaged(db):
     """Reliability 2.6: readings come again, hours and the ledger do not."""
     migrate(db)
-    for table in ["hour", "ledger", "message", "message_hour", "adjustment", "counter_state", "meter"]:
+    for table in ["hour", "ledger", "message", "message_hour", "adjustment", "parked", "counter_state", "meter"]:
         db.execute(f"SELECT rowid FROM {table}")
 
 
