@@ -132,6 +132,12 @@ def note(db: Connection, at: int, level: str, subject: str, text: str) -> None:
     db.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (EVENTS_KEPT,))
 
 
+def note_once(db: Connection, at: int, level: str, subject: str, text: str) -> None:
+    """Record an event unless the same words stand there already, also from before a restart."""
+    if db.execute("SELECT 1 FROM event WHERE subject = ? AND text = ? LIMIT 1", (subject, text)).fetchone() is None:
+        note(db, at, level, subject, text)
+
+
 def samples_of(db: Connection, since: Mapping[int, int]) -> dict[int, list[Sample]]:
     """Every meter's samples later than its instant in `since` (ms), sorted.
 

@@ -20,11 +20,11 @@ from buffer.closing import (
 from buffer.corrections import GATEWAY, Word, newest_ends, noticed
 from buffer.counter import CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
-from buffer.hours import ClosedHour, Rule, Span, close_hours, open_meter, reach, scan_after
+from buffer.hours import ClosedHour, Rule, Span, close_hours, gaps, open_meter, question, reach, scan_after
 from buffer.model import HOUR_MS, from_micro, to_ms
-from buffer.readings import add, differing, newest_per_meter, note, reject, samples_of, take_unplaced
+from buffer.readings import add, differing, newest_per_meter, note, note_once, reject, samples_of, take_unplaced
 from buffer.store import StoreError
-from gateway.verdicts import Told, doubt_told, dropped, verdict_told
+from gateway.verdicts import LONG_GAP_MS, Told, doubt_told, dropped, gap_told, question_told, verdict_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +65,7 @@ class _Decision(NamedTuple):
     doubt: Told | None
     objection: str  # in short why the newest reading is not believed
     verdicts: Sequence[Verdict]  # not told yet
+    gaps: Sequence[Told]  # that are closed now
 
     @property
     def progress(self) -> bool:
@@ -171,8 +172,21 @@ class Closer:
         return min(later.again, now.boottime + (HOUR_MS - into_hour) / 1000) if later.ahead else later.again
 
     def _close(self, edges: Mapping[int, int], now: Now) -> None:
-        decisions = self._store.read(lambda db: self._decide(db, edges))  # outside the writer: drivers go on storing
-        self._store.write(lambda db: self._freeze(db, decisions, to_ms(now.wall)))
+        """Decide and freeze.
+
+        Counters are decided outside the writer, while drivers go on storing: a reading that slips in between changes no
+        total. Of the others every reading is energy: it is in the hour when it was stored before, late when after.
+        """
+        counters = {meter: edge for meter, edge in edges.items() if self._meters[meter].rule.kind == "counter"}
+        others = {meter: edge for meter, edge in edges.items() if meter not in counters}
+        decided = self._store.read(lambda db: self._decide(db, counters))
+
+        def work(db: Connection) -> list[_Decision]:
+            decisions = [*decided, *self._decide(db, others)]
+            self._freeze(db, decisions, to_ms(now.wall))
+            return decisions
+
+        decisions = self._store.write(work)
         for each in decisions:
             edge = each.after.edge if each.after else None
             self._marks.closed(each.meter.id, edge, progress=each.progress, boottime=now.boottime)
@@ -194,16 +208,24 @@ class Closer:
 
     def _decided(self, meter: ClosingMeter, facts: _Facts, samples: Sequence[Sample], limit: int) -> _Decision:
         if meter.rule.kind != "counter":
-            return _Decision(meter, facts.frozen, *_closed(meter, facts.frozen, samples, limit), None, "", ())
+            return _Decision(meter, facts.frozen, *_closed(meter, facts.frozen, samples, limit), None, "", (), ())
         judged = judge(samples, facts.frozen, meter.counter, facts.epochs)
+        tail = facts.frozen.tail if facts.frozen else None
+        asked = question(tail, judged.good, meter.rule, {epoch.at for epoch in facts.epochs})
+        if asked:
+            limit = min(limit, asked[0][0] // HOUR_MS)
         after, hours = _closed(meter, facts.frozen, judged.good, limit, judged.doubtful)
         if after:
-            before = facts.frozen.track if facts.frozen else None
-            after = after._replace(track=judged.track_at(after.edge * HOUR_MS, before))
+            track = judged.track_at(after.edge * HOUR_MS, facts.frozen.track if facts.frozen else None)
+            after = after._replace(track=track.without(sum(hour.parked for hour in hours)) if track else None)
         # Without an opening nobody could remember what was told: it is told with the opening.
         verdicts = [verdict for verdict in judged.verdicts if after and verdict.at > facts.told_until]
-        doubt = doubt_told(judged, meter.name)
-        return _Decision(meter, facts.frozen, after, hours, doubt, judged.objection, verdicts)
+        doubt, objection = doubt_told(judged, meter.name), judged.objection
+        if asked and doubt is None:
+            doubt = question_told(asked, meter.name)
+            objection = doubt.text
+        closed = _gaps_closed(meter.rule, tail, judged.good, hours)
+        return _Decision(meter, facts.frozen, after, hours, doubt, objection, verdicts, closed)
 
     def _freeze(self, db: Connection, decisions: Iterable[_Decision], now_ms: int) -> None:
         for each in decisions:
@@ -217,8 +239,10 @@ class Closer:
                 noticed(db, Word(each.meter.id, name, GATEWAY, now_ms), verdict)
             if each.verdicts:
                 tell_until(db, each.meter.id, each.verdicts[-1].at)
+            for told in each.gaps:
+                note(db, now_ms, told.level, name, told.text)
             if each.doubt and each.objection != self._doubted.get(each.meter.id, ""):
-                note(db, now_ms, each.doubt.level, name, each.doubt.text)
+                note_once(db, now_ms, each.doubt.level, name, each.doubt.text)
 
 
 def _check_sums(db: Connection, decision: _Decision, now_ms: int) -> None:
@@ -251,3 +275,18 @@ def _closed(
     later = [sample for sample in samples if sample[0] > scan_after(opened.edge, meter.rule)]
     hours, after = close_hours(opened, later, meter.rule, limit, doubtful)
     return after, hours
+
+
+def _gaps_closed(
+    rule: Rule, tail: Sample | None, good: Sequence[Sample], hours: Sequence[ClosedHour]
+) -> Sequence[Told]:
+    """The long gaps, and those with a hole, whose last edge is frozen now."""
+    if not hours:
+        return ()
+    found = []
+    for left, right in gaps(tail, good, rule):
+        parked = sum(hour.parked for hour in hours if left[0] <= hour.hour * HOUR_MS < right[0])
+        now = hours[0].hour < (right[0] - 1) // HOUR_MS <= hours[-1].hour + 1
+        if parked or (now and right[0] - left[0] > LONG_GAP_MS):
+            found.append(gap_told(left, right, rule.gap, parked))
+    return found

@@ -1,16 +1,18 @@
-"""What the operator is told of a counter's readings, and what of them stays visible in `rejected`. Pure."""
+"""What the operator is told of readings and gaps, and what stays visible in `rejected`. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.counter import HELD, Judged, Verdict
-from buffer.model import from_micro, from_ms
+from buffer.model import HOUR_MS, from_micro, from_ms
 from buffer.readings import Rejection
 
 if TYPE_CHECKING:
     from buffer.frozen import Sample
 
+LONG_GAP_MS = 6 * HOUR_MS  # reliability 3.3: a person should know of a longer one
+DAY_MS = 24 * HOUR_MS
 LEVELS = {"glitch": "warning", "rollover": "info", "reset": "warning", "replaced": "error", "returned": "warning"}
 
 
@@ -53,6 +55,26 @@ def dropped(verdict: Verdict, connection: str, meter: str) -> list[Rejection]:
         return []
     near = f"the counter stood at {_shown(verdict.before)}"
     return [Rejection(at, connection, meter, "glitch", near, f"{_value(value)}") for at, value in verdict.samples]
+
+
+def gap_told(left: Sample, right: Sample, gap: str | None, parked: int) -> Told:
+    """A gap whose hours are closed, and where its energy went."""
+    silent = f"no reading from {_time(left)} to {_time(right)} ({(right[0] - left[0]) / HOUR_MS:.1f} h)"
+    rose = _value(right[1] - left[1])
+    went = {
+        "arrival": f"the {rose} used in it are in the hour of its end",
+        "hole": f"of the {rose} used in it {_value(parked)} are parked: the hours within it are missing",
+    }
+    return Told("warning", f"{silent}: {went.get(gap or '', f'the {rose} used in it are spread over its hours')}")
+
+
+def question_told(gap: tuple[Sample, Sample], meter: str) -> Told:
+    """A gap too long to be spread without asking."""
+    left, right = gap
+    silent = f"no reading from {_time(left)} to {_time(right)} ({(right[0] - left[0]) / DAY_MS:.0f} days)"
+    asked = 'say where it belongs: set gap to "spread", "arrival" or "hole", or: meter-gateway meter estimate'
+    words = f"{silent}, in which {_value(right[1] - left[1])} were used. Its hours stay open until you {asked} {meter}"
+    return Told("error", f"{words} --from TIME --to TIME --total VALUE")
 
 
 def _counted(samples: tuple[Sample, ...]) -> str:
