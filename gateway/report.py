@@ -15,7 +15,7 @@ from gateway.control import ask
 from gateway.errors import DatabaseFailure, NotPermitted, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from buffer.store import Connection
 
@@ -111,6 +111,8 @@ def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
     if meter["held"]:
         said = f" ({meter['trouble']})" if meter["trouble"] else ""
         yield f"{name}: {meter['held']} h held for a decision{said}: meter-gateway hours {name}"
+    elif meter["alarm"]:
+        yield f"{name}: {meter['alarm']}"
 
 
 def _delivery_problems(delivery: dict[str, Any]) -> Iterator[str]:
@@ -142,12 +144,23 @@ def _stored_in(directory: Path) -> dict[str, Any]:
 def _stored(db: Connection) -> dict[str, Any]:
     events = overview.events(db, EVENTS_SEARCHED)
     trouble = {event.subject: event.text for event in reversed(events) if event.level != "info"}
+    alarms = _alarms(events)
+    meters = [_meter(meter, trouble.get(meter.name)) for meter in overview.meters(db)]
     return {
-        "meters": [_meter(meter, trouble.get(meter.name)) for meter in overview.meters(db)],
+        "meters": [meter | {"alarm": alarms.get(meter["name"])} for meter in meters],
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
         "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
     }
+
+
+def _alarms(events: Sequence[overview.EventView]) -> dict[str, str]:
+    """Each subject's newest error, until somebody has said something about it: that is an event of level info."""
+    found: dict[str, str] = {}
+    for event in events:
+        if event.level != "warning":
+            found.setdefault(event.subject, event.text if event.level == "error" else "")
+    return {subject: text for subject, text in found.items() if text}
 
 
 def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]:

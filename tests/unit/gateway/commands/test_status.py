@@ -122,3 +122,20 @@ def test_a_file_that_is_no_database_is_said_in_a_sentence(site: Site, meter_gate
     done = meter_gateway("status")
     assert (done.code, done.out) == (74, "")
     assert done.err == f"meter-gateway: {site.data}/buffer.db: file is not a database\n"
+
+
+def test_an_alarm_of_a_meter_stays_until_somebody_has_said_what_it_was(site: Site, meter_gateway):
+    """A meter that was exchanged: nothing is booked across, and the operator is told each time, not only once in a log."""
+    site.make()
+    site.read("chiller", "38", datetime.now(UTC))
+    alarm = "the register fell from 1234 to 37.2 and goes on from there"
+    site.write(lambda db: readings.note(db, 0, "error", "chiller", alarm))
+    site.write(lambda db: readings.note(db, 0, "warning", "chiller", "a reading of 0 did not fit"))
+    assert f"1. chiller: {alarm}" in " ".join(said(site, meter_gateway).split())
+    site.write(lambda db: readings.note(db, 0, "info", "chiller", "meter replaced (ada)"))
+    assert alarm not in said(site, meter_gateway)
+
+
+def said(site: Site, meter_gateway) -> str:
+    with site.running():
+        return meter_gateway("status").out
