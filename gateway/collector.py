@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from buffer.late import add_and_book
 from buffer.model import to_ms
-from buffer.readings import Rejection, StoredReading, UnplacedReading, add, add_unplaced, differing, reject
+from buffer.readings import Rejection, StoredReading, UnplacedReading, add_unplaced, differing, note, reject
 from buffer.store import StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading, Rejected
 from gateway.units import to_micro
+from gateway.verdicts import late_told
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from buffer.hours import Rule
+    from buffer.late import Late
     from buffer.store import Connection, Store
     from drivers.base import Clock, Deliver, Now
 
@@ -25,10 +29,14 @@ OnStored = Callable[[Mapping[int, int], float], None]
 
 @dataclass(frozen=True, slots=True)
 class CollectedMeter:
-    """What the collector must know of one meter. `factor` turns the source's unit into the meter's."""
+    """What the collector must know of one meter. `factor` turns the source's unit into the meter's.
+
+    `rule`: how its readings become hours, for what comes after its hour was closed; a counter needs none.
+    """
 
     id: int
     factor: Fraction
+    rule: Rule | None = None
 
 
 class _Taken(NamedTuple):
@@ -46,6 +54,8 @@ class Collector:
         """`meters` by source id."""
         self._store = store
         self._meters = meters
+        self._names = {meter.id: name for name, meter in meters.items()}
+        self._rules = {meter.id: meter.rule for meter in meters.values() if meter.rule}
         self._clock = clock
         self._boot_id = boot_id
         self._on_stored = on_stored
@@ -88,7 +98,9 @@ class Collector:
             reject(db, rejections)
             return {}
         received = to_ms(now.wall)
-        conflicts = add(db, [StoredReading(to_ms(each.reading.at), each.meter, each.value, received) for each in taken])
+        rows = [StoredReading(to_ms(each.reading.at), each.meter, each.value, received) for each in taken]
+        conflicts, late = add_and_book(db, rows, self._rules, received)
+        self._tell(db, late, received)
         reject(db, [*rejections, *(self._conflict(connection, row, first) for row, first in conflicts)])
         newest: dict[int, int] = {}
         for each in taken:
@@ -103,9 +115,14 @@ class Collector:
         boottime = round(now.boottime * 1000) - (wall - at)
         return UnplacedReading(self._boot_id, boottime, taken.meter, taken.value, None, wall)
 
+    def _tell(self, db: Connection, late: Sequence[Late], now_ms: int) -> None:
+        for each in late:
+            if each.tell:
+                told = late_told(each)
+                note(db, now_ms, told.level, self._names[each.meter], told.text)
+
     def _conflict(self, connection: str, row: StoredReading, first: int) -> Rejection:
-        source = next((name for name, meter in self._meters.items() if meter.id == row.meter), None)
-        return differing(row, first, connection, source)
+        return differing(row, first, connection, self._names.get(row.meter))
 
 
 def _rejection(connection: str, item: Rejected) -> Rejection:

@@ -10,6 +10,7 @@ from buffer.readings import Rejection
 
 if TYPE_CHECKING:
     from buffer.frozen import Sample
+    from buffer.late import Late
 
 LONG_GAP_MS = 6 * HOUR_MS  # reliability 3.3: a person should know of a longer one
 DAY_MS = 24 * HOUR_MS
@@ -75,6 +76,21 @@ def question_told(gap: tuple[Sample, Sample], meter: str) -> Told:
     asked = 'say where it belongs: set gap to "spread", "arrival" or "hole", or: meter-gateway meter estimate'
     words = f"{silent}, in which {_value(right[1] - left[1])} were used. Its hours stay open until you {asked} {meter}"
     return Told("error", f"{words} --from TIME --to TIME --total VALUE")
+
+
+def late_told(late: Late) -> Told:
+    """Energy that came after its hour was closed, and where it went."""
+    hours = f"the hours from {_edge(late.first)} to {_edge(late.last + 1)}"
+    came = f"energy came after {hours} had been closed"
+    further = "More of it within an hour is not told again"
+    if late.parked:
+        away = f"{_value(late.parked)} are parked until you decide, {_value(late.adjusted)} were booked as adjustments"
+        return Told("error", f"{came}: {away}. {further}")
+    return Told("warning", f"{came}: {_value(late.adjusted)} were booked as adjustments. {further}")
+
+
+def _edge(hour: int) -> str:
+    return f"{from_ms(hour * HOUR_MS):%Y-%m-%d %H:%M}Z"
 
 
 def _counted(samples: tuple[Sample, ...]) -> str:
