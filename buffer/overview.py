@@ -102,6 +102,13 @@ def hours(db: Connection, meter: int, since: int, until: int) -> list[HourView]:
     return [HourView(*row) for row in rows]
 
 
+def open_hour(db: Connection, meter: int) -> int | None:
+    """The oldest hour of a meter that is not closed yet; None while it has no hour to go on from."""
+    find = "SELECT coalesce((SELECT max(hour) + 1 FROM hour WHERE meter = ?1), (SELECT opening_hour FROM counter_state WHERE meter = ?1))"
+    hour: int | None = db.execute(find, (meter,)).fetchone()[0]
+    return hour
+
+
 def rejected(db: Connection) -> list[RejectedView]:
     """Counts per connection, source and reason, most frequent first."""
     rows = db.execute("SELECT connection, source, reason, count, last_at FROM rejected_count ORDER BY count DESC")

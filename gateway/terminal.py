@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from decimal import Decimal
 
 _COLOURS = {"ok": "32", "warn": "33", "FAIL": "31", "dim": "2", "bold": "1"}
 _UNSHOWABLE = re.compile(r"(\033\[(?:0|1|2|31|32|33)m)|[^\n\t\x20-\x7e\xa0-\U0010ffff]")  # all but our own colours
+_BLOCKS = "▏▎▍▌▋▊▉█"
 _ENDLESS = 10_000  # columns of a file or pipe
 
 
@@ -66,6 +68,19 @@ def fits(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 def _block(header: Sequence[str], row: Sequence[str]) -> str:
     cells = [wrapped(f"  {name}: {cell}", "    ") for name, cell in zip(header[1:], row[1:], strict=True)]
     return "\n".join([row[0], *cells])
+
+
+def bar(value: Decimal, most: Decimal, room: int) -> str:
+    """A bar of at most `room` columns for a value between 0 and `most`: in eighths of a column where the output knows them."""
+    if value <= 0 or most <= 0 or room <= 0:
+        return ""
+    eighths = max(1, round(value / most * room * 8))
+    try:
+        _BLOCKS.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "#" * max(1, round(eighths / 8))
+    whole, rest = divmod(eighths, 8)
+    return _BLOCKS[-1] * whole + (_BLOCKS[rest - 1] if rest else "")
 
 
 def show(text: str = "") -> None:

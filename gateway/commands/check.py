@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from gateway import terminal
+from gateway.clock import SystemClock, odd_offset
 from gateway.config import Config, ConfigFaults, load
 from gateway.errors import OK, Misconfigured
 from gateway.faults import Fault, counted, listing, visible
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     check_installation()
     try:
         config = load(path)
+        config = replace(config, warnings=(*config.warnings, *_zone_warnings()))
     except ConfigFaults as error:
         if args.json:
             terminal.document(_document(error.faults, error.warnings))
@@ -56,6 +59,16 @@ def load_or_exit(path: Path) -> Config:
     for warning in config.warnings:
         log.warning("%s", warning)
     return config
+
+
+def _zone_warnings() -> list[Fault]:
+    """Our hours are UTC's; whether EnerKey's are, too, where local hours begin at half past, nobody could tell us."""
+    offset = odd_offset(SystemClock().now().wall)
+    if offset is None:
+        return []
+    sign, minutes = "-" if offset < timedelta() else "+", abs(offset) // timedelta(minutes=1)
+    words = f"local time is UTC{sign}{minutes // 60}:{minutes % 60:02}: hours are counted in UTC; compare the first day with EnerKey's"
+    return [Fault("this machine", None, "time zone", words)]
 
 
 def check_installation() -> None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT_SPAN = timedelta(hours=48)
-COLUMNS = ("hour", "consumption", "boundary", "quality", "state", "accepted")
+COLUMNS = ("hour", "consumption", "boundary", "quality", "state", "accepted", "adjusted")
 PROBLEMS = ("estimated", "pending", "claimed", "held", "missing")
+MOST_COLUMNS = 100  # of a plot: longer bars tell no more
 WIDE = 72  # columns that the whole table may need; on less, a day's hours stand under its date
 
 
@@ -36,7 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="since", type=instant, metavar="TIME", help=example)
     parser.add_argument("--to", dest="until", type=instant, metavar="TIME", help="default: everything after --from")
     parser.add_argument("--all", action="store_true", help="every hour (default: the newest 48 hours)")
-    parser.add_argument("--csv", action="store_true", help="comma-separated values")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="comma-separated values")
+    form.add_argument("--plot", action="store_true", help="bars instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
         known = overview.meter_named(db, args.meter)
         if known is None:
             raise no_meter(args.meter, overview.numbers(db), str(directory))
-        number, unit, _ = known
+        number, unit, push = known
         since, until = _span(args)
         views = overview.hours(db, number, since, until)
-    _print(args, unit, [_row(view) for view in views])
+        first_open = overview.open_hour(db, number)
+    shown_open = first_open if first_open is not None and since <= first_open < until else None
+    _print(args, unit, [_row(view, push) for view in views], shown_open)
     return OK
 
 
@@ -70,14 +75,15 @@ def _span(args: argparse.Namespace) -> tuple[int, int]:
     return (since - EPOCH) // timedelta(hours=1), until
 
 
-def _row(view: overview.HourView) -> dict[str, Any]:
+def _row(view: overview.HourView, push: str) -> dict[str, Any]:
     return {
         "hour": hour_start(view.hour).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "consumption": _number(view.consumption),
         "boundary": _number(view.boundary),
         "quality": view.quality,
-        "state": view.state,
+        "state": "closed" if view.state == "pending" and push == "off" else view.state,
         "accepted": None if view.accepted is None else _number(view.accepted),
+        "adjusted": _number(view.adjusted) if view.adjusted else None,
     }
 
 
@@ -85,30 +91,54 @@ def _number(micro: int) -> str:
     return f"{from_micro(micro).normalize():f}"
 
 
-def _print(args: argparse.Namespace, unit: str, rows: list[dict[str, Any]]) -> None:
+def _print(args: argparse.Namespace, unit: str, rows: list[dict[str, Any]], first_open: int | None) -> None:
+    still_open = None if first_open is None else hour_start(first_open).strftime("%Y-%m-%dT%H:%M:%SZ")
     if args.json:
-        terminal.document({"meter": args.meter, "unit": unit, "hours": rows, "coverage": _coverage(rows)})
+        document = {"meter": args.meter, "unit": unit, "hours": rows, "open_from": still_open}
+        terminal.document(document | {"coverage": _coverage(rows)})
         return
     if args.csv:
         writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return
-    if not rows:
+    if rows:
+        show = _show_bars if args.plot else _show_table if terminal.width() >= WIDE else _show_by_day
+        show(unit, rows)
+    else:
         span = "in this span" if args.all or args.since else "in the last 48 hours (--all shows every one)"
         terminal.show(terminal.wrapped(f"{args.meter}: no closed hour {span}"))
-    elif terminal.width() >= WIDE:
-        header = ("hour (UTC)", unit, "boundary", "quality", "state")
-        numbers = zip(_aligned(rows, "consumption"), _aligned(rows, "boundary"), strict=True)
-        shown = [
-            (f"{row['hour'][:16]}Z", *values, row["quality"], row["state"])
-            for row, values in zip(rows, numbers, strict=True)
-        ]
-        terminal.show(terminal.table(header, shown, right=(1, 2)))
-    else:
-        _show_by_day(unit, rows)
-    for line in _coverage(rows):
+    opened = [f"open from {still_open[:16]}Z on"] if still_open else []
+    for line in [*_adjustments(unit, rows), *opened, *_coverage(rows)]:
         terminal.show(terminal.wrapped(line, "  "))
+
+
+def _show_table(unit: str, rows: list[dict[str, Any]]) -> None:
+    header = ("hour (UTC)", unit, "boundary", "quality", "state")
+    numbers = zip(_aligned(rows, "consumption"), _aligned(rows, "boundary"), strict=True)
+    shown = [
+        (f"{row['hour'][:16]}Z", *values, row["quality"], row["state"])
+        for row, values in zip(rows, numbers, strict=True)
+    ]
+    terminal.show(terminal.table(header, shown, right=(1, 2)))
+
+
+def _show_bars(unit: str, rows: list[dict[str, Any]]) -> None:
+    """One bar per hour, the longest as wide as the terminal; doubt is told in a word, not by a colour."""
+    values = _aligned(rows, "consumption")
+    most = max(Decimal(row["consumption"]) for row in rows)
+    room = min(terminal.width(), MOST_COLUMNS) - len("00:00    estimated") - len(values[0])
+    shown = iter(values)
+    for day, hours in groupby(rows, lambda row: row["hour"][:10]):
+        terminal.show(f"{day} (UTC, {unit})")
+        for row in hours:
+            doubt = "" if row["quality"] in {"measured", "interpolated"} else f" {row['quality']}"
+            line = terminal.bar(Decimal(row["consumption"]), most, room)
+            terminal.show(f"{row['hour'][11:16]}  {next(shown)} {line}{doubt}")
+
+
+def _adjustments(unit: str, rows: Iterable[dict[str, Any]]) -> list[str]:
+    return [f"{row['hour'][:16]}Z: adjusted by {row['adjusted']} {unit}" for row in rows if row["adjusted"]]
 
 
 def _show_by_day(unit: str, rows: list[dict[str, Any]]) -> None:

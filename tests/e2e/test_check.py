@@ -282,3 +282,16 @@ def test_the_example_is_right():
     done = check(ROOT / "config.example.toml")
     assert done.code == 0
     assert "warning" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [("Asia/Kolkata", "UTC+5:30"), ("America/St_Johns", "UTC-3:30"), ("Australia/Lord_Howe", "UTC+10:30")],
+)
+def test_where_local_hours_begin_at_half_past_it_warns(config: Path, zone: str, said: str):
+    """Our hours are UTC's; nobody could confirm EnerKey's for such zones. No mistake, and no warning elsewhere."""
+    config.write_text(GOOD)
+    done = command("check", "-c", config, TZ=zone)
+    assert (done.code, done.err) == (0, "")
+    assert f"warning: this machine: time zone: local time is {said}:" in done.out
+    assert command("check", "-c", config, TZ="Europe/Helsinki").out == f"{config}: ok: 1 meter on 1 connection\n"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from buffer.model import EPOCH
 from tests.fakes.site import Site
 
 FIRST = datetime(2026, 10, 31, 22, tzinfo=UTC)
@@ -37,6 +38,7 @@ def test_a_table_with_the_points_below_each_other(busy_site: Site, meter_gateway
             "2026-11-01T01:00Z  0.5    1000.5  missing    missing\n"
             "2026-11-01T02:00Z  0.5    1000.5  measured   pending\n"
             "2026-11-01T03:00Z  0.5    1001.0  measured   pending\n"
+            "open from 2026-11-01T04:00Z on\n"
             "2026-10: 2 of 2 accepted\n"
             "2026-11: 0 of 4 accepted, 1 estimated, 2 pending, 1 held, 1 missing\n"
         ),
@@ -50,6 +52,7 @@ def test_on_a_narrow_terminal_the_hours_stand_under_their_day(busy_site: Site, m
         "2026-10-31 (UTC, kWh)\n22:00  0.5  accepted\n23:00  0.5  accepted\n"
         "2026-11-01 (UTC, kWh)\n00:00  0.5  held, estimated\n01:00  0.5  missing\n"
         "02:00  0.5  pending\n03:00  0.5  pending\n"
+        "open from 2026-11-01T04:00Z on\n"
         "2026-10: 2 of 2 accepted\n"
         "2026-11: 0 of 4 accepted, 1 estimated, 2\n  pending, 1 held, 1 missing\n"
     )
@@ -63,7 +66,7 @@ def test_csv_holds_the_numbers_as_they_are(busy_site: Site, meter_gateway):
     assert len(rows) == 6
     assert rows[1] == {
         "hour": "2026-10-31T23:00:00Z", "consumption": "0.5", "boundary": "1001", "quality": "measured",
-        "state": "accepted", "accepted": "",
+        "state": "accepted", "accepted": "", "adjusted": "",
     }  # fmt: skip
 
 
@@ -137,3 +140,49 @@ def test_a_time_that_is_none_is_wrong_usage(meter_gateway, time: str):
     done = meter_gateway("hours", "chiller", "--from", time)
     assert done.code == 2
     assert "is not an ISO date or time such as 2026-03-01T10:00Z" in done.err
+
+
+def test_bars_show_the_shape_of_a_day(busy_site: Site, meter_gateway):
+    """The longest bar fills the room; what is in doubt is said in a word; the width is the terminal's."""
+    number = busy_site.number("chiller")
+    for hour, consumption in ((0, 0), (2, 250_000), (3, 1_000_000)):
+        at = (datetime(2026, 11, 1, hour, tzinfo=UTC) - EPOCH) // timedelta(hours=1)
+        update = "UPDATE hour SET consumption = ? WHERE meter = ? AND hour = ?"
+        busy_site.write(lambda db, row=(consumption, number, at), change=update: db.execute(change, row))
+    done = meter_gateway("hours", "chiller", "--from", "2026-11-01", "--plot", columns=40)
+    assert done.out.splitlines()[:5] == [
+        "2026-11-01 (UTC, kWh)",
+        "00:00  0.00  estimated",
+        "01:00  0.50 █████████ missing",
+        "02:00  0.25 ████▌",
+        "03:00  1.00 ██████████████████",
+    ]
+    assert max(map(len, done.out.splitlines())) <= 40
+
+
+def test_where_the_output_knows_no_blocks_bars_are_of_plain_characters(busy_site: Site, meter_gateway, monkeypatch):
+    """A serial console speaks ASCII."""
+    monkeypatch.setattr("gateway.terminal._BLOCKS", "\udcff")  # nothing can encode it
+    out = meter_gateway("hours", "chiller", "--all", "--plot", columns=40).out
+    assert "22:00  0.5 ###################" in out.splitlines()
+
+
+def test_adjustments_are_shown_beside_the_hours(busy_site: Site, meter_gateway):
+    """R8: the closed hour keeps its number; what was added later is said."""
+    number = busy_site.number("chiller")
+    hour = (FIRST - EPOCH) // timedelta(hours=1)
+    insert = (
+        "INSERT INTO adjustment (meter, hour, amount, reason, author, at) VALUES (?, ?, 1400000, 'replaced', 'ada', 0)"
+    )
+    busy_site.write(lambda db: db.execute(insert, (number, hour)))
+    assert "2026-10-31T22:00Z: adjusted by 1.4 kWh\n" in meter_gateway("hours", "chiller", "--all").out
+    document = json.loads(meter_gateway("hours", "chiller", "--all", "--json").out)
+    assert document["hours"][0]["adjusted"] == "1.4"
+    assert document["open_from"] == "2026-11-01T04:00:00Z"
+
+
+def test_hours_of_a_meter_that_is_not_pushed_are_closed_and_wait_for_nothing(site: Site, meter_gateway):
+    """Where push is off, collecting is all."""
+    site.make()
+    site.close_hours("cold-water", FIRST, 1)
+    assert " closed\n" in meter_gateway("hours", "cold-water", "--all", columns=80).out
