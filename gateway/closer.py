@@ -21,17 +21,30 @@ from buffer.corrections import GATEWAY, Word, newest_ends, noticed
 from buffer.counter import CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, gaps, open_meter, question, reach, scan_after
-from buffer.model import HOUR_MS, from_micro, to_ms
-from buffer.readings import add, differing, newest_per_meter, note, note_once, reject, samples_of, take_unplaced
+from buffer.model import HOUR_MS, from_micro, hour_start, to_ms
+from buffer.placing import Boot, Placed, Refused, newest_edge, place
+from buffer.readings import Rejection, differing, newest_per_meter, note, note_once, reject, samples_of
 from buffer.store import StoreError
-from gateway.verdicts import LONG_GAP_MS, Told, doubt_told, dropped, gap_told, question_told, verdict_told
+from gateway.clock import MADE_UP
+from gateway.verdicts import (
+    LONG_GAP_MS,
+    Told,
+    doubt_told,
+    dropped,
+    gap_told,
+    late_told,
+    placed_told,
+    question_told,
+    verdict_told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from buffer.readings import Rejection, StoredReading
+    from buffer.readings import StoredReading
     from buffer.store import Connection, Store
     from drivers.base import Now
+    from gateway.clock import News, Trust
     from gateway.watermarks import Watermarks
 
 log = logging.getLogger(__name__)
@@ -81,6 +94,83 @@ class _Facts(NamedTuple):
     inputs_after: int | None
 
 
+class Placer:
+    """Attends to the clock: asks who vouches for it, tells what happens to it, places what waited for it (R1, R5)."""
+
+    def __init__(self, store: Store, meters: Mapping[int, ClosingMeter], boot_id: str, trust: Trust) -> None:
+        """Look into the file for the newest closed hour, and ask whoever may vouch a first time."""
+        self._store = store
+        self._meters = meters
+        self._boot_id = boot_id
+        self._trust = trust
+        self._placed_at: int | None = None  # the trust's `changes` when everything was placed
+        self._untold: list[News] = []
+        newest = store.read(newest_edge)
+        if newest is not None:
+            trust.closed_until(hour_start(newest))
+        trust.ask(float("-inf"))
+
+    def attend(self, now: Now) -> None:
+        """Ask and tell. Raises StoreError when it cannot be told yet."""
+        if not now.trusted:
+            self._placed_at = None
+            self._trust.ask(now.boottime)
+        news = self._trust.news(now.boottime)
+        for each in news:
+            log.log(logging.getLevelNamesMapping()[each.level.upper()], "clock: %s", each.text)
+        self._untold += news
+        if self._untold:
+            self._store.write(self._tell(to_ms(now.wall)))
+            self._untold = []
+
+    @property
+    def done(self) -> bool:
+        """Nothing waits for the clock; a reading that is being stored at this moment looks at the clock itself."""
+        return self._placed_at == self._trust.changes
+
+    def place(self, now: Now) -> dict[int, int]:
+        """Place what waits, or a part of it, and return each meter's newest instant (ms)."""
+        changes = self._trust.changes
+        known = not self._boot_id.startswith(MADE_UP)
+        boot = Boot(self._boot_id, to_ms(now.wall) - round(now.boottime * 1000), to_ms(now.wall), known)
+        rules = {number: meter.rule for number, meter in self._meters.items()}
+
+        def work(db: Connection) -> Placed:
+            placed = place(db, boot, rules)
+            reject(db, [self._differing(row, first) for row, first in placed.conflicts])
+            reject(db, [self._refused(each, boot.now_ms) for each in placed.refused])
+            for subject, told in placed_told(placed, self._trust.reason or "it was a moment ago"):
+                note(db, boot.now_ms, told.level, subject, told.text)
+            for late in placed.late:
+                if late.tell and late.meter in self._meters:
+                    note(db, boot.now_ms, late_told(late).level, self._meters[late.meter].name, late_told(late).text)
+            return placed
+
+        placed = self._store.write(work)
+        self._placed_at = None if placed.more else changes
+        newest: dict[int, int] = {}
+        for row in placed.stored:
+            if row.meter in self._meters:
+                newest[row.meter] = max(row.at, newest.get(row.meter, row.at))
+        return newest
+
+    def _tell(self, now_ms: int) -> Callable[[Connection], None]:
+        def work(db: Connection) -> None:
+            for each in self._untold:
+                note(db, now_ms, each.level, "clock", each.text)
+
+        return work
+
+    def _differing(self, row: StoredReading, first: int) -> Rejection:
+        meter = self._meters.get(row.meter)
+        return differing(row, first, meter.connection if meter else "", meter.name if meter else None)
+
+    def _refused(self, refused: Refused, now_ms: int) -> Rejection:
+        meter = self._meters.get(refused.meter)
+        connection, name = (meter.connection, meter.name) if meter else ("", None)
+        return Rejection(now_ms, connection, name, refused.reason, refused.detail, str(from_micro(refused.value)))
+
+
 class Closer:
     """The worker that freezes hours."""
 
@@ -90,6 +180,7 @@ class Closer:
         meters: Iterable[ClosingMeter],
         watermarks: Watermarks,
         boot_id: str,
+        trust: Trust,
         on_closed: Callable[[], None],
     ) -> None:
         """`on_closed` is called after hours have been frozen."""
@@ -98,10 +189,10 @@ class Closer:
         self._store = store
         self._meters = {meter.id: meter for meter in meters}
         self._marks = watermarks
-        self._boot_id = boot_id
+        self._trust = trust
+        self._placer = Placer(store, self._meters, boot_id, trust)
         self._on_closed = on_closed
         self._doubted: dict[int, str] = {}
-        self._placed = False
         self._stale = False
         self._restore()
 
@@ -113,14 +204,15 @@ class Closer:
 
     def step(self, now: Now) -> float:
         """Place what waited for the clock, then close what may be closed; nothing under an untrusted clock (R5)."""
-        if not now.trusted:
-            return now.boottime + UNTRUSTED_LOOK
         try:
+            self._placer.attend(now)
+            if not now.trusted:
+                return now.boottime + UNTRUSTED_LOOK
             if self._stale:
                 self._restore()
-            if not self._placed:
-                self._place(now)
-            return self._close_due(now)
+            if not self._placer.done:
+                self.saw(self._placer.place(now), now.boottime)
+            return self._close_due(now) if self._placer.done else now.boottime
         except StoreError as error:
             self._stale = True  # R26: only the file knows what was frozen
             log.warning("hours not closed: %s", error)
@@ -138,28 +230,6 @@ class Closer:
 
     def _reach(self, meter: int, at: int) -> int:
         return reach((at, 0), self._meters[meter].rule)
-
-    def _place(self, now: Now) -> None:
-        offset = to_ms(now.wall) - round(now.boottime * 1000)
-
-        def work(db: Connection) -> dict[int, int]:
-            placed = take_unplaced(db, self._boot_id, offset)
-            reject(db, [self._differing(row, first) for row, first in add(db, placed)])
-            if placed:
-                text = f"the clock is trusted now; {len(placed)} readings were placed in time"
-                note(db, to_ms(now.wall), "info", "clock", text)
-            newest: dict[int, int] = {}
-            for reading in placed:
-                newest[reading.meter] = max(reading.at, newest.get(reading.meter, reading.at))
-            return newest
-
-        newest = self._store.write(work)
-        self._placed = True
-        self.saw({meter: at for meter, at in newest.items() if meter in self._meters}, now.boottime)
-
-    def _differing(self, row: StoredReading, first: int) -> Rejection:
-        meter = self._meters.get(row.meter)
-        return differing(row, first, meter.connection if meter else "", meter.name if meter else None)
 
     # --- closing ----------------------------------------------------------------------------------------------------
 
@@ -189,6 +259,8 @@ class Closer:
         decisions = self._store.write(work)
         for each in decisions:
             edge = each.after.edge if each.after else None
+            if each.hours:
+                self._trust.closed_until(hour_start(each.hours[-1].hour + 1))
             self._marks.closed(each.meter.id, edge, progress=each.progress, boottime=now.boottime)
             self._doubted[each.meter.id] = each.objection
         if any(each.hours for each in decisions):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.late import add_and_book
 from buffer.model import to_ms
+from buffer.placing import unbelievable
 from buffer.readings import Rejection, StoredReading, UnplacedReading, add_unplaced, differing, note, reject
 from buffer.store import StoreError
 from drivers.base import NotStored
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from buffer.hours import Rule
     from buffer.late import Late
     from buffer.store import Connection, Store
-    from drivers.base import Clock, Deliver, Now
+    from drivers.base import Deliver, Now
+    from gateway.clock import GatewayClock
 
+SET_MS = 1_000  # a reading's time and its boottime are further apart: the clock was set while it was on its way
 OnStored = Callable[[Mapping[int, int], float], None]
 """`on_stored({meter: its newest instant in ms}, boottime)`, after the commit."""
 
@@ -49,7 +52,7 @@ class Collector:
     """Turns readings into rows and hands them to the store; one for all drivers, called by each one's thread."""
 
     def __init__(
-        self, store: Store, meters: Mapping[str, CollectedMeter], clock: Clock, boot_id: str, on_stored: OnStored
+        self, store: Store, meters: Mapping[str, CollectedMeter], clock: GatewayClock, boot_id: str, on_stored: OnStored
     ) -> None:
         """`meters` by source id."""
         self._store = store
@@ -98,31 +101,54 @@ class Collector:
             reject(db, rejections)
             return {}
         received = to_ms(now.wall)
-        rows = [StoredReading(to_ms(each.reading.at), each.meter, each.value, received) for each in taken]
-        conflicts, late = add_and_book(db, rows, self._rules, received)
+        placed: list[StoredReading] = []
+        lately = self._clock.changed_lately(now.boottime)  # the driver had no trusted clock to compare a stamp with
+        for each in taken:
+            why = unbelievable(to_ms(each.reading.at), received) if lately and each.reading.stamped else None
+            if why:
+                rejections = [*rejections, _rejected(connection, each, received, *why)]
+            else:
+                placed.append(self._placed(each, now))
+        conflicts, late = add_and_book(db, placed, self._rules, received)
         self._tell(db, late, received)
         reject(db, [*rejections, *(self._conflict(connection, row, first) for row, first in conflicts)])
         newest: dict[int, int] = {}
-        for each in taken:
-            at = to_ms(each.reading.at)
-            newest[each.meter] = max(at, newest.get(each.meter, at))
+        for row in placed:
+            newest[row.meter] = max(row.at, newest.get(row.meter, row.at))
         return newest
+
+    def _placed(self, taken: _Taken, now: Now) -> StoredReading:
+        """At the source's time; at the time we gave it, or what that became if the clock was set since (R1)."""
+        at, received = to_ms(taken.reading.at), to_ms(now.wall)
+        boottime = None if taken.reading.stamped else self._clock.boottime_of(taken.reading.at, now)
+        if boottime is not None and abs(moved := _ms(now.boottime - boottime) - (received - at)) > SET_MS:
+            return StoredReading(at - moved, taken.meter, taken.value, at)
+        return StoredReading(at, taken.meter, taken.value, received)
 
     def _unplaced(self, taken: _Taken, now: Now) -> UnplacedReading:
         at, wall = to_ms(taken.reading.at), to_ms(now.wall)
         if taken.reading.stamped:
-            return UnplacedReading(self._boot_id, round(now.boottime * 1000), taken.meter, taken.value, at, wall)
-        boottime = round(now.boottime * 1000) - (wall - at)
-        return UnplacedReading(self._boot_id, boottime, taken.meter, taken.value, None, wall)
+            return UnplacedReading(self._boot_id, _ms(now.boottime), taken.meter, taken.value, at, wall)
+        boottime = _ms(self._clock.boottime_of(taken.reading.at, now))
+        return UnplacedReading(self._boot_id, boottime, taken.meter, taken.value, None, at)
 
     def _tell(self, db: Connection, late: Sequence[Late], now_ms: int) -> None:
         for each in late:
             if each.tell:
+                name = self._names[each.meter]
                 told = late_told(each)
-                note(db, now_ms, told.level, self._names[each.meter], told.text)
+                note(db, now_ms, told.level, name, told.text)
 
     def _conflict(self, connection: str, row: StoredReading, first: int) -> Rejection:
         return differing(row, first, connection, self._names.get(row.meter))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _rejected(connection: str, taken: _Taken, at: int, reason: str, detail: str) -> Rejection:
+    return Rejection(at, connection, taken.reading.source, reason, detail, str(taken.reading.value)[:200])
 
 
 def _rejection(connection: str, item: Rejected) -> Rejection:

@@ -9,10 +9,14 @@ from buffer.model import HOUR_MS, from_micro, from_ms
 from buffer.readings import Rejection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from buffer.frozen import Sample
     from buffer.late import Late
+    from buffer.placing import Placed, Stranded
 
 LONG_GAP_MS = 6 * HOUR_MS  # reliability 3.3: a person should know of a longer one
+NAMES_SHOWN = 5
 DAY_MS = 24 * HOUR_MS
 LEVELS = {"glitch": "warning", "rollover": "info", "reset": "warning", "replaced": "error", "returned": "warning"}
 
@@ -93,6 +97,37 @@ def _edge(hour: int) -> str:
     return f"{from_ms(hour * HOUR_MS):%Y-%m-%d %H:%M}Z"
 
 
+def placed_told(placed: Placed, vouched: str) -> list[tuple[str, Told]]:
+    """What became of the readings that waited for the clock: (subject, event)."""
+    found = []
+    if placed.stored:
+        moved = f": {_at(placed.moved[0])} was {_at(placed.moved[1])}" if placed.moved else ""
+        text = f"the clock is trusted now ({vouched}); {len(placed.stored)} readings were placed in time{moved}"
+        found.append(("clock", Told("info", text)))
+    counters = [each for each in placed.stranded if each.amount is None]
+    if counters:
+        found.append(("clock", _counters_dropped(counters)))
+    found += [(each.name, _energy_stranded(each, each.amount)) for each in placed.stranded if each.amount is not None]
+    return found
+
+
+def _counters_dropped(stranded: Sequence[Stranded]) -> Told:
+    names = sorted({each.name for each in stranded})
+    shown = ", ".join(names[:NAMES_SHOWN]) + (" and others" if len(names) > NAMES_SHOWN else "")
+    text = f"{sum(each.readings for each in stranded)} readings of {len(names)} counters ({shown}) came while the clock was"
+    return Told("warning", f"{text} never set: dropped, the next reading of each carries the energy")
+
+
+def _energy_stranded(stranded: Stranded, amount: int) -> Told:
+    since = "" if stranded.after is None else f" after {_at(stranded.after)} and"
+    came = f"{stranded.readings} readings came while the clock was never set,{since} before {_at(stranded.before)}"
+    energy = f"their {_value(amount)} {stranded.unit}"
+    if stranded.parked:
+        return Told("error", f"{came}: nobody knows in which hours. {energy} are parked until you book them")
+    hour = f"the hour from {_at(stranded.hour * HOUR_MS)}"
+    return Told("info", f"{came}: {energy} are in {hour}" if amount else f"{came}: no energy in them")
+
+
 def _counted(samples: tuple[Sample, ...]) -> str:
     if len(samples) == 1:
         return f"a reading of {_shown(samples[0])}"
@@ -111,4 +146,8 @@ def _value(micro: int) -> str:
 
 
 def _time(sample: Sample) -> str:
-    return f"{from_ms(sample[0]):%Y-%m-%d %H:%M:%S}Z"
+    return _at(sample[0])
+
+
+def _at(ms: int) -> str:
+    return f"{from_ms(ms):%Y-%m-%d %H:%M:%S}Z"

@@ -129,7 +129,8 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
     uploader = _uploader(site, keys) if keys else None
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers))
-    closer = Closer(store, closing, watermarks, site.boot, uploader.wake.set if uploader else _nobody)
+    on_closed = uploader.wake.set if uploader else _nobody
+    closer = Closer(store, closing, watermarks, site.boot, clock.trust, on_closed)
     collected = {meter.name: CollectedMeter(numbers[meter.name], meter.factor) for meter in config.meters}
     collector = Collector(store, collected, clock, site.boot, closer.saw)
     for name in config.connections:

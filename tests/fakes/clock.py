@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to go on."""
+"""A clock that stands still until it is told to go on, and somebody to vouch for it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,51 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 from drivers.base import Now
+from gateway.clock import Trust
 
 START = datetime(2026, 3, 2, 9, 55, tzinfo=UTC)
 
 
-class FakeClock:
-    """Boottime starts at 1000 s; waiting jumps to the end of the wait, so nothing ever sleeps."""
+class FakeAuthority:
+    """Vouches for the clock while `word` is set; `forgets` like a daemon's flag when the clock is doubted."""
 
-    def __init__(self, wall: datetime = START, *, trusted: bool = True) -> None:
+    def __init__(self, word: str | None = None, *, forgets: bool = True) -> None:
+        self.word = word
+        self.forgets = forgets
+        self.asked = 0
+        self.doubts = 0
+
+    def vouches(self) -> str | None:
+        self.asked += 1
+        return self.word
+
+    def doubt(self) -> None:
+        self.doubts += 1
+        if self.forgets:
+            self.word = None
+
+
+class FakeClock:
+    """Boottime starts at 1000 s; waiting jumps to the end of the wait, so nothing ever sleeps.
+
+    `trusted` says whether it is trusted, unless a real `trust` decides.
+    """
+
+    def __init__(self, wall: datetime = START, *, trusted: bool = True, trust: Trust | None = None) -> None:
         self.wall = wall
         self.boottime = 1000.0
         self.trusted = trusted
+        self.trust = trust or Trust("always")
 
     def now(self) -> Now:
-        return Now(self.boottime, self.wall, self.trusted)
+        trusted = self.trust.look(self.boottime, self.wall)
+        return Now(self.boottime, self.wall, trusted and self.trusted)
+
+    def boottime_of(self, wall: datetime, now: Now) -> float:
+        return self.trust.boottime_of(wall, now)
+
+    def changed_lately(self, boottime: float) -> bool:
+        return self.trust.changed_lately(boottime)
 
     def advance(self, seconds: float) -> Now:
         self.boottime += seconds

@@ -86,12 +86,14 @@ class SmallGateway:
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
         self.witnessed: list[tuple[datetime, datetime]] = []
+        self.boot = BOOT
         self.open()
 
     def open(self) -> None:
         self.store = Store(self.directory, threaded=False)
         rows = [
-            MeterRow(name, 100 + n, "kWh", self._rule.kind, _push(name), "bench", self.register) for n, name in enumerate(self.meters)
+            MeterRow(name, 100 + n, "kWh", self._rule.kind, _push(name), "bench", self.register)
+            for n, name in enumerate(self.meters)
         ]
         self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
         contract = Contract()
@@ -109,14 +111,14 @@ class SmallGateway:
             KeyRing(self._keys),
             self.clock,
             self.random,
-            BOOT,
-            lambda wall, date: self.witnessed.append((wall, date)),
+            self.boot,
+            self._heard_the_time,
         )
         closing = [ClosingMeter(self.numbers[name], name, self._rule, "bench", self._counter) for name in self.meters]
         marks = Watermarks(self._grace, lambda _: self.ready)
-        self.closer = Closer(self.store, closing, marks, BOOT, self.uploader.wake.set)
+        self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self.uploader.wake.set)
         collected = {name: CollectedMeter(number, Fraction(1)) for name, number in self.numbers.items()}
-        self.collector = Collector(self.store, collected, self.clock, BOOT, self.closer.saw)
+        self.collector = Collector(self.store, collected, self.clock, self.boot, self.closer.saw)
         self._due = {self.closer: 0.0, self.uploader: 0.0}
 
     def close(self) -> None:
@@ -127,6 +129,10 @@ class SmallGateway:
         """As SIGKILL: nothing of the process is left but the file."""
         self.close()
         self.open()
+
+    def _heard_the_time(self, wall: datetime, date: datetime) -> None:
+        self.witnessed.append((wall, date))
+        self.clock.trust.witness(wall, date)
 
     def deliver(self, *batch: Reading | Rejected) -> None:
         self.collector.deliver_for("bench")(batch)
