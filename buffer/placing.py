@@ -15,10 +15,10 @@ from buffer.closing import park
 from buffer.hours import Rule
 from buffer.late import Late, add_and_book
 from buffer.model import HOUR_MS, MINUTE_MS, from_ms, hour_of, round_half_up
-from buffer.readings import StoredReading, UnplacedReading, add
+from buffer.readings import StoredReading, UnplacedReading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from buffer.frozen import Sample
     from buffer.store import Connection
@@ -106,7 +106,7 @@ def place(db: Connection, boot: Boot, rules: Mapping[int, Rule]) -> Placed:
     remember = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
     db.execute(remember, (OFFSET_OF + boot.id, str(boot.offset)))
     offsets = _offsets(db)
-    stranded = _settle_stranded(db, boot, rules)
+    settled = _settle_stranded(db, boot, rules)
     find = "SELECT id, boot_id, boottime, meter, value, source_at, received FROM unplaced ORDER BY id LIMIT ?"
     rows = db.execute(find, (AT_ONCE,)).fetchall()
     stored: list[StoredReading] = []
@@ -126,7 +126,8 @@ def place(db: Connection, boot: Boot, rules: Mapping[int, Rule]) -> Placed:
     more = len(rows) == AT_ONCE
     if not more:
         db.execute(f"DELETE FROM meta WHERE {OFFSETS} AND key <> ?", (OFFSET_OF + boot.id,))  # noqa: S608 - constant
-    return Placed(stored, moved, conflicts, late, refused, stranded, more)
+    conflicts, late = [*settled.conflicts, *conflicts], [*settled.late, *late]
+    return Placed(stored, moved, conflicts, late, refused, settled.stranded, more)
 
 
 def _offsets(db: Connection) -> dict[str, int]:
@@ -145,32 +146,47 @@ class _Group(NamedTuple):
     last: int
 
 
-def _settle_stranded(db: Connection, boot: Boot, rules: Mapping[int, Rule]) -> list[Stranded]:
+class _Settled(NamedTuple):
+    stranded: list[Stranded]
+    conflicts: list[tuple[StoredReading, int]]
+    late: list[Late]
+
+
+def _settle_stranded(db: Connection, boot: Boot, rules: Mapping[int, Rule]) -> _Settled:
     """Take out what no offset will ever place: unstamped readings of boots that are over, the oldest boot first."""
-    stranded = "unplaced WHERE source_at IS NULL AND ? || boot_id NOT IN (SELECT key FROM meta)"
-    find = f"SELECT boot_id, meter, count(*), min(boottime), max(boottime) FROM {stranded} GROUP BY boot_id, meter ORDER BY min(id)"  # noqa: S608 - constant texts
-    groups = [_Group(*row) for row in db.execute(find, (OFFSET_OF,)).fetchall()]
-    settled = [_settled(db, group, boot, rules) for group in groups]
-    db.execute(f"DELETE FROM {stranded}", (OFFSET_OF,))  # noqa: S608 - constant texts
+    waiting = "unplaced WHERE source_at IS NULL AND ? || boot_id NOT IN (SELECT key FROM meta)"
+    find = f"SELECT boot_id, meter, count(*), min(boottime), max(boottime) FROM {waiting} GROUP BY boot_id, meter ORDER BY min(id)"  # noqa: S608 - constant texts
+    settled = _Settled([], [], [])
+    for row in db.execute(find, (OFFSET_OF,)).fetchall():
+        stranded, found = _settle(db, _Group(*row), boot, rules)
+        conflicts, late = add_and_book(db, found, rules, boot.now_ms)  # at once: the next boot comes after them
+        settled.stranded.append(stranded)
+        settled.conflicts.extend(conflicts)
+        settled.late.extend(late)
+    db.execute(f"DELETE FROM {waiting}", (OFFSET_OF,))  # noqa: S608 - constant texts
     return settled
 
 
-def _settled(db: Connection, group: _Group, boot: Boot, rules: Mapping[int, Rule]) -> Stranded:
+def _settle(
+    db: Connection, group: _Group, boot: Boot, rules: Mapping[int, Rule]
+) -> tuple[Stranded, Sequence[StoredReading]]:
+    """Decide what becomes of a meter's readings of one boot: what it was, and those that have a time after all."""
     name, unit, kind = db.execute("SELECT name, unit, kind FROM meter WHERE id = ?", (group.meter,)).fetchone()
     rule = rules.get(group.meter) or Rule(kind, MINUTE_MS)
     before = boot.offset if boot.began_known else boot.now_ms
     after = _newest_until(db, group.meter, before)
     hour = hour_of(before if after is None else after)
     amount, parked = None, False
+    moved: Sequence[StoredReading] = ()
     if rule.kind != "counter":
         amount = _energy(_samples(db, group), rule)
         origin = None if after is None else _origin(group, after, before, rule)
-        parked = origin is None and amount != 0
         if origin is not None:
-            _move(db, group, origin)
-        elif parked:
+            moved = _moved(db, group, origin)
+        elif amount:
+            parked = True
             park(db, group.meter, [(hour, amount, "clock")], boot.now_ms)
-    return Stranded(group.meter, name, unit, group.readings, amount, after, before, hour, parked)
+    return Stranded(group.meter, name, unit, group.readings, amount, after, before, hour, parked), moved
 
 
 def _newest_until(db: Connection, meter: int, limit: int) -> int | None:
@@ -198,10 +214,10 @@ def _origin(group: _Group, after: int, before: int, rule: Rule) -> int | None:
     return origin if origin + end <= before else None
 
 
-def _move(db: Connection, group: _Group, origin: int) -> None:
+def _moved(db: Connection, group: _Group, origin: int) -> list[StoredReading]:
     find = "SELECT boottime, value, received FROM unplaced WHERE source_at IS NULL AND boot_id = ? AND meter = ?"
-    rows = db.execute(find, (group.boot_id, group.meter)).fetchall()
-    add(db, [StoredReading(origin + boottime, group.meter, value, received) for boottime, value, received in rows])
+    rows = db.execute(find, (group.boot_id, group.meter))
+    return [StoredReading(origin + boottime, group.meter, value, received) for boottime, value, received in rows]
 
 
 def _samples(db: Connection, group: _Group) -> Iterable[Sample]:
