@@ -104,6 +104,16 @@ class SourceBase(Strict):
         None,
         description='Time between two readings; decides what is a gap. Default: Modbus `poll`, MQTT `"15m"`.',
     )
+    report: Literal["regular", "on_change"] = Field(
+        "regular",
+        description="`on_change`: the source speaks when its value has changed, and at the latest after `expected_every`; up to there "
+        "the value holds.",
+    )
+    lateness: Annotated[Duration, Field(ge=0, le=LONGEST)] | None = Field(
+        None,
+        description="How late readings with a time of their own may come: so long an hour rests before it is closed. Default: "
+        "`[hours] grace`.",
+    )
     max_gap: Annotated[Duration, Field(gt=0, le=LONGEST)] | None = Field(
         None,
         description="Only for `power`: a longer silence adds no energy. Default: three times `expected_every`, at least "

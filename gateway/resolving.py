@@ -26,9 +26,10 @@ GAP_POLLS = 3  # power is integrated over silences of up to three expected readi
 class Meter:
     """A meter ready to be collected.
 
-    A reading in `reading_unit` x `factor` is in `unit` (kind power: in `unit` per hour). `expected_every`, `max_gap` and `period` are
-    seconds; `max_rate` is in `unit` per hour, `resolution` and `rollover` in `unit`; `register` names what makes the register this
-    one and no other; `where` says for people what is read on the connection.
+    A reading in `reading_unit` x `factor` is in `unit` (kind power: in `unit` per hour). Times are seconds: `hold` is how long a value
+    holds that is reported only when it changes, `lateness` how long an hour rests. `max_rate` is in `unit` per hour, `resolution` and
+    `rollover` in `unit`. `where` says for people what is read on the connection; `register` names what makes it this register
+    and no other.
     """
 
     name: str
@@ -40,12 +41,16 @@ class Meter:
     float32: bool
     rollover: Decimal | None
     reset: Literal["never", "zero"]
+    gap: Literal["spread", "arrival", "hole"] | None
+    late: Literal["delta", "next_hour", "alarm"]
     start_value: Decimal
     source: SourceBase
     kind: Kind
     reading_unit: str
     factor: Fraction
     expected_every: float
+    hold: float
+    lateness: float | None
     max_gap: float
     period: float | None
     stamp: Literal["start", "end"] | None
@@ -64,7 +69,7 @@ def resolve(draft: MeterDraft, findings: Findings, *, driver_content: bool) -> M
     facts = _described(draft, source.value) if described else _as_written(source.value)
     if described or source.value.kind:
         _check_kind(source, facts.kind, findings)
-        _check_start(draft.section, facts.kind, findings)
+        _check_rules(draft.section, facts.kind, findings)
     factor = _factor(draft, facts, findings) if described or facts.unit else None
     if not described or factor is None or facts.unit is None:
         return None
@@ -110,7 +115,16 @@ def _check_kind(source: Checked[SourceBase], kind: str, findings: Findings) -> N
             source.add(findings, (key,), f'is only for kind = "{owner}", and this is a {kind}')
 
 
-def _check_start(section: Checked[MeterSection], kind: str, findings: Findings) -> None:
+def _check_rules(section: Checked[MeterSection], kind: str, findings: Findings) -> None:
+    """Keys of the meter that only some kinds have a use for."""
+    if section.written(("gap",)) is not None and kind != "counter":
+        section.add(
+            findings, ("gap",), f'is only for kind = "counter", and this is a {kind}: nothing is known of its gaps'
+        )
+    if section.written(("late",)) is not None and kind == "counter":
+        section.add(
+            findings, ("late",), "is only for kinds interval and power: a counter's next reading carries late energy"
+        )
     if section.written(("start_value",)) is not None and kind == "counter":
         section.add(findings, ("start_value",), "is only for kinds interval and power: a counter has its own register")
 
@@ -160,12 +174,16 @@ def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fra
         float32=facts.float32,
         rollover=_converted(facts.rollover, facts, factor),
         reset=source.reset or "never",
+        gap=section.gap,
+        late=section.late,
         start_value=section.start_value,
         source=source,
         kind=kind,
         reading_unit=reading_unit,
         factor=factor,
         expected_every=every,
+        hold=every if source.report == "on_change" else 0.0,
+        lateness=source.lateness,
         max_gap=source.max_gap or max(SHORTEST_MAX_GAP, GAP_POLLS * every),
         period=source.period,
         stamp=source.stamp,

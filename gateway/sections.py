@@ -168,6 +168,17 @@ class MeterSection(Strict):
         description="Most that can pass in one hour, in `unit`: main fuse, pipe size. Nothing faster is believed. "
         "Default: the profile's rating, else no limit.",
     )
+    gap: Literal["spread", "arrival", "hole"] | None = Field(
+        None,
+        description="Only for counters: what becomes of the energy of a gap between two readings. `spread`: over its hours, "
+        "which are then estimates. `arrival`: all in the hour of the reading after it. `hole`: its hours are missing, the "
+        "energy waits for a person. Default: `spread`, and beyond 31 days a person is asked.",
+    )
+    late: Literal["delta", "next_hour", "alarm"] = Field(
+        "delta",
+        description="Only for `interval` and `power`: energy that comes after its hour was closed. `delta`: a correction to that "
+        "hour, up to 7 days back. `next_hour`: into the next open hour. `alarm`: only told.",
+    )
     start_value: Annotated[Exact, Field(ge=0, le=LARGEST)] = Field(
         Decimal(0),
         description="First register value of an `interval` or `power` source whose meter is pushed `cumulative`.",

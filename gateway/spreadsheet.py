@@ -1,8 +1,9 @@
 """Meters from a spreadsheet: a CSV file, one meter a row.
 
-Columns named like a meter's keys (`name`, `enerkey_id`, `push`, `unit`, `max_rate`, `start_value`) are those; every other column is a
-key of its source (`connection`, `device`, `point`, `topic`, ...), and `source_unit` is the source's `unit`. An empty cell is a key
-that is not there; a list is written with blanks between its elements. Separator: comma, semicolon or tab, whichever the header uses most.
+Columns named like a meter's keys (`name`, `enerkey_id`, `push`, `unit`, `max_rate`, ...) are those; every other column is a key of its
+source (`connection`, `device`, `point`, `topic`, ...). Keys that both have, such as `unit`, are the meter's; `source_unit` is the source's.
+An empty cell is a key that is not there; a list is written with blanks between its elements. Separator: comma, semicolon or
+tab, whichever the header uses most.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gateway.tomlfile import UNREADABLE
 
 METER_COLUMNS = tuple(name for name in MeterSection.model_fields if name != "source")
 REQUIRED_COLUMNS = ("name", "push", "unit", "connection")
-SOURCE_UNIT = "source_unit"
+SOURCE_PREFIX = "source_"
 
 _SEPARATORS = (",", ";", "\t")
 _TRUTH = {"true": True, "false": False}
@@ -87,6 +88,11 @@ def source_keys() -> set[str]:
     return {name for driver in registry.names() for name in registry.config_of(driver).Source.model_fields}
 
 
+def source_columns() -> dict[str, str]:
+    """The columns of those keys that a meter has, too, and the source's key that each one is."""
+    return {f"{SOURCE_PREFIX}{key}": key for key in METER_COLUMNS if key in source_keys()}
+
+
 def _rows(text: str, origin: Origin, findings: Findings) -> list[tuple[int, list[str]]]:
     """The rows that hold something, each with its first line."""
     first = text.split("\n", 1)[0]
@@ -110,7 +116,7 @@ def _in_words(error: csv.Error) -> str:
 
 def _checked_columns(header: list[str], place: Place, findings: Findings) -> list[str]:
     """The header with each column under the name that was meant; "" for columns to pass over."""
-    known = {*METER_COLUMNS, *source_keys(), SOURCE_UNIT}
+    known = {*METER_COLUMNS, *source_keys(), *source_columns()}
     columns: list[str] = []
     for name in header:
         meant = name if name in known or not name else nearest(name, known - set(header))
@@ -137,9 +143,8 @@ def _meter(columns: list[str], cells: list[str], place: Place, findings: Finding
         column: UNREADABLE for column in REQUIRED_COLUMNS if column not in columns
     }  # reported once, in the header
     table: dict[str, Any] = {key: value for key, value in filled.items() if key in METER_COLUMNS}
-    source = {key: value for key, value in filled.items() if key not in METER_COLUMNS}
-    if SOURCE_UNIT in source:
-        source["unit"] = source.pop(SOURCE_UNIT)
+    shared = source_columns()
+    source = {shared.get(key, key): value for key, value in filled.items() if key not in METER_COLUMNS}
     return RawMeter({**table, "source": source}, place, cells=True)
 
 

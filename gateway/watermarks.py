@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NEVER = math.inf
 SLOTS = 16  # arrivals are told apart to a sixteenth of `grace`: a year of edges in one second is one entry, not 8760
@@ -50,10 +50,15 @@ class _Mark:
 class Watermarks:
     """The marks of all meters. Thread-safe: the drivers' threads tell, the closer asks."""
 
-    def __init__(self, grace: float, ready_since: Callable[[int], float | None]) -> None:
-        """`ready_since(meter)`: boottime at which the meter's connection became ready, None while it never was."""
+    def __init__(
+        self, grace: float, ready_since: Callable[[int], float | None], lateness: Mapping[int, float] | None = None
+    ) -> None:
+        """`ready_since(meter)`: boottime at which the meter's connection became ready, None while it never was.
+
+        `lateness`: the rest (s) of those meters whose sources need another one than `grace`.
+        """
         self._grace = grace
-        self._slot = grace / SLOTS
+        self._lateness = lateness or {}
         self._ready_since = ready_since
         self._marks: dict[int, _Mark] = {}
         self._lock = Lock()
@@ -75,11 +80,12 @@ class Watermarks:
             newest = mark.newest()
             if newest is not None and edge <= newest:
                 return False
-            slot = math.ceil(boottime / self._slot) * self._slot if self._slot else boottime
-            if mark.passed and mark.passed[-1][0] >= slot:
+            slot = self._rest(meter) / SLOTS
+            since = math.ceil(boottime / slot) * slot if slot else boottime
+            if mark.passed and mark.passed[-1][0] >= since:
                 mark.passed[-1] = (mark.passed[-1][0], edge)
             else:
-                mark.passed.append((slot, edge))
+                mark.passed.append((since, edge))
             mark.fruitless, mark.not_before = 0, -NEVER
             return True
 
@@ -95,7 +101,7 @@ class Watermarks:
             if progress:
                 mark.fruitless, mark.not_before = 0, -NEVER
             else:
-                pause = max(self._grace, FIRST_LOOK_AGAIN) * 2.0 ** min(mark.fruitless, 10)
+                pause = max(self._rest(meter), FIRST_LOOK_AGAIN) * 2.0 ** min(mark.fruitless, 10)
                 mark.fruitless += 1
                 mark.not_before = boottime + min(pause, LONGEST_LOOK_AGAIN)
 
@@ -125,9 +131,13 @@ class Watermarks:
                 again = boottime + READY_LOOK
             else:
                 passed = [(since, mark.before_start), *passed]
-        rested = [edge for since, edge in passed if since + self._grace <= boottime]
-        again = min([again, *(since + self._grace for since, _ in passed if since + self._grace > boottime)])
+        rest = self._rest(meter)
+        rested = [edge for since, edge in passed if since + rest <= boottime]
+        again = min([again, *(since + rest for since, _ in passed if since + rest > boottime)])
         newest = max(rested, default=None)
         if newest is None:
             return None, again, False
         return min(newest, limit), again, newest > limit
+
+    def _rest(self, meter: int) -> float:
+        return self._lateness.get(meter, self._grace)

@@ -128,7 +128,8 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
     drivers: dict[str, Driver] = {}
     uploader = _uploader(site, keys) if keys else None
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
-    watermarks = Watermarks(config.hours.grace, _readiness(site, drivers))
+    lateness = {numbers[meter.name]: meter.lateness for meter in config.meters if meter.lateness is not None}
+    watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
     on_closed = uploader.wake.set if uploader else _nobody
     closer = Closer(store, closing, watermarks, site.boot, clock.trust, on_closed)
     collected = {meter.name: CollectedMeter(numbers[meter.name], meter.factor) for meter in config.meters}
@@ -339,6 +340,9 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
         max_gap_ms=round(meter.max_gap * 1000),
         period_ms=round((meter.source.period or 0) * 1000),
         stamp=meter.source.stamp or "end",
+        gap=meter.gap,
+        hold_ms=round(meter.hold * 1000),
+        late=meter.late,
     )
     counter = CounterRule(
         max_rate=None if meter.max_rate is None else to_micro(meter.max_rate),

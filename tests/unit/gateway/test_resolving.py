@@ -139,3 +139,63 @@ def test_two_unknown_units_are_two_mistakes(tmp_path: Path):
         'unit: unknown unit "mwh"',
         'source.unit: unknown unit "kwh"',
     ]
+
+
+def test_what_is_known_of_a_register_comes_from_its_type_and_the_operator(tmp_path: Path):
+    """In the meter's unit: step and end of an unsigned register by themselves, all else as written (DESIGN 5)."""
+    found = meter(tmp_path, f'{REGISTER}, unit = "kWh", scale = "0.1"', "MWh")
+    assert (found.resolution, found.rollover, found.reset) == (Decimal("0.0001"), Decimal(2**32) / 10_000, "never")
+    assert not found.float32
+    signed = meter(tmp_path, f'{REGISTER.replace("u32", "s32")}, unit = "kWh", rollover = 1000000, reset = "zero"')
+    assert (signed.resolution, signed.rollover, signed.reset) == (1, 10**6, "zero")
+    single = meter(tmp_path, f'{REGISTER.replace("u32", "f32")}, unit = "kWh", resolution = "0.01"')
+    assert (single.resolution, single.rollover, single.float32) == (Decimal("0.01"), None, True)
+    topic = meter(tmp_path, f'{TOPIC}, unit = "kWh"')
+    assert (topic.resolution, topic.rollover, topic.float32) == (None, None, False)
+
+
+def test_a_register_that_ends_beyond_every_number_has_no_end(tmp_path: Path):
+    """64 bits of kWh are never reached."""
+    assert meter(tmp_path, f'{REGISTER.replace("u32", "u64")}, unit = "kWh"').rollover is None
+
+
+def test_a_register_is_another_one_when_its_number_means_something_else(tmp_path: Path):
+    """Address, type, orders, scale and units tell; what the connection is called and where it is do not."""
+    same = meter(tmp_path, f'{REGISTER}, unit = "kWh"').register
+    assert meter(tmp_path, f'{REGISTER}, unit = "kWh", expected_every = "10m", timeout = "2s"').register == same
+    others = [
+        meter(tmp_path, source).register
+        for source in (
+            f'{REGISTER}, unit = "MWh"', f'{REGISTER}, unit = "kWh", scale = 40', f'{REGISTER}, unit = "kWh", word_order = "little"',
+            f'{REGISTER.replace("device = 1", "device = 2")}, unit = "kWh"', f'{REGISTER.replace("u32", "s32")}, unit = "kWh"',
+            f'{REGISTER.replace("register = 0", "register = 2")}, unit = "kWh"', f'{TOPIC}, unit = "kWh"',
+        )
+    ]  # fmt: skip
+    assert len({same, *others}) == 8
+
+
+def test_a_source_that_speaks_on_change_holds_its_value(tmp_path: Path):
+    """At the latest after `expected_every` it speaks again."""
+    assert (
+        meter(tmp_path, f'{TOPIC}, unit = "W", kind = "power", report = "on_change", expected_every = "5m"').hold == 300
+    )
+    assert meter(tmp_path, f'{TOPIC}, unit = "W", kind = "power", expected_every = "5m"').hold == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "words"),
+    [
+        (
+            f'{TOPIC}, unit = "W", kind = "power"',
+            'gap = "hole"',
+            'gap: is only for kind = "counter", and this is a power',
+        ),
+        (f'{TOPIC}, unit = "kWh"', 'late = "alarm"', "late: is only for kinds interval and power"),
+        (f'{TOPIC}, unit = "W", kind = "power", reset = "zero"', "", 'source.reset: is only for kind = "counter"'),
+        (f'{TOPIC}, unit = "W", kind = "power", rollover = 100', "", 'source.rollover: is only for kind = "counter"'),
+    ],
+)
+def test_a_rule_for_another_kind_is_a_mistake(tmp_path: Path, source: str, more: str, words: str):
+    """It would be silently without effect."""
+    (mistake,) = said(tmp_path, source, more=more)
+    assert mistake.startswith(words)

@@ -208,3 +208,10 @@ def test_every_key_of_a_meter_and_its_source_has_a_column():
     assert "source" not in METER_COLUMNS
     assert {*METER_COLUMNS, "source"} == set(MeterSection.model_fields)
     assert {"connection", "device", "topic", "unit"} <= source_keys()
+
+
+def test_of_keys_that_meter_and_source_share_the_source_has_columns_of_its_own(tmp_path: Path):
+    """`unit` and `gap` mean one thing for a meter and another for what is read."""
+    (meter,) = loaded(tmp_path, f"{HEADER},gap,source_gap\n{HEAT},arrival,80ms").meters
+    assert (meter.gap, meter.source.gap) == ("arrival", 0.08)
+    assert (meter.unit, meter.source.unit) == ("MWh", "kWh")

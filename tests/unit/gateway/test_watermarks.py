@@ -115,3 +115,12 @@ def test_reading_the_file_again_after_a_failure_keeps_the_rests():
     assert edges(watermarks, 1130.0) == {METER: 10}
     watermarks.restored(METER, 10, 10)  # the commit that seemed lost was there
     assert watermarks.due(1130.0, FAR).edges == {}
+
+
+def test_a_meter_whose_readings_come_late_rests_longer():
+    """`lateness` takes the place of `grace` for that meter alone."""
+    watermarks = Watermarks(GRACE, lambda _: None, {METER: 3600.0})
+    watermarks.saw(METER, 10, 1000.0)
+    watermarks.saw(8, 10, 1000.0)
+    assert edges(watermarks, 1000.0 + GRACE * (1 + 1 / SLOTS)) == {8: 10}
+    assert edges(watermarks, 1000.0 + 3600 * (1 + 1 / SLOTS)) == {METER: 10, 8: 10}

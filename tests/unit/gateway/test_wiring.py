@@ -16,6 +16,8 @@ import pytest
 from sqlite_utils import Database, Migrations
 
 from buffer import overview
+from buffer.counter import CounterRule
+from buffer.model import MICRO
 from buffer.store import Store
 from drivers.base import Driver, NotStored
 from drivers.reading import Reading
@@ -217,6 +219,21 @@ def test_a_reading_that_a_driver_delivers_is_stored_in_the_meters_unit(site: Sit
         ports.deliver([Reading("chiller", datetime.now(UTC), Decimal("1234.5"), "kWh", stamped=False)])
         rows = gateway.store.read(overview.meters)
     assert {row.name: row.last_value for row in rows}["chiller"] == 1_234_500
+
+
+def test_what_the_operator_knows_of_a_register_reaches_the_closer(site: Site):
+    """Every rule in the meter's unit and in ms: a key that got lost on the way would be silently without effect."""
+    keys = (
+        'register = 0, type = "u32", unit = "kWh", scale = "0.1", rollover = 1000000, reset = "zero", lateness = "10m"'
+    )
+    known = 'device = 2, profile = "carlo-gavazzi-em340", point = "energy_import_total"'
+    more = 'gap = "arrival"\nunit = "kWh"\nmax_rate = 900'
+    config = changed(site, (known, f"device = 2, {keys}"), ('unit = "kWh"\nmax_rate = 900', more))
+    with built(config) as gateway:
+        (meter,) = [each for each in gateway.closer._meters.values() if each.name == "chiller"]
+        assert gateway.closer._marks._rest(meter.id) == 600
+    assert meter.counter == CounterRule(900 * MICRO, 100_000, rollover=10**6 * MICRO, reset="zero")
+    assert (meter.rule.gap, meter.rule.hold_ms, meter.connection) == ("arrival", 0, "main")
 
 
 # --- what drivers are given -------------------------------------------------------------------------------------------
