@@ -139,12 +139,12 @@ def test_many_readings_are_placed_some_at_a_time(store, monkeypatch):
 def test_what_a_power_cut_left_half_placed_is_placed_by_the_next_boot_as_it_would_have_been(store, monkeypatch):
     """The offset of a boot is remembered with its first placed reading: its readings are never stranded."""
     monkeypatch.setattr(placing, "AT_ONCE", 3)
-    waiting(store, *left("this", A, *[(n, n) for n in range(5)]))
+    waiting(store, *left("this", A, *[(n, n) for n in range(8)]))
     assert run(store, boot(TEN, TEN + HOUR_MS)).more
     after = boot(TEN + 9 * HOUR_MS, TEN + 10 * HOUR_MS, "next")
-    placed = run(store, after)
-    assert (placed.more, placed.stranded) == (False, [])
-    assert rows(store) == [(TEN + minutes(n), A, n, 7) for n in range(5)]
+    calls = [run(store, after) for _ in range(2)]
+    assert [(each.more, each.stranded) for each in calls] == [(True, []), (False, [])]
+    assert rows(store) == [(TEN + minutes(n), A, n, 7) for n in range(8)]
     assert [key for (key,) in rows(store, "meta", "key") if key.startswith("boot")] == ["boot_offset:next"]
 
 
@@ -207,11 +207,11 @@ def test_without_a_reading_before_it_nobody_knows_the_hour(store):
 @pytest.mark.parametrize(("meter", "samples"), [(B, [(16, 5), (20, 6)]), (C, [(0, 60), (1, 80), (2, 100)])])
 def test_a_boot_that_lies_within_one_hour_is_placed_there(store, meter, samples):
     """The reading before it and the beginning of this boot are in the same hour, so all of it is."""
-    known(store, meter, TEN + minutes(5))
+    known(store, meter, TEN - 5 * HOUR_MS, TEN - 1, TEN, TEN + minutes(5))
     waiting(store, *left("lost", meter, *samples))
     (each,) = run(store, boot(TEN + minutes(55), TEN + 5 * HOUR_MS)).stranded
     assert (each.parked, each.hour) == (False, HOUR)
-    ats = [at for at, *_ in rows(store)]
+    ats = [at for at, *_ in rows(store)][3:]
     assert len(ats) == 1 + len(samples)
     assert TEN + minutes(5) == ats[0] < ats[1] < ats[-1] <= TEN + minutes(55)
     assert ats[-1] - ats[1] == minutes(samples[-1][0] - samples[0][0])
@@ -248,6 +248,13 @@ def test_where_the_boot_has_no_id_of_its_own_what_is_left_may_be_of_this_boot(st
     waiting(store, *left("process1", B, (20, 5)))
     (each,) = run(store, boot(TEN, TEN + 5 * HOUR_MS, "process2", known=False)).stranded
     assert (each.parked, each.before) == (True, TEN + 5 * HOUR_MS)
+
+
+def test_a_second_value_for_an_instant_of_such_a_boot_is_handed_back_too(store):
+    known(store, C, TEN + minutes(5))
+    waiting(store, *left("lost", C, (1, 60), (1, 70)))
+    placed = run(store, boot(TEN + minutes(50), TEN + HOUR_MS))
+    assert [(row.value, first) for row, first in placed.conflicts] == [(70, 60)]
 
 
 def test_two_boots_within_one_hour_follow_each_other(store):
