@@ -12,6 +12,8 @@ import pytest
 from sqlite_utils import Database, Migrations
 
 from buffer import migrations
+from buffer.closing import frozen_of
+from buffer.frozen import Frozen, Track
 from buffer.migrations import APPLICATION_ID, NewerDatabase, examine, migrate
 from buffer.store import DATABASE, Store, StoreError
 
@@ -139,6 +141,8 @@ NEWER = """
 import os, signal, sys
 from pathlib import Path
 from buffer import migrations
+from buffer.closing import frozen_of
+from buffer.frozen import Frozen, Track
 from buffer.store import Store
 migrations.steps(name="m999_from_the_future")(lambda database: database.execute("CREATE TABLE future (id INTEGER)"))
 store = Store(Path(sys.argv[1]), threaded=False)
@@ -182,3 +186,17 @@ def test_a_database_with_somebody_elses_mark_is_refused(db):
 def test_an_empty_file_becomes_a_database(tmp_path):
     (tmp_path / DATABASE).touch()
     Store(tmp_path, threaded=False).close()
+
+
+def test_a_database_of_the_first_schema_goes_on_where_its_counters_stood(db):
+    """What was frozen before tracks were kept is the register itself, with no offset; power has no track."""
+    first = Migrations("meter-gateway")
+    first(name="m001_initial")(migrations.m001_initial)
+    first.apply(Database(db))
+    meters = "INSERT INTO meter (id, name, unit, kind, push, source, configured) VALUES (?, ?, 'kWh', ?, 'off', '', 1)"
+    db.executemany(meters, [(1, "a", "counter"), (2, "b", "power")])
+    states = "INSERT INTO counter_state VALUES (?, 100, 5000, 'measured', 360000000, 4990, 359000000)"
+    db.executemany(states, [(1,), (2,)])
+    migrate(db)
+    assert frozen_of(db, 1) == Frozen(100, 5000, "measured", (360_000_000, 4990), Track(4990, 359_000_000))
+    assert frozen_of(db, 2) == Frozen(100, 5000, "measured", (360_000_000, 4990))
