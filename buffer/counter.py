@@ -269,13 +269,13 @@ class _Scan:
             self._level_track = Track(raw, at)
         self._suspects.append(sample)
         self._objection = objection
-        level = self._suspects[self._level :]
-        if len(level) < CONFIRMED_BY or sample[0] - level[0][0] < CONFIRMED_AFTER_MS:
+        began, first = self._suspects[self._level]
+        if len(self._suspects) - self._level < CONFIRMED_BY or at - began < CONFIRMED_AFTER_MS:
             return
         if self._nothing_opened():
-            self._begin_again(level)
-        elif level[0][1] < track.raw:
-            self._confirm(track, level)
+            self._begin_again(self._suspects[self._level :])
+        elif first < track.raw:
+            self._confirm(track, self._suspects[self._level :])
         else:
             self._objection = HELD
 
