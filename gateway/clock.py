@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from drivers.base import Clock, Now
+from drivers.base import Now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,6 +194,7 @@ class Trust:
         self._steps: list[_Step] = []
         self._news: list[News] = []
         self._next_news = float("-inf")
+        self._wake: Event | None = None
         self.changes = 0  # how often the clock became, or ceased to be, trusted
         self.reason: str | None = "configured" if self._always else None
 
@@ -205,11 +206,17 @@ class Trust:
                 self._stepped(by, wall)
             trusted = self._always or (self.reason is not None and self._floor <= wall <= LATEST)
             self._object(wall, trusted=trusted)
+            if self._wake and (by is not None or self._trusted != trusted):
+                self._wake.set()
             if self._trusted != trusted:
                 self.changes += 1
                 self._changed_at = boottime if self._looked else float("-inf")
             self._trusted, self._looked = trusted, True
             return trusted
+
+    def attended_by(self, wake: Event) -> None:
+        """Whoever attends to the clock is woken when something happens to it."""
+        self._wake = wake
 
     def ask(self, boottime: float) -> None:
         """Ask the authorities, now and then, while none has vouched. May take seconds; for one thread only."""
@@ -307,14 +314,16 @@ def _shown(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
-class GatewayClock(Clock, Protocol):
+class GatewayClock(Protocol):
     """A clock that also knows its own past."""
 
-    def boottime_of(self, wall: datetime, now: Now) -> float:
-        """The boottime at which this clock said `wall`."""
+    trust: Trust
 
-    def changed_lately(self, boottime: float) -> bool:
-        """Whether readings may come that were taken while the clock was not trusted."""
+    def now(self) -> Now:
+        """One look at both clocks."""
+
+    def wait(self, wake: Event, until: float | None) -> bool:
+        """Wait for `wake` or for boottime `until`."""
 
 
 class SystemClock:
@@ -327,14 +336,6 @@ class SystemClock:
         """One look at both clocks."""
         boottime, wall = _both()
         return Now(boottime, wall, self.trust.look(boottime, wall))
-
-    def boottime_of(self, wall: datetime, now: Now) -> float:
-        """The boottime at which this clock said `wall`."""
-        return self.trust.boottime_of(wall, now)
-
-    def changed_lately(self, boottime: float) -> bool:
-        """Whether readings may come that were taken while the clock was not trusted."""
-        return self.trust.changed_lately(boottime)
 
     def wait(self, wake: Event, until: float | None) -> bool:
         """Wait for `wake` or for boottime `until`."""
@@ -365,14 +366,6 @@ class ScaledClock:
         """Scaled boottime counts from this clock's start."""
         elapsed = (time.clock_gettime(time.CLOCK_BOOTTIME) - self._origin) * self._scale
         return Now(elapsed, self._start + timedelta(seconds=elapsed), trusted=True)
-
-    def boottime_of(self, wall: datetime, now: Now) -> float:
-        """Nobody sets a scaled clock: one line holds for all its life."""
-        return now.boottime - (now.wall - wall).total_seconds()
-
-    def changed_lately(self, boottime: float) -> bool:
-        """Never: it is trusted from the start."""
-        return self.trust.changed_lately(boottime)
 
     def wait(self, wake: Event, until: float | None) -> bool:
         """Wait for `wake` or for scaled boottime `until`."""

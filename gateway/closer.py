@@ -190,6 +190,7 @@ class Closer:
         self._meters = {meter.id: meter for meter in meters}
         self._marks = watermarks
         self._trust = trust
+        trust.attended_by(self.wake)
         self._placer = Placer(store, self._meters, boot_id, trust)
         self._on_closed = on_closed
         self._doubted: dict[int, str] = {}

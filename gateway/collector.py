@@ -102,7 +102,9 @@ class Collector:
             return {}
         received = to_ms(now.wall)
         placed: list[StoredReading] = []
-        lately = self._clock.changed_lately(now.boottime)  # the driver had no trusted clock to compare a stamp with
+        lately = self._clock.trust.changed_lately(
+            now.boottime
+        )  # the driver had no trusted clock to compare a stamp with
         for each in taken:
             why = unbelievable(to_ms(each.reading.at), received) if lately and each.reading.stamped else None
             if why:
@@ -120,7 +122,7 @@ class Collector:
     def _placed(self, taken: _Taken, now: Now) -> StoredReading:
         """At the source's time; at the time we gave it, or what that became if the clock was set since (R1)."""
         at, received = to_ms(taken.reading.at), to_ms(now.wall)
-        boottime = None if taken.reading.stamped else self._clock.boottime_of(taken.reading.at, now)
+        boottime = None if taken.reading.stamped else self._clock.trust.boottime_of(taken.reading.at, now)
         if boottime is not None and abs(moved := _ms(now.boottime - boottime) - (received - at)) > SET_MS:
             return StoredReading(at - moved, taken.meter, taken.value, at)
         return StoredReading(at, taken.meter, taken.value, received)
@@ -129,7 +131,7 @@ class Collector:
         at, wall = to_ms(taken.reading.at), to_ms(now.wall)
         if taken.reading.stamped:
             return UnplacedReading(self._boot_id, _ms(now.boottime), taken.meter, taken.value, at, wall)
-        boottime = _ms(self._clock.boottime_of(taken.reading.at, now))
+        boottime = _ms(self._clock.trust.boottime_of(taken.reading.at, now))
         return UnplacedReading(self._boot_id, boottime, taken.meter, taken.value, None, at)
 
     def _tell(self, db: Connection, late: Sequence[Late], now_ms: int) -> None:

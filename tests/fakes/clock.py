@@ -46,12 +46,6 @@ class FakeClock:
         trusted = self.trust.look(self.boottime, self.wall)
         return Now(self.boottime, self.wall, trusted and self.trusted)
 
-    def boottime_of(self, wall: datetime, now: Now) -> float:
-        return self.trust.boottime_of(wall, now)
-
-    def changed_lately(self, boottime: float) -> bool:
-        return self.trust.changed_lately(boottime)
-
     def advance(self, seconds: float) -> Now:
         self.boottime += seconds
         self.wall += timedelta(seconds=seconds)
