@@ -41,6 +41,11 @@ class CollectedMeter:
     factor: Fraction
     rule: Rule | None = None
 
+    @property
+    def signed(self) -> bool:
+        """Whether its values may be negative: -1 is what a counter says that has nothing to say (reliability 3.3)."""
+        return self.rule is not None and self.rule.kind == "power"
+
 
 class _Taken(NamedTuple):
     reading: Reading
@@ -77,9 +82,14 @@ class Collector:
                 continue
             meter = self._meters[item.source]
             try:
-                taken.append(_Taken(item, meter.id, to_micro(item.value, meter.factor)))
+                value = to_micro(item.value, meter.factor)
             except OverflowError:
-                rejections.append(_too_large(connection, item))
+                rejections.append(_not_taken(connection, item, "beyond what a counter can hold"))
+                continue
+            if value < 0 and not meter.signed:
+                rejections.append(_not_taken(connection, item, "negative: only power may be"))
+            else:
+                taken.append(_Taken(item, meter.id, value))
         try:
             newest = self._store.write(lambda db: self._put(db, connection, taken, rejections))
         except StoreError as error:
@@ -157,7 +167,5 @@ def _rejection(connection: str, item: Rejected) -> Rejection:
     return Rejection(to_ms(item.at), connection, item.source, item.reason, item.detail, item.payload)
 
 
-def _too_large(connection: str, item: Reading) -> Rejection:
-    return Rejection(
-        to_ms(item.at), connection, item.source, "beyond what a counter can hold", "", str(item.value)[:200]
-    )
+def _not_taken(connection: str, item: Reading, reason: str) -> Rejection:
+    return Rejection(to_ms(item.at), connection, item.source, reason, "", str(item.value)[:200])

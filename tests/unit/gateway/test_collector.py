@@ -79,6 +79,12 @@ def test_a_batch_of_poison_alone_is_kept_and_tells_nobody(site: Site):
     assert len(site.rows("SELECT * FROM rejected")) == 1
 
 
+def test_a_negative_counter_is_no_reading(site: Site):
+    """R2: -1 is how many meters say that there is no value; taken for a fall, it would become another meter."""
+    site.deliver([said("water", "-1"), said("heat", "-0.0000001")])
+    assert site.rows("SELECT source, reason, payload FROM rejected") == [("water", "negative: only power may be", "-1")]
+
+
 def test_a_value_that_no_counter_can_hold_is_rejected_and_never_0(site: Site):
     """R2."""
     site.deliver([said("water", "1e30"), said("heat", "1")])
