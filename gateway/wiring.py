@@ -132,7 +132,10 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
     on_closed = uploader.wake.set if uploader else _nobody
     closer = Closer(store, closing, watermarks, site.boot, clock.trust, on_closed)
-    collected = {meter.name: CollectedMeter(numbers[meter.name], meter.factor) for meter in config.meters}
+    rules = {meter.name: meter.rule for meter in closing}
+    collected = {
+        meter.name: CollectedMeter(numbers[meter.name], meter.factor, rules[meter.name]) for meter in config.meters
+    }
     collector = Collector(store, collected, clock, site.boot, closer.saw)
     for name in config.connections:
         if any(meter.source.connection == name for meter in config.meters):
