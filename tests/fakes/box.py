@@ -120,10 +120,9 @@ class Box:
 
     def _pass(self, seconds: int) -> None:
         if self.on:
-            trusted = self.clock.now().trusted
-            before = self.opened.count("hour")
+            before = None if self.clock.now().trusted else self.opened.count("hour")
             self.opened.run(seconds)
-            if not trusted and not self.clock.now().trusted:
+            if before is not None and not self.clock.now().trusted:
                 self.hours_closed_unvouched += self.opened.count("hour") - before
         self.second += seconds
 

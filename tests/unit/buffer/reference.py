@@ -16,8 +16,13 @@ FIFTEEN_OVER_TEN = Fraction(3, 2)
 class Meter:
     """What is known of the counter; all in micro and milliseconds."""
 
-    def __init__(self, rate, resolution, rollover, reset, pace):
+    def __init__(self, rate, resolution, rollover, reset, pace, gap=None, hold=0):
         self.rate, self.noise, self.rollover, self.reset, self.pace = rate, 2 * resolution, rollover, reset, pace
+        self.gap, self.hold = gap, hold
+
+    def silent(self, left, right):
+        """Whether between two readings nothing was said for longer than the source is allowed to be silent."""
+        return right[0] - left[0] > max(self.hold, FIFTEEN_OVER_TEN * self.pace)
 
     def fits(self, reading, value, since):
         """Whether a reading may be the register's next value: not below it, not faster than the rate, noise apart."""
@@ -119,8 +124,16 @@ def hours(meter, history):
         (low, low_quality), (high, high_quality) = edges[edge], edges[edge + 1]
         doubt = any(begin < (edge + 1) * HOUR and end > edge * HOUR for begin, end in lost)
         quality = max(low_quality, high_quality, "estimated" if doubt else "measured", key=order.index)
-        found[edge] = (high - low, quality)
+        found[edge] = (0, "missing") if in_a_hole(meter, good, edge) else (high - low, quality)
     return found
+
+
+def in_a_hole(meter, good, hour):
+    """Whether nothing is known of an hour, and nothing is to be guessed."""
+    begin, end = hour * HOUR, (hour + 1) * HOUR
+    left, right = max(each for each in good if each[0] <= begin), min(each for each in good if each[0] >= end)
+    heard = any(begin < at < end for at, _ in good) or (left[0], right[0]) == (begin, end)
+    return meter.gap == "hole" and not heard and meter.silent(left, right)
 
 
 def boundary(meter, good, at):
@@ -129,8 +142,12 @@ def boundary(meter, good, at):
     right = min(sample for sample in good if sample[0] >= at)
     if right[0] == at:
         return right[1], "measured"
+    if right[0] - left[0] <= meter.hold:
+        return left[1], "measured"
+    if meter.silent(left, right) and meter.gap == "arrival":
+        return left[1], "estimated"
     line = Fraction(left[1]) + Fraction(right[1] - left[1]) * Fraction(at - left[0], right[0] - left[0])
     value = (line + Fraction(1, 2)).__floor__()
-    if right[0] - left[0] > FIFTEEN_OVER_TEN * meter.pace:
+    if meter.silent(left, right):
         return value, "estimated"
     return value, "measured" if min(at - left[0], right[0] - at) <= 2000 else "interpolated"

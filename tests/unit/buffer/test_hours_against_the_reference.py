@@ -16,6 +16,7 @@ from tests.unit.buffer.reference import Meter, hours
 
 START = 480_000 * HOUR_MS
 SERIES = 10_000
+FAR = 10**9  # an hour beyond all others
 met: Counter[str] = Counter()
 
 
@@ -51,12 +52,15 @@ def test_the_product_and_the_reference_agree_to_the_last_digit(seed: int):
     resolution = chance.choice([0, 1, 10**6])
     pace = 10 * MINUTE_MS
     series = a_series(chance, rate, rollover)
-    rule, counter = Rule("counter", pace), CounterRule(rate, resolution, rollover=rollover, reset=reset)
+    gap, hold = chance.choice([None, "spread", "arrival", "hole"]), chance.choice([0, 0, 20 * MINUTE_MS, 2 * HOUR_MS])
+    rule = Rule("counter", pace, gap=gap, hold_ms=hold)
+    counter = CounterRule(rate, resolution, rollover=rollover, reset=reset)
 
     stored: dict[int, int] = {}
     frozen, closed = None, {}
-    for block in blocks(chance, series):
-        for at, value in chance.sample([*block, *chance.choices(block, k=2)], len(block) + 2):
+    for block in [*blocks(chance, series), []]:
+        limit = chance.choice([FAR, START // HOUR_MS + chance.randrange(30)]) if block else FAR
+        for at, value in chance.sample([*block, *block[:2]], len(block) + len(block[:2])):
             stored.setdefault(at, value)
         if frozen:
             stored.setdefault(
@@ -65,20 +69,25 @@ def test_the_product_and_the_reference_agree_to_the_last_digit(seed: int):
         samples = sorted(each for each in stored.items() if frozen is None or each[0] > scan_after(frozen.edge, rule))
         judged = judge(samples, frozen, counter)
         met.update(verdict.kind for verdict in judged.verdicts)
-        opened = frozen or open_meter(judged.good, rule, 10**9, 0)
+        opened = frozen or open_meter(judged.good, rule, limit, 0)
         if opened is None:
             continue
         later = [each for each in judged.good if each[0] > scan_after(opened.edge, rule)]
-        now_closed, after = close_hours(opened, later, rule, 10**9, judged.doubtful)
-        frozen = after._replace(track=judged.track_at(after.edge * HOUR_MS, opened.track))
+        now_closed, after = close_hours(opened, later, rule, limit, judged.doubtful)
+        parked = sum(hour.parked for hour in now_closed)
+        track = judged.track_at(after.edge * HOUR_MS, opened.track)
+        frozen = after._replace(track=track.without(parked))
+        assert sum(hour.consumption for hour in now_closed) == frozen.boundary - opened.boundary
+        met["holes"] += sum(1 for hour in now_closed if hour.quality == "missing")
+        met["parked"] += bool(parked)
         closed |= {hour.hour: (hour.consumption, hour.quality) for hour in now_closed}
-    assert closed == hours(Meter(rate, resolution, rollover, reset, pace), series)
+    assert closed == hours(Meter(rate, resolution, rollover, reset, pace, gap, hold), series)
     met["hours"] += len(closed)
 
 
 def test_the_series_above_were_messy():
     """A differential test over tame series would prove nothing."""
-    assert min(met[kind] for kind in ("glitch", "rollover", "reset", "replaced", "returned")) >= 50
+    assert min(met[kind] for kind in ("glitch", "rollover", "reset", "replaced", "returned", "parked", "holes")) >= 50
     assert met["hours"] >= 10 * SERIES / 2
 
 

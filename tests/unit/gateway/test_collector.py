@@ -15,8 +15,9 @@ from buffer.readings import MeterRow, register_meters
 from buffer.store import Store, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading, Rejected
+from gateway.clock import EARLIEST, LATELY, Trust
 from gateway.collector import CollectedMeter, Collector
-from tests.fakes.clock import START, FakeClock
+from tests.fakes.clock import START, FakeAuthority, FakeClock
 
 BOOT = "boot-1"
 
@@ -117,10 +118,64 @@ def test_under_an_untrusted_clock_nothing_is_placed_in_time(site: Site):
     site.deliver([said("heat", "1000", seen), said("water", "7", own, stamped=True)])
     assert site.rows("SELECT * FROM reading") == []
     assert site.stored == []
-    assert site.rows("SELECT boot_id, boottime, meter, value, source_at FROM unplaced ORDER BY id") == [
-        (BOOT, 997_000, site.numbers["heat"], 1_000_000, None),
-        (BOOT, 1_000_000, site.numbers["water"], 7_000_000, to_ms(own)),
+    assert site.rows("SELECT boot_id, boottime, meter, value, source_at, received FROM unplaced ORDER BY id") == [
+        (BOOT, 997_000, site.numbers["heat"], 1_000_000, None, to_ms(seen)),
+        (BOOT, 1_000_000, site.numbers["water"], 7_000_000, to_ms(own), to_ms(site.clock.wall)),
     ]
+
+
+@pytest.mark.parametrize("by", [86_400 * 365 * 50, 3600, 5, -5, -3600])
+def test_a_reading_taken_before_the_clock_was_set_gets_the_new_clocks_time(site: Site, by: float):
+    """R1, R5: the poll was under way; what the old clock had called it stands beside."""
+    taken = site.clock.now().wall
+    site.clock.advance(2)
+    site.clock.step_wall(by)
+    site.clock.advance(1)
+    site.deliver([said("heat", "1000", taken), said("water", "7", taken, stamped=True)])
+    assert site.rows("SELECT at, received FROM reading WHERE meter = 1") == [
+        (to_ms(taken) + round(by * 1000), to_ms(taken))
+    ]
+    assert site.rows("SELECT at FROM reading WHERE meter = 2") == [(to_ms(taken),)]
+    assert site.stored[0][0][site.numbers["heat"]] == to_ms(taken) + round(by * 1000)
+
+
+def test_a_reading_taken_before_an_untrusted_clock_was_set_waits_where_it_was_taken(site: Site):
+    site.clock.trusted = False
+    taken = site.clock.now().wall
+    site.clock.advance(2)
+    site.clock.step_wall(86_400 * 365 * 50)
+    site.deliver([said("heat", "1000", taken)])
+    assert site.rows("SELECT boottime, received FROM unplaced") == [(1_000_000, to_ms(taken))]
+
+
+def test_a_clock_that_is_only_slewed_moves_no_reading(site: Site):
+    taken = site.clock.now().wall
+    site.clock.advance(1)
+    site.clock.step_wall(0.4)
+    site.deliver([said("heat", "1000", taken)])
+    assert site.rows("SELECT at, received FROM reading") == [(to_ms(taken), to_ms(site.clock.wall))]
+
+
+def test_a_stamp_that_no_driver_could_check_is_checked_when_the_clock_has_become_trusted(site: Site):
+    """DESIGN 5: the driver looked while the clock was not trusted, the collector when it was."""
+    authority = FakeAuthority()
+    site.clock.trust = Trust("auto", [authority])
+    site.clock.wall = EARLIEST
+    site.clock.now()
+    authority.word = "NTP"
+    site.clock.trust.ask(site.clock.boottime)
+    ahead = timedelta(minutes=5)
+    stamps = [EARLIEST + ahead, EARLIEST + ahead + timedelta(seconds=1), datetime(2014, 12, 31, tzinfo=UTC)]
+    site.deliver([said("water", str(n), at, stamped=True) for n, at in enumerate(stamps)])
+    assert site.rows("SELECT value FROM reading") == [(0,)]
+    assert site.rows("SELECT connection, source, reason, payload FROM rejected") == [
+        ("hall", "water", "time in the future", "1"),
+        ("hall", "water", "time before 2015", "2"),
+    ]
+    assert site.stored == [({site.numbers["water"]: to_ms(stamps[0])}, 1000.0)]
+    site.clock.advance(LATELY)
+    site.deliver([said("water", "3", datetime(2014, 12, 31, tzinfo=UTC), stamped=True)])
+    assert len(site.rows("SELECT * FROM rejected")) == 2  # from here on the drivers check
 
 
 def test_a_failing_store_is_told_to_the_driver_and_nothing_of_the_batch_stays(site: Site, monkeypatch):
