@@ -39,6 +39,8 @@ class Rule:
     and `stamp` describe an interval source's values. `gap`: what becomes of a counter's gap; None spreads it, and asks a
     person when it is longer than 31 days. `hold_ms`: the source reports when its value changes, and at the latest after
     this long: up to there its value holds. `late`: what becomes of energy that comes after its hour was closed.
+    `max_rate` (micro per hour) and `net`, which allows negative values, say what an interval or power source may say;
+    of a counter `CounterRule` knows.
     """
 
     kind: Kind
@@ -49,6 +51,8 @@ class Rule:
     gap: Literal["spread", "arrival", "hole"] | None = None
     hold_ms: int = 0
     late: Literal["delta", "next_hour", "alarm"] = "delta"
+    max_rate: int | None = None
+    net: bool = False
 
 
 class ClosedHour(NamedTuple):
@@ -73,6 +77,21 @@ class _Before(NamedTuple):
     quality: Quality
     tail: Sample | None
     parked: int
+
+
+def implausible(value: int, rule: Rule) -> str:
+    """Why a value cannot be what a source said; "" when it can (R9). How fast a counter rises only its next reading tells.
+
+    -1 is what many a counter says that has nothing to say.
+    """
+    if value < 0 and (rule.kind == "counter" or not rule.net):
+        return "negative"
+    if rule.kind == "counter":
+        return ""
+    hours_ms = rule.period_ms if rule.kind == "interval" else HOUR_MS
+    if rule.max_rate is not None and abs(value) * HOUR_MS > rule.max_rate * hours_ms:
+        return "more than max_rate allows"
+    return ""
 
 
 def first_edge(first: Sample, rule: Rule) -> int:

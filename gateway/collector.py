@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from buffer.hours import implausible
 from buffer.late import add_and_book
 from buffer.model import to_ms
 from buffer.placing import unbelievable
@@ -41,11 +42,6 @@ class CollectedMeter:
     factor: Fraction
     rule: Rule | None = None
 
-    @property
-    def signed(self) -> bool:
-        """Whether its values may be negative: -1 is what a counter says that has nothing to say (reliability 3.3)."""
-        return self.rule is not None and self.rule.kind == "power"
-
 
 class _Taken(NamedTuple):
     reading: Reading
@@ -80,22 +76,27 @@ class Collector:
             if isinstance(item, Rejected):
                 rejections.append(_rejection(connection, item))
                 continue
-            meter = self._meters[item.source]
-            try:
-                value = to_micro(item.value, meter.factor)
-            except OverflowError:
-                rejections.append(_not_taken(connection, item, "beyond what a counter can hold"))
-                continue
-            if value < 0 and not meter.signed:
-                rejections.append(_not_taken(connection, item, "negative: only power may be"))
+            found = self._taken(item)
+            if isinstance(found, _Taken):
+                taken.append(found)
             else:
-                taken.append(_Taken(item, meter.id, value))
+                rejections.append(_refused(connection, item, found))
         try:
             newest = self._store.write(lambda db: self._put(db, connection, taken, rejections))
         except StoreError as error:
             raise NotStored(str(error)) from error
         if newest:
             self._on_stored(newest, self._clock.now().boottime)  # from here on the readings rest (grace)
+
+    def _taken(self, item: Reading) -> _Taken | str:
+        """A reading in the meter's unit, or why it can be none (R2)."""
+        meter = self._meters[item.source]
+        try:
+            value = to_micro(item.value, meter.factor)
+        except OverflowError:
+            return "beyond what a counter can hold"
+        reason = implausible(value, meter.rule) if meter.rule else ""
+        return reason or _Taken(item, meter.id, value)
 
     def _put(
         self, db: Connection, connection: str, taken: Sequence[_Taken], rejections: Sequence[Rejection]
@@ -167,5 +168,5 @@ def _rejection(connection: str, item: Rejected) -> Rejection:
     return Rejection(to_ms(item.at), connection, item.source, item.reason, item.detail, item.payload)
 
 
-def _not_taken(connection: str, item: Reading, reason: str) -> Rejection:
+def _refused(connection: str, item: Reading, reason: str) -> Rejection:
     return Rejection(to_ms(item.at), connection, item.source, reason, "", str(item.value)[:200])
