@@ -9,8 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from buffer.model import to_ms
+from buffer.hours import Rule
 from buffer.readings import MeterRow, register_meters
 from buffer.store import Store, StoreError
 from drivers.base import NotStored
@@ -20,6 +23,7 @@ from gateway.collector import CollectedMeter, Collector
 from tests.fakes.clock import START, FakeAuthority, FakeClock
 
 BOOT = "boot-1"
+COUNTER = Rule("counter", 60_000)
 
 
 class Site:
@@ -31,8 +35,8 @@ class Site:
         self.numbers = self.store.write(lambda db: register_meters(db, rows))
         self.stored: list[tuple[dict[int, int], float]] = []
         meters = {
-            "heat": CollectedMeter(self.numbers["heat"], Fraction(1, 1000)),
-            "water": CollectedMeter(self.numbers["water"], Fraction(1)),
+            "heat": CollectedMeter(self.numbers["heat"], Fraction(1, 1000), COUNTER),
+            "water": CollectedMeter(self.numbers["water"], Fraction(1), COUNTER),
         }
         on_stored = lambda newest, boottime: self.stored.append((dict(newest), boottime))
         self.deliver = Collector(self.store, meters, self.clock, BOOT, on_stored).deliver_for("hall")
@@ -83,7 +87,7 @@ def test_a_batch_of_poison_alone_is_kept_and_tells_nobody(site: Site):
 def test_a_negative_counter_is_no_reading(site: Site):
     """R2: -1 is how many meters say that there is no value; taken for a fall, it would become another meter."""
     site.deliver([said("water", "-1"), said("heat", "-0.0000001")])
-    assert site.rows("SELECT source, reason, payload FROM rejected") == [("water", "negative: only power may be", "-1")]
+    assert site.rows("SELECT source, reason, payload FROM rejected") == [("water", "negative", "-1")]
 
 
 def test_a_value_that_no_counter_can_hold_is_rejected_and_never_0(site: Site):
@@ -146,6 +150,17 @@ def test_a_reading_taken_before_an_untrusted_clock_was_set_waits_where_it_was_ta
     site.clock.step_wall(86_400 * 365 * 50)
     site.deliver([said("heat", "1000", taken)])
     assert site.rows("SELECT boottime, received FROM unplaced") == [(1_000_000, to_ms(taken))]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 999_999), st.integers(0, 2_000_000))
+def test_a_reading_keeps_its_time_to_the_millisecond_while_nobody_sets_the_clock(site: Site, micro: int, later: int):
+    """Whatever is lost between boottime in seconds and time in milliseconds."""
+    site.clock.advance(3 + micro / 10**6)
+    taken = site.clock.now().wall
+    site.clock.advance(later / 10**6)
+    site.deliver([said("heat", "1000", taken)])
+    assert site.rows("SELECT max(at), max(received) FROM reading") == [(to_ms(taken), to_ms(site.clock.wall))]
 
 
 def test_a_clock_that_is_only_slewed_moves_no_reading(site: Site):
