@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buffer.model import to_ms
 from buffer.hours import Rule
+from buffer.model import to_ms
 from buffer.readings import MeterRow, register_meters
 from buffer.store import Store, StoreError
 from drivers.base import NotStored
