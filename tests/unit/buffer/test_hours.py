@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer.frozen import Frozen, Sample
-from buffer.hours import ClosedHour, Rule, close_hours, first_edge, open_meter, reach, scan_after
+from buffer.hours import ClosedHour, Rule, close_hours, first_edge, gaps, open_meter, question, reach, scan_after
 from buffer.model import HOUR_MS, MICRO, round_half_up
 
 FIRST = 480_000  # the hour in which the tests take place
@@ -311,3 +311,78 @@ def test_power_adds_nothing_across_a_silence():
     assert [(row.consumption, row.quality) for row in hours] == [(4 * MICRO, "estimated"), (6 * MICRO, "measured")]
     hours, _ = close_out([s for s in busy if not at(20 / 60, 0)[0] < s[0] < at(1, 0)[0]], POWER)
     assert [(row.consumption, row.quality) for row in hours] == [(0, "missing"), (6 * MICRO, "measured")]
+
+
+# --- gaps -------------------------------------------------------------------------------------------------------------
+
+GAP = [at(0, 0), at(0.3, 3), at(3.25, 9), at(3.5, 10), at(4.5, 14)]
+
+
+@pytest.mark.parametrize(
+    ("gap", "hours", "qualities"),
+    [
+        ("spread", [4.423729, 2.033898, 2.033898, 3.508475], ["estimated"] * 4),
+        ("arrival", [3, 0, 0, 9], ["estimated"] * 4),
+        ("hole", [4.423729, 0, 0, 3.508475], ["estimated", "missing", "missing", "estimated"]),
+    ],
+)
+def test_a_gap_goes_where_the_operator_wants_it(gap, hours, qualities):
+    """Reliability 3.3: along the line, all into the hour of its end, or into no hour: then it is parked, to the micro."""
+    closed, frozen = close_out(GAP, Rule("counter", 40 * MINUTE, gap=gap))
+    assert [row.consumption / MICRO for row in closed] == hours
+    assert [row.quality for row in closed] == qualities
+    parked = sum(row.parked for row in closed)
+    assert parked == (4_067_796 if gap == "hole" else 0)
+    assert sum(row.consumption for row in closed) + parked == 12 * MICRO
+    assert frozen.boundary == sum(row.consumption for row in closed)
+
+
+def test_an_hour_whose_two_boundaries_are_known_is_no_hole():
+    """Its energy is known, whatever happened within it; and a hole of whole hours ends where they end."""
+    samples = [at(0, 0), at(1, 2), at(3, 6), at(4, 7)]
+    hours, _ = close_out(samples, Rule("counter", 10 * MINUTE, gap="hole"))
+    assert [(row.consumption // MICRO, row.quality) for row in hours] == [
+        (2, "measured"), (0, "missing"), (0, "missing"), (1, "measured"),
+    ]  # fmt: skip
+    assert sum(row.parked for row in hours) == 4 * MICRO
+
+
+def test_another_word_about_gaps_takes_no_frozen_boundary_back():
+    """R8: half of a gap was spread and frozen, then the operator wanted all of it at its end."""
+    spread, arrival = Rule("counter", 40 * MINUTE, gap="spread"), Rule("counter", 40 * MINUTE, gap="arrival")
+    frozen = open_meter(GAP, spread, FIRST + 2, 0)
+    first, frozen = close_hours(frozen, GAP[1:], spread, FIRST + 2)
+    then, _ = close_hours(frozen, GAP[2:], arrival, FAR)
+    assert [row.consumption >= 0 for row in [*first, *then]] == [True] * 4
+    assert sum(row.consumption for row in [*first, *then]) == 12 * MICRO
+
+
+def test_a_source_that_reports_changes_stands_still_between_them():
+    """DESIGN 5: held up to its keep-alive; at the very instant of a change it has changed."""
+    rule = Rule("counter", 10 * MINUTE, hold_ms=75 * MINUTE)
+    hours, _ = close_out([at(0, 1), at(0.5, 2), at(1.75, 5), at(2, 6), at(3.2, 6), at(4.5, 19)], rule)
+    assert [row.boundary / MICRO for row in hours] == [2, 6, 6, 14]
+    assert [row.quality for row in hours] == ["measured", "measured", "measured", "estimated"]
+
+
+def test_only_a_long_gap_of_a_counter_is_a_question():
+    """Reliability 3.3: more than 31 days; what the operator has decided, or a person has said, is none."""
+    days = 24.0
+    samples = [at(0, 0), at(1, 1), at(31 * days + 1, 2), at(63 * days, 3), at(95.5 * days, 4)]
+    asked = question(None, samples, COUNTER)
+    assert asked == (samples[2], samples[3])
+    assert question(samples[2], samples[3:], COUNTER) == asked
+    assert question(None, samples, COUNTER, {samples[2][0]}) == (samples[3], samples[4])
+    assert question(None, samples, COUNTER, {samples[3][0]}) is None
+    assert question(None, samples, Rule("counter", MINUTE, gap="spread")) is None
+    assert question(None, samples, Rule("counter", 30 * 24 * 60 * MINUTE)) is None
+    assert question(None, samples, POWER) is None
+
+
+def test_gaps_within_an_hour_are_of_no_interest():
+    """What was used in them is known to lie in it."""
+    rule = Rule("counter", 10 * MINUTE)
+    samples = [at(0, 0), at(0.9, 1), at(1, 1), at(1.9, 2), at(2.1, 3), at(3.01, 4)]
+    assert list(gaps(None, samples, rule)) == [(samples[4], samples[5])]
+    assert list(gaps(at(-0.5, 0), samples[:1], rule)) == []
+    assert list(gaps(at(-0.5, 0), samples[1:2], rule)) == [(at(-0.5, 0), samples[1])]
