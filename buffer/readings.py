@@ -40,7 +40,10 @@ class StoredReading(NamedTuple):
 
 
 class UnplacedReading(NamedTuple):
-    """A reading under an untrusted clock: placed in time once the clock of the same boot is trusted (R5)."""
+    """A reading under an untrusted clock, until `placing` has found its time (R5).
+
+    `received`: what that clock called it, or for a source with its own time, when it came.
+    """
 
     boot_id: str
     boottime: int
@@ -100,15 +103,6 @@ def add_unplaced(db: Connection, readings: Sequence[UnplacedReading]) -> None:
     """Keep readings whose time is not trusted yet."""
     insert = "INSERT INTO unplaced (boot_id, boottime, meter, value, source_at, received) VALUES (?, ?, ?, ?, ?, ?)"
     db.executemany(insert, readings)
-
-
-def take_unplaced(db: Connection, boot_id: str, offset: int) -> list[StoredReading]:
-    """Remove this boot's unplaced readings and return them placed: at the source's time, else boottime + `offset`."""
-    rows = db.execute(
-        "DELETE FROM unplaced WHERE boot_id = ? RETURNING coalesce(source_at, boottime + ?), meter, value, received",
-        (boot_id, offset),
-    ).fetchall()
-    return [StoredReading(*row) for row in rows]
 
 
 def reject(db: Connection, rejections: Sequence[Rejection]) -> None:

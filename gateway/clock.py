@@ -149,10 +149,9 @@ class Timeline:
         A reading that was on its way while the clock was set carries the old time: taken for the new one it would be
         days off.
         """
-        last = self._eras[-1] if self._eras else None
         for era in reversed(self._eras):
             found = (wall - era.origin).total_seconds()
-            if era.since - NEAR <= found <= (now.boottime if era is last else era.until) + NEAR:
+            if era.since - NEAR <= found <= now.boottime + NEAR:
                 return found
         return now.boottime - (now.wall - wall).total_seconds()
 

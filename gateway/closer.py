@@ -113,7 +113,6 @@ class Placer:
     def attend(self, now: Now) -> None:
         """Ask and tell. Raises StoreError when it cannot be told yet."""
         if not now.trusted:
-            self._placed_at = None
             self._trust.ask(now.boottime)
         news = self._trust.news(now.boottime)
         for each in news:

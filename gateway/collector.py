@@ -113,11 +113,9 @@ class Collector:
             return {}
         received = to_ms(now.wall)
         placed: list[StoredReading] = []
-        lately = self._clock.trust.changed_lately(
-            now.boottime
-        )  # the driver had no trusted clock to compare a stamp with
+        unchecked = self._clock.trust.changed_lately(now.boottime)  # drivers compare stamps with a trusted clock only
         for each in taken:
-            why = unbelievable(to_ms(each.reading.at), received) if lately and each.reading.stamped else None
+            why = unbelievable(to_ms(each.reading.at), received) if unchecked and each.reading.stamped else None
             if why:
                 rejections = [*rejections, _rejected(connection, each, received, *why)]
             else:

@@ -14,16 +14,13 @@ from buffer.readings import (
     MeterRow,
     Rejection,
     StoredReading,
-    UnplacedReading,
     add,
-    add_unplaced,
     newest_per_meter,
     newest_samples,
     note,
     register_meters,
     reject,
     samples_of,
-    take_unplaced,
 )
 
 HOUR = 480_000
@@ -83,25 +80,6 @@ def test_the_largest_and_smallest_values_are_kept_exactly(store):
     batch = [reading(0, 1, 2**63 - 1), reading(1, 1, -(2**63))]
     store.write(lambda db: add(db, batch))
     assert stored(store) == batch
-
-
-# --- unplaced ---------------------------------------------------------------------------------------------------------
-
-
-def test_readings_of_this_boot_are_placed_once_the_clock_is_trusted(store):
-    """R5: by the boot's own clock, or by the source's where it gave one; another boot's wait on."""
-    rows = [
-        UnplacedReading("this", 60_000, 1, 10, None, 7),
-        UnplacedReading("this", 61_000, 2, 20, START - 5, 8),
-        UnplacedReading("other", 62_000, 1, 30, None, 9),
-    ]
-    store.write(lambda db: add_unplaced(db, rows))
-    assert store.write(lambda db: take_unplaced(db, "this", START)) == [
-        StoredReading(START + 60_000, 1, 10, 7),
-        StoredReading(START - 5, 2, 20, 8),
-    ]
-    assert store.write(lambda db: take_unplaced(db, "this", START)) == []
-    assert store.read(lambda db: db.execute("SELECT boot_id, value FROM unplaced").fetchall()) == [("other", 30)]
 
 
 # --- rejected and events ----------------------------------------------------------------------------------------------

@@ -214,6 +214,19 @@ def test_a_step_while_an_authority_is_asked_makes_its_answer_worthless():
     assert clock.now().trusted
 
 
+def test_a_witness_that_speaks_while_the_authorities_are_asked_is_not_forgotten():
+    clock = FakeClock(NOW)
+
+    class Slow(FakeAuthority):
+        def vouches(self) -> str | None:
+            clock.trust.witness(clock.wall, clock.wall)
+            return super().vouches()
+
+    clock.trust = Trust("auto", [Slow()])
+    clock.trust.ask(clock.boottime)
+    assert clock.now().trusted
+
+
 def test_the_step_that_sets_an_untrusted_clock_is_told_and_doubts_nobody():
     """The daemon sets the clock and touches its file before we look: that word must count."""
     authority = FakeAuthority()
@@ -293,6 +306,9 @@ def test_a_clock_before_the_newest_closed_hour_is_not_trusted_whoever_vouches():
     clock.trust.closed_until(NOW)
     assert not clock.advance(7199).trusted
     assert clock.advance(1).trusted
+    clock.trust.closed_until(clock.wall + timedelta(hours=1))
+    assert not clock.now().trusted
+    assert len(news(clock)) == 1
 
 
 @pytest.mark.parametrize(

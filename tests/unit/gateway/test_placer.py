@@ -97,6 +97,12 @@ def test_the_closer_is_woken_when_something_happens_to_the_clock(make: Make):
     gateway.clock.step_wall(3)
     gateway.clock.now()
     assert gateway.closer.wake.is_set()
+    gateway.clock.step_wall(3600)
+    gateway.clock.now()
+    gateway.closer.wake.clear()
+    gateway.clock.trust.witness(gateway.clock.wall, gateway.clock.wall)
+    assert gateway.clock.now().trusted
+    assert gateway.closer.wake.is_set()
 
 
 def test_the_newest_closed_hour_bounds_the_clock_of_the_next_boot(make: Make):
@@ -142,6 +148,7 @@ def test_what_cannot_be_stored_now_is_told_later_and_once(make: Make, monkeypatc
         raise StoreError("disk full")
 
     monkeypatch.setattr(gateway.store, "write", full)
+    gateway.clock.now()
     gateway.run(20)
     monkeypatch.undo()
     gateway.run(20)
