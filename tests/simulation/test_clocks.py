@@ -195,13 +195,13 @@ def test_a_virtual_machine_whose_clock_is_always_trusted_closes_its_hours(make: 
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_happens_to_a_clock_that_is_set_once_in_each_boot(make: Make, seed):
+@pytest.mark.parametrize(("seed", "rule"), [(0, COUNTER), (1, POWER), (2, COUNTER), (3, POWER)])
+def test_whatever_happens_to_a_clock_that_is_set_once_in_each_boot(make: Make, seed, rule):
     """Boots in the past and the future, steps by hand, restarts, power cuts: the same hours as with a right clock."""
     random = Random(seed)
     scenario: Scenario = []
     at = 0
-    while at < 9 * HOUR:
+    while at < 6 * HOUR:
         scenario.append((at, boot(random.choice([DECADES, YESTERDAY, -7 * HOUR, 11 * HOUR, -45.0, 0.0]))))
         at += random.randrange(30, 80 * MINUTE)
         scenario.append((at, sync()))
@@ -216,4 +216,4 @@ def test_whatever_happens_to_a_clock_that_is_set_once_in_each_boot(make: Make, s
         scenario.append((at, power_cut()))
         at += random.randrange(5, 10 * MINUTE)
     scenario += [(at, boot(YESTERDAY)), (at + 500, sync())]
-    compared(make, scenario, at + 3 * HOUR)
+    compared(make, scenario, at + 3 * HOUR, rule)
