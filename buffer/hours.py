@@ -180,14 +180,17 @@ def gaps(tail: Sample | None, samples: Sequence[Sample], rule: Rule) -> Iterator
 def question(
     tail: Sample | None, samples: Sequence[Sample], rule: Rule, answered: Collection[int] = ()
 ) -> tuple[Sample, Sample] | None:
-    """The first gap that only a person can decide about: no edge in it may be frozen.
+    """The first gap that only a person can decide about: no edge in it may be frozen. Where nothing was used, none.
 
     `answered`: the instants (ms) at which a person said what the register was; a gap that begins or ends there is decided.
     """
     if rule.gap is not None:
         return None
-    long = (gap for gap in gaps(tail, samples, rule) if gap[1][0] - gap[0][0] > ASKED_AFTER_MS)
-    return next((gap for gap in long if gap[0][0] not in answered and gap[1][0] not in answered), None)
+    for left, right in gaps(tail, samples, rule):
+        long = right[0] - left[0] > ASKED_AFTER_MS and right[1] != left[1]
+        if long and left[0] not in answered and right[0] not in answered:
+            return left, right
+    return None
 
 
 def _counter_hour(hour: int, before: _Before, samples: Sequence[Sample], rule: Rule) -> ClosedHour:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer.closing import park
+from buffer.closing import inputs_after, park
 from buffer.hours import Rule, power_of, shares
 from buffer.model import HOUR_MS, from_ms
 from buffer.readings import add
@@ -48,10 +48,11 @@ class Late(NamedTuple):
 
 
 class _Closed(NamedTuple):
-    """A meter's closed hours: [first, edge)."""
+    """A meter's closed hours of this kind: [first, edge). Samples up to `since` (ms) are of another one."""
 
     first: int
     edge: int
+    since: int | None
 
 
 def add_and_book(
@@ -64,10 +65,9 @@ def add_and_book(
         if closed is None:
             continue
         rule = rules[meter]
-        if rule.kind == "interval":
-            amounts = _late_periods(db, meter, samples, rule, closed)
-        else:
-            amounts = _late_power(db, meter, samples, rule, closed)
+        inputs = {at: value for at, value in samples.items() if closed.since is None or at > closed.since}
+        book = _late_periods if rule.kind == "interval" else _late_power
+        amounts = book(db, meter, inputs, rule, closed)
         late = _book(db, meter, rule, [amount for amount in amounts if amount[1]], closed.edge, now_ms)
         found += [late] if late else []
     return add(db, readings), found
@@ -88,7 +88,9 @@ def _closed_hours(db: Connection, meter: int) -> _Closed | None:
     if row is None:
         return None
     first, newest = row
-    return _Closed(first, first if newest is None else newest + 1)
+    edge = first if newest is None else newest + 1
+    since = inputs_after(db, meter)
+    return _Closed(first if since is None else max(first, since // HOUR_MS), edge, since)
 
 
 def _is_new(db: Connection, meter: int, at: int) -> bool:
@@ -102,7 +104,7 @@ def _late_periods(
     db: Connection, meter: int, samples: Mapping[int, int], rule: Rule, closed: _Closed
 ) -> Iterable[Amount]:
     for sample in samples.items():
-        late = shares(sample, rule, *closed)
+        late = shares(sample, rule, closed.first, closed.edge)
         if late and _is_new(db, meter, sample[0]):
             for hour, amount in late:
                 yield hour, amount, f"late: the period stamped {_shown(sample[0])}"
@@ -116,11 +118,9 @@ def _late_power(
 ) -> Iterable[Amount]:
     """Closed hours with the new samples less without them; then open hours go on from the newest sample before them."""
     edge = closed.edge * HOUR_MS
-    passed = db.execute(
-        "SELECT at FROM reading WHERE at >= ? AND meter = ? ORDER BY at LIMIT 1", (edge, meter)
-    ).fetchone()
+    passed = _first_from(db, meter, closed.edge)
     new = sorted(
-        sample for sample in samples.items() if (not passed or sample[0] < passed[0]) and _is_new(db, meter, sample[0])
+        sample for sample in samples.items() if (not passed or sample[0] < passed) and _is_new(db, meter, sample[0])
     )
     if not new:
         return
@@ -134,10 +134,21 @@ def _late_power(
     }
     for hour in sorted(touched):
         begin, end = hour * HOUR_MS - longest, (hour + 1) * HOUR_MS + longest
-        without = _stored(db, meter, begin, end)
+        without = _stored(db, meter, begin if closed.since is None else max(begin, closed.since + 1), end)
         inside = [sample for sample in new if begin <= sample[0] <= end]
         amount = power_of(hour, None, sorted([*without, *inside]), rule)[0] - power_of(hour, None, without, rule)[0]
         yield hour, amount, f"late: power from {_shown(inside[0][0])} to {_shown(inside[-1][0])}"
+
+
+def _first_from(db: Connection, meter: int, edge: int) -> int | None:
+    """The instant of a meter's first sample from an edge on; many days of other meters' readings may lie in between."""
+    find = "SELECT min(hour) FROM reading_hour WHERE hour >= ? AND meter = ?"
+    hour = db.execute(find, (edge, meter)).fetchone()[0]
+    if hour is None:
+        return None
+    find = "SELECT min(at) FROM reading WHERE at >= ? AND at < ? AND meter = ?"
+    at: int = db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS, meter)).fetchone()[0]
+    return at
 
 
 def _stored(db: Connection, meter: int, begin: int, end: int) -> list[Sample]:

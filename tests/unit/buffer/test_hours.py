@@ -368,7 +368,7 @@ def test_a_source_that_reports_changes_stands_still_between_them():
 def test_only_a_long_gap_of_a_counter_is_a_question():
     """Reliability 3.3: more than 31 days; what the operator has decided, or a person has said, is none."""
     days = 24.0
-    samples = [at(0, 0), at(1, 1), at(31 * days + 1, 2), at(63 * days, 3), at(95.5 * days, 4)]
+    samples = [at(0, 0), at(1, 1), at(31 * days + 1, 2), at(63 * days, 3), at(95.5 * days, 4), at(130 * days, 4)]
     asked = question(None, samples, COUNTER)
     assert asked == (samples[2], samples[3])
     assert question(samples[2], samples[3:], COUNTER) == asked

@@ -143,6 +143,26 @@ def test_a_late_sample_that_makes_a_silent_hour_known_brings_all_of_its_energy(s
     assert booked(store) == [(0, 2)]
 
 
+@pytest.mark.parametrize(("rule", "late"), [(INTERVAL, [(1, 2)] * 4), (POWER, [(1, 1.18)])])
+def test_hours_of_a_former_source_are_owed_nothing(store, rule, late):
+    """R8: until 1:24 the meter was a counter; the hours it closed are complete, and its readings are no power."""
+    closed(store)
+    store.write(lambda db: add_and_book(db, [at(0.25, 100), at(1.2, 100), at(1.4, 100)], {}, NOW))
+    store.write(lambda db: db.execute("UPDATE meter SET since = ? WHERE id = 1", (at(1.4).at,)))
+    arrive(store, rule, at(0.75, 7), at(1.1, 7), at(1.3, 7))
+    assert booked(store) == []
+    arrive(store, rule, at(1.41, 2), at(1.66, 2), at(1.91, 2), at(2, 2))
+    assert booked(store) == late
+
+
+def test_a_period_that_begins_before_the_source_was_changed_is_late_only_after_it(store):
+    """The former source's closed hours have all of their energy."""
+    closed(store)
+    store.write(lambda db: db.execute("UPDATE meter SET since = ? WHERE id = 1", (at(1.05).at,)))
+    arrive(store, INTERVAL, at(1.1, 10))
+    assert booked(store) == [(1, 4)]
+
+
 def test_a_counter_is_never_late(store):
     """R7: its next boundary has all of it."""
     closed(store)
