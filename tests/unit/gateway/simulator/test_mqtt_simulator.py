@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from queue import Queue
 from random import Random
 from typing import TYPE_CHECKING
@@ -92,8 +93,9 @@ def test_what_they_say_arrives_in_order_and_every_instant_once(broker: Broker, h
     arrived = [heard.get(timeout=5) for _ in range(9)]
     devices.stop()
     by_topic = {topic: [payload for each, payload in arrived if each == topic] for topic, _ in arrived}
-    times = [json.loads(payload)["time"] for payload in by_topic["building/counter"]]
-    assert times[:2] == ["2026-03-02T10:00:00.000Z", "2026-03-02T10:15:00.000Z"]
+    times = [datetime.fromisoformat(json.loads(payload)["time"]) for payload in by_topic["building/counter"]]
+    assert {(at.minute % 15, at.second, at.microsecond) for at in times} == {(0, 0, 0)}
+    assert {later - earlier for earlier, later in pairwise(times)} == {QUARTER}
     numbers = [float(payload) for payload in by_topic["building/number"]]
     assert numbers == sorted(numbers)
     assert devices.published >= 9
