@@ -155,7 +155,7 @@ def test_power_hours_and_what_was_late_are_the_reference_to_the_last_micro(db, s
         "power", every, max_gap_ms=3 * every, hold_ms=chance.choice([0, 0, 2 * every, HOUR_MS]),
         late=chance.choice(["delta", "next_hour", "alarm"]),
     )  # fmt: skip
-    instants = a_pace(chance, chance.randrange(1, 90), every, every // 3)
+    instants = a_pace(chance, chance.randrange(1, 90), every, chance.choice([0, every // 3]))
     series = [(at, chance.choice([0, 10**6, chance.randrange(-(10**6), 10**8)])) for at in instants]
 
     def check(arrived, hour):

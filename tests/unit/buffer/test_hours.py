@@ -280,6 +280,17 @@ def test_a_second_of_jitter_into_a_silent_hour_does_not_make_it_known():
     assert [row.quality for row in hours] == ["measured", "missing", "missing", "estimated"]
 
 
+def test_an_hour_that_begins_with_a_second_of_jitter_is_a_whole_one():
+    hours, _ = close_out([at(0.25 * n + 1 / 3600, 1) for n in range(1, 6)], QUARTERS)
+    assert [(row.hour, row.consumption, row.quality) for row in hours] == [(FIRST, 4 * MICRO, "measured")]
+
+
+def test_one_period_across_an_edge_is_enough_to_be_no_measurement():
+    """R11: the weakest part counts, also where a source has found back to the full hour."""
+    hours, _ = close_out([at(hour, 1) for hour in (0.75, 1.1, 1.35, 1.6, 1.85, 2)], QUARTERS)
+    assert hours[-1].quality == "interpolated"
+
+
 def test_a_day_in_one_value_is_an_estimate_of_its_hours():
     hours, _ = close_out([at(24, 24), at(48, 48)], Rule("interval", 24 * HOUR_MS, period_ms=24 * HOUR_MS))
     assert [row.consumption for row in hours] == [MICRO] * 24 + [2 * MICRO] * 24

@@ -121,6 +121,9 @@ def test_a_device_that_is_always_late_is_told_once_an_hour(store):
     times = [NOW, NOW + 1, NOW + TOLD_EVERY_MS - 1, NOW + 2 * TOLD_EVERY_MS]
     told = [arrive(store, INTERVAL, at(1 + n / 4), now=now)[0].tell for n, now in enumerate(times)]
     assert told == [True, False, False, True]
+    parking = Rule("interval", QUARTER, period_ms=QUARTER, late="alarm")
+    later = NOW + 4 * TOLD_EVERY_MS
+    assert [arrive(store, parking, at(2 + n / 4), now=later)[0].tell for n in (1, 2)] == [True, False]
 
 
 def test_a_late_sample_of_power_books_what_it_changes_up_or_down(store):
