@@ -98,6 +98,49 @@ def estimated(db: Connection, word: Word, since: int, until: int, total: int) ->
     return Done(said, until)
 
 
+def booked(db: Connection, word: Word, into: int | None) -> Done:
+    """What is parked becomes an adjustment to its own hours, or all of it to the hour of one instant."""
+    rows = _take_parked(db, word)
+    total = sum(amount for _, amount, _ in rows)
+    db.executemany(
+        "INSERT INTO adjustment (meter, hour, amount, reason, author, at) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                word.meter,
+                hour if into is None else hour_of(into),
+                amount,
+                f"was parked: {reason}",
+                word.author,
+                word.now_ms,
+            )
+            for hour, amount, reason in rows
+        ],
+    )
+    where = (
+        f"its hours from {_hour(rows[0][0])} to {_hour(rows[-1][0])}" if into is None else f"the hour of {_time(into)}"
+    )
+    said = f"{_value(total)} that were parked are booked to {where}"
+    note(db, word.now_ms, "info", word.name, f"{said} ({word.author})")
+    return Done(said, 0)
+
+
+def dropped(db: Connection, word: Word) -> Done:
+    """What is parked was no energy: it is taken out, and the event keeps the amounts."""
+    rows = _take_parked(db, word)
+    total = sum(amount for _, amount, _ in rows)
+    said = f"{_value(total)} that were parked from {_hour(rows[0][0])} to {_hour(rows[-1][0])} are dropped"
+    note(db, word.now_ms, "info", word.name, f"{said} ({word.author})")
+    return Done(said, 0)
+
+
+def _take_parked(db: Connection, word: Word) -> list[tuple[int, int, str]]:
+    find = "DELETE FROM parked WHERE meter = ? RETURNING hour, amount, reason"
+    rows = sorted(db.execute(find, (word.meter,)).fetchall())
+    if not rows:
+        raise CorrectionError(f"{word.name}: nothing of it is parked")
+    return rows
+
+
 def enter_meters(db: Connection, rows: Sequence[MeterRow], now_ms: int) -> dict[str, int]:
     """Enter the configured meters; one whose source is another register now begins a new epoch. Numbers by name.
 
@@ -223,6 +266,10 @@ def _value(micro: int) -> str:
 
 def _time(ms: int) -> str:
     return f"{from_ms(ms):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _hour(hour: int) -> str:
+    return f"{from_ms(hour * HOUR_MS):%Y-%m-%d %H:%M}Z"
 
 
 def _shown(sample: Sample) -> str:

@@ -27,6 +27,7 @@ class MeterOverview(NamedTuple):
     pending: int
     held: int
     unknown: int
+    parked: int  # micro that are in no hour until a person has decided
 
 
 class HourView(NamedTuple):
@@ -81,6 +82,7 @@ def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None)
         one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'pending'") or 0,
         one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'") or 0,
         one(f"SELECT count(*) FROM message WHERE meter = ? AND {UNSETTLED} AND state = 'unknown'") or 0,  # noqa: S608 - a constant text
+        one("SELECT sum(amount) FROM parked WHERE meter = ?") or 0,
     )  # fmt: skip
 
 

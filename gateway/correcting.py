@@ -8,6 +8,8 @@ from buffer import corrections
 from buffer.corrections import CorrectionError, Done, Word
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from buffer.store import Connection
 
 
@@ -30,10 +32,12 @@ def correct(db: Connection, asked: dict[str, Any], now_ms: int) -> Corrected:
     return Corrected(row[0], _KINDS[asked["what"]](db, word, asked))
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Connection, Word, dict[str, Any]], Done]] = {
     "replaced": lambda db, word, asked: corrections.replaced(
         db, word, asked["at"], asked["old_final"], asked["new_initial"]
     ),
     "retire": lambda db, word, asked: corrections.retired(db, word, asked["at"], asked["final"]),
     "estimate": lambda db, word, asked: corrections.estimated(db, word, asked["since"], asked["until"], asked["total"]),
+    "book": lambda db, word, asked: corrections.booked(db, word, asked.get("into")),
+    "drop": lambda db, word, _: corrections.dropped(db, word),
 }

@@ -113,6 +113,8 @@ def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
         yield f"{name}: {meter['held']} h held for a decision{said}: meter-gateway hours {name}"
     elif meter["alarm"]:
         yield f"{name}: {meter['alarm']}"
+    if meter["parked"]:
+        yield f"{name}: {meter['parked']} {meter['unit']} are parked: meter-gateway meter book {name}, or drop"
 
 
 def _delivery_problems(delivery: dict[str, Any]) -> Iterator[str]:
@@ -180,6 +182,7 @@ def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]
         "pending": meter.pending,
         "held": meter.held,
         "unknown": meter.unknown,
+        "parked": f"{from_micro(meter.parked).normalize():f}" if meter.parked else None,
         "trouble": trouble,
     }
 

@@ -87,7 +87,7 @@ class ClockSection(Strict):
 
     trust: Literal["auto", "always"] = Field(
         "auto",
-        description="`auto`: readings wait until the clock is known to be set (NTP, a plausible hardware clock, or EnerKey's answers). "
+        description="`auto`: readings wait until the clock is known to be set (by NTP, or EnerKey's answers agree). "
         "`always`: believe it; for virtual machines whose host keeps the time.",
     )
 

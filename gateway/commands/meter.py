@@ -1,4 +1,4 @@
-"""`meter replaced | retire | estimate`: what a person knows and the meter cannot say. Dated, kept with the person's name."""
+"""`meter replaced | retire | estimate | book | drop`: what a person knows and the meter cannot say. Dated, kept with the person's name."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ DESTINATIONS = {
     "--old-final": "old_final",
     "--new-initial": "new_initial",
     "--total": "total",
+    "--into": "into",
 }
-INSTANTS = ("at", "since", "until")
+INSTANTS = ("at", "since", "until", "into")
 VALUES = ("old_final", "new_initial", "final", "total")
 
 
@@ -57,6 +58,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _needs(estimate, "--from", instant, "a full hour")
     _needs(estimate, "--to", instant, "a full hour")
     _needs(estimate, "--total", value, "energy or volume in that time")
+    book = kinds.add_parser("book", help="what is parked becomes a correction to its hours")
+    _common(book)
+    book.add_argument("--into", type=instant, metavar=TIME, help="all of it to the hour of this instant")
+    _common(kinds.add_parser("drop", help="what is parked was no energy"))
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +107,7 @@ def _asked(args: argparse.Namespace, meter: Meter) -> dict[str, Any]:
     if factor is None:
         raise GatewayError(f"{args.unit} cannot become {meter.unit}, the meter's unit")
     for name in INSTANTS:
-        if hasattr(args, name):
+        if getattr(args, name, None) is not None:
             asked[name] = to_ms(getattr(args, name))
     for name in VALUES:
         given = getattr(args, name, None)

@@ -254,3 +254,39 @@ def test_from_a_counter_to_power_and_back_the_total_goes_on(gateway):
     assert [view.hour - TEN for view in hours] == [0, 1, 2, 3, 4]
     assert hours[3].boundary - boundary == hours[3].consumption == 4_500_000  # from 13:15 on, 1040 to 1044.5 at 14:00
     assert hours[4].consumption == 6_000_000
+
+
+# --- what is parked ---------------------------------------------------------------------------------------------------
+
+
+def park(gateway: SmallGateway) -> None:
+    rows = [
+        (gateway.numbers["off"], TEN + 3, 2 * MICRO, "gap", 0),
+        (gateway.numbers["off"], TEN + 5, MICRO, "clock", 0),
+    ]
+    insert = "INSERT INTO parked (meter, hour, amount, reason, at) VALUES (?, ?, ?, ?, ?)"
+    gateway.store.write(lambda db: db.executemany(insert, rows))
+
+
+def test_what_is_parked_can_be_booked_to_its_own_hours(gateway):
+    """A person decides; each amount keeps why it was parked, and can be booked once."""
+    park(gateway)
+    assert say(gateway, "book") == (
+        "3 that were parked are booked to its hours from 2026-03-02 13:00Z to 2026-03-02 15:00Z"
+    )
+    assert adjustments(gateway) == [(3, 2, "ada", "was parked: gap"), (5, 1, "ada", "was parked: clock")]
+    with pytest.raises(CorrectionError, match="nothing of it is parked"):
+        say(gateway, "book")
+
+
+def test_what_is_parked_can_be_booked_to_one_hour_or_dropped(gateway):
+    """Nothing leaves the books without a word: the event keeps the amount and the person."""
+    park(gateway)
+    asked = {"what": "book", "meter": "off", "author": "ada", "into": to_ms(START + timedelta(minutes=70))}
+    gateway.store.write(lambda db: correct(db, asked, 0))
+    assert [(hour, amount) for hour, amount, _, _ in adjustments(gateway)] == [(1, 2), (1, 1)]
+    park(gateway)
+    said = say(gateway, "drop")
+    assert said == "3 that were parked from 2026-03-02 13:00Z to 2026-03-02 15:00Z are dropped"
+    assert gateway.events()[-1] == ("info", "off", f"{said} (ada)")
+    assert gateway.count("parked") == 0

@@ -20,7 +20,8 @@ FINE = {"state": "ok", "detail": "", "devices": {"1": "ok"}, "counts": {}}
 def meter(name: str = "boiler", **facts: Any) -> dict[str, Any]:
     """A meter of connection main with a reading and nothing held."""
     return {
-        "name": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None, "alarm": None,
+        "name": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None,
+        "alarm": None, "parked": None,
     } | facts  # fmt: skip
 
 

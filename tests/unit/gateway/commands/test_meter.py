@@ -86,3 +86,16 @@ def test_wrong_words_are_answered_in_one_line(swapped: Site, meter_gateway, word
     assert (done.code, done.out) == (code, "")
     assert said in " ".join(done.err.split())
     assert epochs(swapped) == []
+
+
+def test_parked_energy_is_shown_until_somebody_books_it(swapped: Site, meter_gateway):
+    """`status` says how; one command, and it is an adjustment."""
+    insert = "INSERT INTO parked (meter, hour, amount, reason, at) VALUES (?, 480000, 1500000, 'gap', 0)"
+    number = swapped.number("chiller")
+    swapped.write(lambda db: db.execute(insert, (number,)))
+    with swapped.running():
+        shown = " ".join(meter_gateway("status").out.split())
+        assert "chiller: 1.5 kWh are parked: meter-gateway meter book chiller, or drop" in shown
+        assert meter_gateway("meter", "book", "chiller").code == 0
+        assert "parked" not in meter_gateway("status").out
+        assert meter_gateway("meter", "drop", "chiller").code == 1
