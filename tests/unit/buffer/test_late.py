@@ -138,6 +138,17 @@ def test_a_late_sample_of_power_books_what_it_changes_up_or_down(store):
     assert booked(store)[len(before) + 1 :] == [(0, 0.5)]
 
 
+def test_late_power_is_booked_also_where_nothing_newer_is_kept(store):
+    """What had closed the hour may have been deleted since; what comes now still counts once."""
+    hours = [ClosedHour(FIRST, 0, 0, "missing", "measured", 0)]
+    store.write(lambda db: freeze(db, 1, hours, Frozen(FIRST + 1, 0, "measured", None), 0))
+    arrive(store, POWER, *[at(n / 4, 4) for n in range(5)])
+    assert booked(store) == [(0, 4)]
+    assert (
+        store.read(lambda db: db.execute("SELECT tail_at, tail_total FROM counter_state").fetchone()) == at(1, 4)[::2]
+    )
+
+
 def test_a_late_sample_that_makes_a_silent_hour_known_brings_all_of_its_energy(store):
     """R11: below half of an hour its energy is not believed; with the sample that passes half of it, it is."""
     closed(store, 1)
