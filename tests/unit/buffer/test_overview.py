@@ -57,7 +57,19 @@ def test_every_configured_meter_is_shown_with_what_it_has(filled):
     a, b, c = filled.read(overview.meters)
     at = FIRST * HOUR_MS
     assert a == overview.MeterOverview(
-        "a", "kWh", "consumption", "counter", "hall", at + 1, 6, FIRST + 3, FIRST, pending=1, held=1, unknown=1, parked=0
+        "a",
+        "kWh",
+        "consumption",
+        "counter",
+        "hall",
+        at + 1,
+        6,
+        FIRST + 3,
+        FIRST,
+        pending=1,
+        held=1,
+        unknown=1,
+        parked=0,
     )
     assert (b.name, b.last_at, b.last_value, b.last_hour, b.last_accepted, b.pending) == ("b", at - 9, 7, None, None, 0)
     assert (c.name, c.last_at, c.last_value, c.held, c.unknown) == ("c", None, None, 0, 0)
