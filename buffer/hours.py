@@ -123,9 +123,9 @@ def open_meter(samples: Sequence[Sample], rule: Rule, limit: int, start_value: i
     if edge > limit or reach(samples[-1], rule) < edge:
         return None
     if rule.kind != "counter":
-        return Frozen(edge, start_value, "measured", _tail(edge, samples, None))
+        return Frozen(edge, start_value, "measured", _tail(edge, samples, None, rule))
     left, right = _around(edge * HOUR_MS, samples, None)
-    return Frozen(edge, *_value_at(edge * HOUR_MS, left, right, rule), _tail(edge, samples, None))
+    return Frozen(edge, *_value_at(edge * HOUR_MS, left, right, rule), _tail(edge, samples, None, rule))
 
 
 def close_hours(
@@ -148,7 +148,7 @@ def close_hours(
         hours.append(closed)
     if not hours:
         return [], frozen
-    tail = _tail(last, samples, frozen.tail)
+    tail = _tail(last, samples, frozen.tail, rule)
     if tail and before.parked:
         tail = (tail[0], tail[1] - before.parked)
     track = frozen.track.without(before.parked) if frozen.track else None
@@ -159,8 +159,10 @@ def _overlaps(hour: int, span: Span) -> bool:
     return span[0] < (hour + 1) * HOUR_MS and span[1] > hour * HOUR_MS
 
 
-def _tail(edge: int, samples: Sequence[Sample], before: Sample | None) -> Sample | None:
-    """The newest sample at or before an edge."""
+def _tail(edge: int, samples: Sequence[Sample], before: Sample | None, rule: Rule) -> Sample | None:
+    """The newest sample at or before an edge; a period has no neighbour that its hour would need."""
+    if rule.kind == "interval":
+        return None
     end = bisect_right(samples, edge * HOUR_MS, key=_at)
     return samples[end - 1] if end else before
 

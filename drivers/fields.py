@@ -114,6 +114,11 @@ class SourceBase(Strict):
         description="How late readings with a time of their own may come: so long an hour rests before it is closed. Default: "
         "`[hours] grace`.",
     )
+    direction: Literal["one", "net"] = Field(
+        "one",
+        description="Only for `interval` and `power`: `net` takes negative values, too. Else they are rejected, as a counter's always "
+        "are: what is exported has a register and a meter of its own.",
+    )
     max_gap: Annotated[Duration, Field(gt=0, le=LONGEST)] | None = Field(
         None,
         description="Only for `power`: a longer silence adds no energy. Default: three times `expected_every`, at least "

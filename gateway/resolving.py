@@ -43,6 +43,7 @@ class Meter:
     reset: Literal["never", "zero"]
     gap: Literal["spread", "arrival", "hole"] | None
     late: Literal["delta", "next_hour", "alarm"]
+    net: bool
     start_value: Decimal
     source: SourceBase
     kind: Kind
@@ -110,6 +111,8 @@ def _check_kind(source: Checked[SourceBase], kind: str, findings: Findings) -> N
         for key, what in (("period", 'the time that one value covers, such as "15m"'), ("stamp", '"start" or "end"')):
             if written[key] is None:
                 source.add(findings, (key,), f'missing: kind = "interval" needs {what}')
+    if source.written(("direction",)) is not None and kind == "counter":
+        source.add(findings, ("direction",), "is only for kinds interval and power: a counter never shows less than 0")
     for key, owner in (("period", "interval"), ("stamp", "interval"), ("max_gap", "power"), *COUNTERS):
         if written[key] is not None and kind != owner:
             source.add(findings, (key,), f'is only for kind = "{owner}", and this is a {kind}')
@@ -176,6 +179,7 @@ def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fra
         reset=source.reset or "never",
         gap=section.gap,
         late=section.late,
+        net=source.direction == "net",
         start_value=section.start_value,
         source=source,
         kind=kind,

@@ -346,6 +346,8 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
         gap=meter.gap,
         hold_ms=round(meter.hold * 1000),
         late=meter.late,
+        max_rate=None if meter.max_rate is None else to_micro(meter.max_rate),
+        net=meter.net,
     )
     counter = CounterRule(
         max_rate=None if meter.max_rate is None else to_micro(meter.max_rate),

@@ -190,6 +190,7 @@ def test_a_source_that_speaks_on_change_holds_its_value(tmp_path: Path):
             'gap = "hole"',
             'gap: is only for kind = "counter", and this is a power',
         ),
+        (f'{TOPIC}, unit = "kWh", direction = "net"', "", "source.direction: is only for kinds interval and power"),
         (f'{TOPIC}, unit = "kWh"', 'late = "alarm"', "late: is only for kinds interval and power"),
         (f'{TOPIC}, unit = "W", kind = "power", reset = "zero"', "", 'source.reset: is only for kind = "counter"'),
         (f'{TOPIC}, unit = "W", kind = "power", rollover = 100', "", 'source.rollover: is only for kind = "counter"'),

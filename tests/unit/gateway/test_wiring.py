@@ -17,6 +17,7 @@ from sqlite_utils import Database, Migrations
 
 from buffer import overview
 from buffer.counter import CounterRule
+from buffer.hours import Rule
 from buffer.model import MICRO
 from buffer.store import Store
 from drivers.base import Driver, NotStored
@@ -234,6 +235,15 @@ def test_what_the_operator_knows_of_a_register_reaches_the_closer(site: Site):
         assert gateway.closer._marks._rest(meter.id) == 600
     assert meter.counter == CounterRule(900 * MICRO, 100_000, rollover=10**6 * MICRO, reset="zero")
     assert (meter.rule.gap, meter.rule.hold_ms, meter.connection) == ("arrival", 0, "main")
+
+
+def test_what_the_operator_knows_of_a_power_source_reaches_closer_and_collector(site: Site):
+    """The same rule for both: what is plausible, what holds, and what becomes of what is late."""
+    source = 'topic = "site/water", value = "total", unit = "m3"'
+    power = 'topic = "x", value = "v", unit = "m3/h", kind = "power", report = "on_change", expected_every = "5m", direction = "net"'
+    with built(changed(site, (source, power), ("max_rate = 10\n", 'max_rate = 10\nlate = "alarm"\n'))) as gateway:
+        (meter,) = [each for each in gateway.closer._meters.values() if each.name == "cold-water"]
+    assert meter.rule == Rule("power", 300_000, 900_000, hold_ms=300_000, late="alarm", max_rate=10 * MICRO, net=True)
 
 
 # --- what drivers are given -------------------------------------------------------------------------------------------
