@@ -2,8 +2,11 @@
 
     hour:     pending ─▶ claimed ─▶ accepted
                  ▲          ├─▶ pending (not applied)
-                 └──────────┴─▶ held (refused, or a read-back that fits nothing: a person decides)
+                 └──────────┴─▶ held (refused alone, or a read-back that fits nothing: a person decides)
     message:  open ─▶ accepted | refused | not_sent | unknown ─▶ verified
+
+A message that is refused for one of its hours may have left the others applied: its fate is unknown, too, unless it is
+known that such a refusal applies nothing. Which hour it is, `poison` finds.
 
 Every function works inside the caller's transaction; the caller sends only after it has committed.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from buffer import poison
 from buffer.model import Accepted, Fate, NotSent, Refused
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ BIN_MS = 300_000  # request_budget: 5-minute bins
 BINS_PER_DAY = 288
 
 UNSETTLED = "state IN ('open', 'unknown')"  # word for word as in the partial index: only then SQLite 3.40 uses it
+
+_SUSPECT = "SELECT 1 FROM suspect WHERE suspect.meter = hour.meter AND suspect.hour = hour.hour"
 
 HourFate = Literal["accepted", "pending", "held"]
 
@@ -87,16 +93,25 @@ def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
     return message
 
 
-def settle(db: Connection, message: int, fate: Fate, now_ms: int) -> None:
-    """Write down what became of an open message; JournalError when it is not open (any more)."""
+def settle(db: Connection, message: int, fate: Fate, now_ms: int, *, whole: bool = False) -> None:
+    """Write down what became of an open message; JournalError when it is not open (any more).
+
+    `whole`: a message that is refused for one of its hours has applied none of them.
+    """
     meter, values = _of(db, message)
     match fate:
         case Accepted():
             state, words, hours = "accepted", f"HTTP {fate.status}", "accepted"
             _credit(db, meter, values, message, now_ms)
+            poison.settled(db, meter, values)
+        case Refused("data"):
+            words = f"HTTP {fate.status}: {fate.text}"
+            state, hours = ("refused", "held") if len(values) == 1 else ("refused", "pending")
+            if len(values) > 1 and not whole:
+                state, hours = "unknown", "claimed"
+            poison.refused(db, meter, values)
         case Refused():
-            state, words = "refused", f"HTTP {fate.status}: {fate.text}"
-            hours = "held" if fate.why == "data" else "pending"
+            state, words, hours = "refused", f"HTTP {fate.status}: {fate.text}", "pending"
         case NotSent():
             state, words, hours = "not_sent", fate.text, "pending"
         case _:
@@ -116,6 +131,7 @@ def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], 
     )
     _move(db, message, "unknown", "verified", words, now_ms)
     _move_hours(db, meter, "claimed", {hour: fates[hour] for hour in values})
+    poison.settled(db, meter, [hour for hour in values if fates[hour] != "pending"])
 
 
 def orphaned_intents(db: Connection, now_ms: int) -> int:
@@ -125,13 +141,16 @@ def orphaned_intents(db: Connection, now_ms: int) -> int:
     return db.execute(orphan, (words, now_ms)).rowcount
 
 
-def pending(db: Connection, meter: int, most: int, *, estimated: bool = True) -> list[PendingHour]:
-    """The oldest closed hours of a meter that nobody has accepted, spanning at most `most` hours.
+def pending(
+    db: Connection, meter: int, most: int, *, estimated: bool = True, suspect: bool = True, since: int = -(2**62)
+) -> list[PendingHour]:
+    """The oldest closed hours of a meter, from `since` on, that nobody has accepted, spanning at most `most` hours.
 
-    Not those that were estimated, unless `estimated`.
+    Not those that were estimated, unless `estimated`; not those of a message that was refused, unless `suspect`.
     """
-    find = f"SELECT hour, consumption, boundary FROM hour WHERE {_sendable(estimated)} ORDER BY hour LIMIT ?"  # noqa: S608 - a constant text
-    rows = [PendingHour(*row) for row in db.execute(find, (meter, most))]
+    which = f"{_sendable(estimated)} AND hour >= ?" + ("" if suspect else f" AND NOT EXISTS ({_SUSPECT})")
+    find = f"SELECT hour, consumption, boundary FROM hour WHERE {which} ORDER BY hour LIMIT ?"  # noqa: S608 - a constant text
+    rows = [PendingHour(*row) for row in db.execute(find, (meter, since, most))]
     return [row for row in rows if row.hour < rows[0].hour + most]
 
 

@@ -71,6 +71,12 @@ def m003_parked(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m004_suspects(database: Database) -> None:
+    """Where an hour is looked for that EnerKey refuses."""
+    database.execute(SCHEMA_004)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -248,4 +254,13 @@ CREATE TABLE parked (                  -- energy that is in no hour and no adjus
     at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX parked_hour ON parked (meter, hour)
+"""
+
+SCHEMA_004 = """
+CREATE TABLE suspect (                 -- hours of a refused message, while the one that is refused is looked for
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,
+    near INTEGER NOT NULL,             -- 1: it is among these; 0: the message's other hours, which wait for the end of it
+    PRIMARY KEY (meter, hour)
+) STRICT, WITHOUT ROWID
 """

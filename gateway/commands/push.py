@@ -13,8 +13,8 @@ from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import counted
+from gateway.messages import PushedMeter, draft_of
 from gateway.report import stored
-from gateway.uploader import PushedMeter, draft_of
 from gateway.wiring import delivery_rules, pushed_meters
 
 if TYPE_CHECKING:
