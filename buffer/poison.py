@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 
 _NEAR = (
     "SELECT suspect.hour FROM suspect JOIN hour ON hour.meter = suspect.meter AND hour.hour = suspect.hour"
-    " WHERE suspect.meter = ? AND near AND hour.state IN ('pending', 'claimed') ORDER BY suspect.hour"
+    " WHERE suspect.meter = ? AND near AND (hour.state IN ('pending', 'claimed') OR (hour.state IN ('accepted', 'missing')"
+    " AND EXISTS (SELECT 1 FROM adjustment WHERE adjustment.meter = suspect.meter AND adjustment.hour = suspect.hour"
+    " AND posted <> amount))) ORDER BY suspect.hour"
 )
 
 
 def suspects(db: Connection, meter: int) -> list[int]:
     """The hours among which the refused one is, oldest first; empty when none is looked for."""
     return [row[0] for row in db.execute(_NEAR, (meter,))]
+
+
+def involved(db: Connection, meter: int) -> set[int]:
+    """All hours of the message in which one is looked for."""
+    return {row[0] for row in db.execute("SELECT hour FROM suspect WHERE meter = ?", (meter,))}
 
 
 def refused(db: Connection, meter: int, hours: Collection[int]) -> None:

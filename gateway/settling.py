@@ -88,13 +88,7 @@ class Settler:
             self._failed(message, found.answer.fate)
             return
         ledger = self._store.read(lambda db: journal.in_ledger(db, message.meter, hours))
-        verdicts = verify.read_back(
-            message.values,
-            ledger,
-            found.values,
-            tolerance=self._rules.tolerance,
-            replaces=self._rules.same_hour == "replace",
-        )
+        verdicts = verify.read_back(message.values, ledger, found.values, tolerance=self._rules.tolerance)
         self._record(message, verdicts, _proved(verdicts, message, found.values))
 
     def _failed(self, message: OpenMessage, fate: Fate) -> None:

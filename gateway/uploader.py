@@ -20,7 +20,7 @@ from buffer.store import StoreError
 from gateway import pacing
 from gateway.enerkey.models import push_body
 from gateway.line import Line, said
-from gateway.messages import DeliveryRules, PushedMeter, draft_of
+from gateway.messages import DeliveryRules, PushedMeter, draft_of, due_hours
 from gateway.settling import Settler
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Uploader:
             self._blocked[meter.id] = now.boottime + IDLE
             return None
         body = push_body(self._contract, meter.enerkey_id, draft.items)
-        intent = Intent(meter.id, meter.family, meter.enerkey_id, body, draft.values, slot)
+        intent = Intent(meter.id, meter.family, meter.enerkey_id, body, draft.values, slot, draft.adjusted)
         message = self._store.write(lambda db: journal.begin(db, intent, self._boot_id, to_ms(now.wall)))
         return _Outgoing(message, meter, body, draft.values, slot)
 
@@ -216,8 +216,7 @@ class Uploader:
     # --- when ---------------------------------------------------------------------------------------------------------
 
     def _due_times(self, now: Now) -> dict[int, float]:
-        estimated = self._rules.push_estimated
-        oldest = self._store.read(lambda db: journal.oldest_pending(db, self._meters, estimated=estimated))
+        oldest = self._store.read(lambda db: due_hours(db, self._meters.values(), self._rules))
         return {
             meter: max(
                 now.boottime + (self._due_wall(meter, hour) - now.wall).total_seconds(),

@@ -118,7 +118,7 @@ class SmallGateway:
         closing = [ClosingMeter(self.numbers[name], name, self._rule, "bench", self._counter) for name in self.meters]
         marks = Watermarks(self._grace, lambda _: self.ready)
         self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self.uploader.wake.set)
-        collected = {name: CollectedMeter(number, Fraction(1)) for name, number in self.numbers.items()}
+        collected = {name: CollectedMeter(number, Fraction(1), self._rule) for name, number in self.numbers.items()}
         self.collector = Collector(self.store, collected, self.clock, self.boot, self.closer.saw)
         self._due = {self.closer: 0.0, self.uploader: 0.0}
 
