@@ -1,9 +1,13 @@
 """The journal of what is sent: intent before the first byte, one open message per meter, every fate explicit (R12-R15).
 
     hour:     pending ─▶ claimed ─▶ accepted
-                 ▲          ├─▶ pending (not applied)
-                 └──────────┴─▶ held (refused, or a read-back that fits nothing: a person decides)
+                 ▲          ├─▶ as before (not applied)
+                 └──────────┴─▶ held (refused alone, or a read-back that fits nothing: a person decides)
     message:  open ─▶ accepted | refused | not_sent | unknown ─▶ verified
+
+A message that is refused for one of its hours may have left the others applied: its fate is unknown, too, unless it is
+known that such a refusal applies nothing. Which hour it is, `poison` finds. An accepted hour is claimed once more for each
+message that brings an adjustment to it (`postings`).
 
 Every function works inside the caller's transaction; the caller sends only after it has committed.
 """
@@ -11,12 +15,14 @@ Every function works inside the caller's transaction; the caller sends only afte
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from buffer import poison, postings
 from buffer.model import Accepted, Fate, NotSent, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from buffer.store import Connection
 
@@ -24,6 +30,12 @@ BIN_MS = 300_000  # request_budget: 5-minute bins
 BINS_PER_DAY = 288
 
 UNSETTLED = "state IN ('open', 'unknown')"  # word for word as in the partial index: only then SQLite 3.40 uses it
+
+_SUSPECT = "SELECT 1 FROM suspect WHERE suspect.meter = hour.meter AND suspect.hour = hour.hour"
+_TO_POST = (
+    "(SELECT coalesce(sum(amount - posted), 0) FROM adjustment WHERE adjustment.meter = hour.meter"
+    " AND adjustment.hour = hour.hour AND posted <> amount)"
+)
 
 HourFate = Literal["accepted", "pending", "held"]
 
@@ -33,15 +45,21 @@ class JournalError(Exception):
 
 
 class PendingHour(NamedTuple):
-    """A closed hour that EnerKey has not accepted: the hour, its consumption and the boundary value at its end."""
+    """A closed hour that EnerKey has not accepted, or not with all its adjustments.
+
+    Its consumption, the boundary value at its end, what is to be posted of its adjustments, and what EnerKey has of it
+    already: None where the hour itself is still to be sent.
+    """
 
     hour: int
     consumption: int
     boundary: int
+    unposted: int = 0
+    accepted: int | None = None
 
 
 class Intent(NamedTuple):
-    """A message about to be sent. `values`: the consumption that it adds, by hour."""
+    """A message about to be sent. `values`: the consumption that it adds, by hour; `adjusted`: how much of it is adjustments."""
 
     meter: int
     family: Literal["consumption", "cumulative"]
@@ -49,6 +67,7 @@ class Intent(NamedTuple):
     body: bytes
     values: Mapping[int, int]
     key_slot: int
+    adjusted: Mapping[int, int] = MappingProxyType({})
 
 
 class OpenMessage(NamedTuple):
@@ -82,27 +101,37 @@ def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
         "INSERT INTO message_hour (message, meter, hour, value) VALUES (?, ?, ?, ?)",
         [(message, intent.meter, hour, value) for hour, value in intent.values.items()],
     )
-    _move_hours(db, intent.meter, "pending", dict.fromkeys(intent.values, "claimed"))
+    postings.take(db, message, intent.meter, intent.adjusted, own_hour=intent.family == "consumption")
+    _claim(db, intent.meter, intent.values, intent.adjusted)
     spend(db, now_ms)
     return message
 
 
-def settle(db: Connection, message: int, fate: Fate, now_ms: int) -> None:
-    """Write down what became of an open message; JournalError when it is not open (any more)."""
+def settle(db: Connection, message: int, fate: Fate, now_ms: int, *, whole: bool = False) -> None:
+    """Write down what became of an open message; JournalError when it is not open (any more).
+
+    `whole`: a message that is refused for one of its hours has applied none of them.
+    """
     meter, values = _of(db, message)
     match fate:
         case Accepted():
             state, words, hours = "accepted", f"HTTP {fate.status}", "accepted"
             _credit(db, meter, values, message, now_ms)
+            poison.settled(db, meter, values)
+        case Refused("data"):
+            words = f"HTTP {fate.status}: {fate.text}"
+            state, hours = ("refused", "held") if len(values) == 1 else ("refused", "pending")
+            if len(values) > 1 and not whole:
+                state, hours = "unknown", "claimed"
+            poison.refused(db, meter, values)
         case Refused():
-            state, words = "refused", f"HTTP {fate.status}: {fate.text}"
-            hours = "held" if fate.why == "data" else "pending"
+            state, words, hours = "refused", f"HTTP {fate.status}: {fate.text}", "pending"
         case NotSent():
             state, words, hours = "not_sent", fate.text, "pending"
         case _:
             state, words, hours = "unknown", fate.text, "claimed"
     _move(db, message, "open", state, words, now_ms)
-    _move_hours(db, meter, "claimed", dict.fromkeys(values, hours))
+    _release(db, meter, dict.fromkeys(values, hours))
 
 
 def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], words: str, now_ms: int) -> None:
@@ -115,7 +144,8 @@ def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], 
         [(fates[hour], message, hour) for hour in values],
     )
     _move(db, message, "unknown", "verified", words, now_ms)
-    _move_hours(db, meter, "claimed", {hour: fates[hour] for hour in values})
+    _release(db, meter, {hour: fates[hour] for hour in values})
+    poison.settled(db, meter, [hour for hour in values if fates[hour] != "pending"])
 
 
 def orphaned_intents(db: Connection, now_ms: int) -> int:
@@ -125,21 +155,28 @@ def orphaned_intents(db: Connection, now_ms: int) -> int:
     return db.execute(orphan, (words, now_ms)).rowcount
 
 
-def pending(db: Connection, meter: int, most: int, *, estimated: bool = True) -> list[PendingHour]:
-    """The oldest closed hours of a meter that nobody has accepted, spanning at most `most` hours.
+def pending(
+    db: Connection, meter: int, most: int, *, estimated: bool = True, suspect: bool = True, since: int = -(2**62)
+) -> list[PendingHour]:
+    """The oldest closed hours of a meter, from `since` on, that nobody has accepted, spanning at most `most` hours.
 
-    Not those that were estimated, unless `estimated`.
+    Not those that were estimated, unless `estimated`; not those of a message that was refused, unless `suspect`.
     """
-    find = f"SELECT hour, consumption, boundary FROM hour WHERE {_sendable(estimated)} ORDER BY hour LIMIT ?"  # noqa: S608 - a constant text
-    rows = [PendingHour(*row) for row in db.execute(find, (meter, most))]
+    which = f"{_sendable(estimated)} AND hour >= ?" + ("" if suspect else f" AND NOT EXISTS ({_SUSPECT})")
+    find = f"SELECT hour, consumption, boundary, {_TO_POST} FROM hour WHERE {which} ORDER BY hour LIMIT ?"  # noqa: S608 - constant texts
+    rows = [PendingHour(*row) for row in db.execute(find, (meter, since, most))]
     return [row for row in rows if row.hour < rows[0].hour + most]
+
+
+def without_open_message(db: Connection, meters: Iterable[int]) -> set[int]:
+    """Those of these meters that have no message whose fate is open or unknown."""
+    return set(meters) - {row[0] for row in db.execute(f"SELECT meter FROM message WHERE {UNSETTLED}")}  # noqa: S608 - a constant text
 
 
 def oldest_pending(db: Connection, meters: Iterable[int], *, estimated: bool = True) -> dict[int, int]:
     """The oldest pending hour of each of these meters that has one and no open message."""
-    busy = {row[0] for row in db.execute(f"SELECT meter FROM message WHERE {UNSETTLED}")}  # noqa: S608 - a constant text
     find = f"SELECT min(hour) FROM hour WHERE {_sendable(estimated)}"  # noqa: S608 - a constant text
-    oldest = {meter: db.execute(find, (meter,)).fetchone()[0] for meter in meters if meter not in busy}
+    oldest = {meter: db.execute(find, (meter,)).fetchone()[0] for meter in without_open_message(db, meters)}
     return {meter: hour for meter, hour in oldest.items() if hour is not None}
 
 
@@ -196,6 +233,7 @@ def _credit(db: Connection, meter: int, values: Mapping[int, int], message: int,
         " DO UPDATE SET accepted = accepted + excluded.accepted, message = excluded.message, at = excluded.at",
         [(meter, hour, value, message, now_ms) for hour, value in values.items()],
     )
+    postings.post(db, message, values.keys())
 
 
 def _move(db: Connection, message: int, before: str, after: str, words: str, now_ms: int) -> None:
@@ -204,10 +242,28 @@ def _move(db: Connection, message: int, before: str, after: str, words: str, now
         raise JournalError(f"message {message} is not {before} and cannot become {after}")
 
 
-def _move_hours(db: Connection, meter: int, before: str, after: Mapping[int, str]) -> None:
-    moved = db.executemany(
-        "UPDATE hour SET state = ? WHERE meter = ? AND hour = ? AND state = ?",
-        [(state, meter, hour, before) for hour, state in after.items()],
-    ).rowcount
-    if after and moved != len(after):
-        raise JournalError(f"{len(after) - moved} of {len(after)} h of meter {meter} are not {before}")
+def _claim(db: Connection, meter: int, hours: Collection[int], adjusted: Collection[int]) -> None:
+    """An hour is sent once; one that is over only for an adjustment."""
+    claim = (
+        "UPDATE hour SET state = 'claimed' WHERE meter = ? AND hour = ?"
+        " AND (state = 'pending' OR (? AND state IN ('accepted', 'missing')))"
+    )
+    claimed = db.executemany(claim, [(meter, hour, hour in adjusted) for hour in hours]).rowcount
+    _check(meter, claimed, len(hours), "pending")
+
+
+def _release(db: Connection, meter: int, after: Mapping[int, str]) -> None:
+    """What was not applied is again what it was before it was claimed."""
+    release = (
+        "UPDATE hour SET state = CASE WHEN ?1 <> 'pending' THEN ?1"
+        " WHEN EXISTS (SELECT 1 FROM ledger WHERE ledger.meter = ?2 AND ledger.hour = ?3) THEN 'accepted'"
+        " WHEN quality = 'missing' THEN 'missing' ELSE 'pending' END"
+        " WHERE meter = ?2 AND hour = ?3 AND state = 'claimed'"
+    )
+    released = db.executemany(release, [(state, meter, hour) for hour, state in after.items()]).rowcount
+    _check(meter, released, len(after), "claimed")
+
+
+def _check(meter: int, moved: int, wanted: int, before: str) -> None:
+    if wanted and moved != wanted:
+        raise JournalError(f"{wanted - moved} of {wanted} h of meter {meter} are not {before}")

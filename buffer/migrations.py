@@ -71,6 +71,19 @@ def m003_parked(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m004_suspects(database: Database) -> None:
+    """Where an hour is looked for that EnerKey refuses."""
+    database.execute(SCHEMA_004)
+
+
+@steps()
+def m005_postings(database: Database) -> None:
+    """How much of each adjustment EnerKey has, and which message brought it."""
+    for statement in SCHEMA_005.split(";\n"):
+        database.execute(statement)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -248,4 +261,26 @@ CREATE TABLE parked (                  -- energy that is in no hour and no adjus
     at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX parked_hour ON parked (meter, hour)
+"""
+
+SCHEMA_004 = """
+CREATE TABLE suspect (                 -- hours of a refused message, while the one that is refused is looked for
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,
+    near INTEGER NOT NULL,             -- 1: it is among these; 0: the message's other hours, which wait for the end of it
+    PRIMARY KEY (meter, hour)
+) STRICT, WITHOUT ROWID
+"""
+
+SCHEMA_005 = """
+ALTER TABLE adjustment ADD COLUMN posted INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX adjustment_unposted ON adjustment (meter, hour) WHERE posted <> amount;
+CREATE TABLE message_adjustment (
+    id INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL REFERENCES message(id),
+    adjustment INTEGER NOT NULL REFERENCES adjustment(id),
+    hour INTEGER NOT NULL,             -- of the item that takes it along
+    amount INTEGER NOT NULL            -- as much of it
+) STRICT;
+CREATE INDEX message_adjustment_message ON message_adjustment (message)
 """

@@ -72,7 +72,7 @@ def hour_start(hour: int) -> datetime:
 
 # --- fates of a message (DESIGN 2, reliability 3.8) ------------------------------------------------------------------
 
-RefusedFor = Literal["data", "meter", "key", "size"]
+RefusedFor = Literal["data", "meter", "key", "size", "endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """EnerKey said no and applied nothing; `why`: because of the data, the meter, the key, or the message's size."""
+    """EnerKey said no; `why`: because of the data, the meter, the key, the message's size, or the endpoint (path, form).
+
+    Nothing of it is applied; only a refusal because of the data may have applied the message's other hours.
+    """
 
     why: RefusedFor
     status: int

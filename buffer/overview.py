@@ -40,6 +40,7 @@ class HourView(NamedTuple):
     state: str
     accepted: int | None  # what the ledger says EnerKey has
     adjusted: int
+    unposted: int = 0  # how much of that EnerKey does not have yet
 
 
 class EventView(NamedTuple):
@@ -96,7 +97,8 @@ def hours(db: Connection, meter: int, since: int, until: int) -> list[HourView]:
     """A meter's closed hours in [since, until)."""
     rows = db.execute(
         "SELECT hour.hour, consumption, boundary, quality, state, ledger.accepted,"
-        " coalesce((SELECT sum(amount) FROM adjustment WHERE meter = hour.meter AND hour = hour.hour), 0)"
+        " coalesce((SELECT sum(amount) FROM adjustment WHERE meter = hour.meter AND hour = hour.hour), 0),"
+        " coalesce((SELECT sum(amount - posted) FROM adjustment WHERE meter = hour.meter AND hour = hour.hour), 0)"
         " FROM hour LEFT JOIN ledger ON ledger.meter = hour.meter AND ledger.hour = hour.hour"
         " WHERE hour.meter = ? AND hour.hour >= ? AND hour.hour < ? ORDER BY hour.hour",
         (meter, since, until),

@@ -16,10 +16,10 @@ def read_back(
     server: Mapping[int, int],
     *,
     tolerance: int,
-    replaces: bool = False,
 ) -> dict[int, Verdict]:
     """For each hour of an unknown message: accepted, pending again (proved not applied), or held for a person.
 
+    `sent` is what the message adds to each hour, whether EnerKey sums or replaces.
     All values in micro; `server` has no entry for an hour that EnerKey does not know; `tolerance` is what rounding may
     change. An hour whose two possible outcomes are closer together than two tolerances cannot be decided by its value:
     it follows the majority of the message, whose error that bounds.
@@ -28,7 +28,7 @@ def read_back(
     undecided: list[int] = []
     for hour, value in sent.items():
         before = ledger.get(hour, 0)
-        after = value if replaces else before + value
+        after = before + value
         found = server.get(hour, 0)
         if abs(found - before) > tolerance and abs(found - after) > tolerance:
             verdicts[hour] = "held"

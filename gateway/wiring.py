@@ -30,8 +30,9 @@ from gateway.collector import CollectedMeter, Collector
 from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
 from gateway.keys import KeyRing
+from gateway.messages import DeliveryRules, PushedMeter
 from gateway.pacing import push_offset
-from gateway.uploader import DeliveryRules, PushedMeter, Uploader
+from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT_SPAN = timedelta(hours=48)
-COLUMNS = ("hour", "consumption", "boundary", "quality", "state", "accepted", "adjusted")
+COLUMNS = ("hour", "consumption", "boundary", "quality", "state", "accepted", "adjusted", "unposted")
 PROBLEMS = ("estimated", "pending", "claimed", "held", "missing")
 MOST_COLUMNS = 100  # of a plot: longer bars tell no more
 WIDE = 72  # columns that the whole table may need; on less, a day's hours stand under its date
@@ -84,6 +84,7 @@ def _row(view: overview.HourView, push: str) -> dict[str, Any]:
         "state": "closed" if view.state == "pending" and push == "off" else view.state,
         "accepted": None if view.accepted is None else _number(view.accepted),
         "adjusted": _number(view.adjusted) if view.adjusted else None,
+        "unposted": _number(view.unposted) if view.unposted and push != "off" else None,
     }
 
 
@@ -138,7 +139,12 @@ def _show_bars(unit: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _adjustments(unit: str, rows: Iterable[dict[str, Any]]) -> list[str]:
-    return [f"{row['hour'][:16]}Z: adjusted by {row['adjusted']} {unit}" for row in rows if row["adjusted"]]
+    return [
+        f"{row['hour'][:16]}Z: adjusted by {row['adjusted']} {unit}"
+        + (f", {row['unposted']} still to be posted" if row["unposted"] else "")
+        for row in rows
+        if row["adjusted"]
+    ]
 
 
 def _show_by_day(unit: str, rows: list[dict[str, Any]]) -> None:

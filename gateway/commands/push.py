@@ -13,8 +13,8 @@ from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import counted
+from gateway.messages import PushedMeter, draft_of
 from gateway.report import stored
-from gateway.uploader import PushedMeter, draft_of
 from gateway.wiring import delivery_rules, pushed_meters
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _outlook(db: Connection, config: Config, enerkey: EnerkeySection, only: str 
     """Each meter's message, and why other meters with pending hours have none."""
     rules = delivery_rules(config)
     meters = [each for each in pushed_meters(config, overview.numbers(db), "") if only in {None, each.name}]
-    free = journal.oldest_pending(db, [meter.id for meter in meters], estimated=rules.push_estimated)
+    free = journal.without_open_message(db, [meter.id for meter in meters])
     messages, waiting = [], []
     for meter in meters:
         draft = draft_of(db, meter, rules, rules.most_hours)

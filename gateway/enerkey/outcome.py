@@ -68,9 +68,9 @@ REFUSED: Mapping[int, RefusedFor] = {
     401: "key",
     403: "key",
     404: "meter",
-    405: "data",
+    405: "endpoint",
     413: "size",
-    415: "data",
+    415: "endpoint",
     422: "data",
 }
 

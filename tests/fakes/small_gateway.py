@@ -29,8 +29,9 @@ from gateway.composing import Family
 from gateway.enerkey.client import EnerkeyClient
 from gateway.enerkey.contract import Contract
 from gateway.keys import KeyRing
+from gateway.messages import DeliveryRules, PushedMeter
 from gateway.simulator.enerkey import EnerkeySimulator
-from gateway.uploader import DeliveryRules, PushedMeter, Uploader
+from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
 from tests.fakes.clock import FakeClock
 from tests.fakes.enerkey_transport import URL, transport

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from buffer import journal
+from buffer import journal, poison
 from buffer.closing import freeze
 from buffer.frozen import Frozen
 from buffer.hours import ClosedHour
@@ -69,7 +69,8 @@ def test_an_intent_is_the_exact_body_with_its_hours_claimed(begun):
     ("fate", "state", "words", "hours"),
     [
         (Accepted(200), "accepted", "HTTP 200", "accepted"),
-        (Refused("data", 400, "bad"), "refused", "HTTP 400: bad", "held"),
+        (Refused("data", 400, "bad"), "unknown", "HTTP 400: bad", "claimed"),  # the good ones may be applied
+        (Refused("endpoint", 405, "no"), "refused", "HTTP 405: no", "pending"),
         (Refused("meter", 404, "who?"), "refused", "HTTP 404: who?", "pending"),
         (Refused("key", 401, "no"), "refused", "HTTP 401: no", "pending"),
         (Refused("size", 413, "big"), "refused", "HTTP 413: big", "pending"),
@@ -85,6 +86,22 @@ def test_every_fate_is_written_down_with_what_it_means_for_the_hours(begun, fate
     credited = VALUES if state == "accepted" else {}
     assert begun.read(lambda db: journal.in_ledger(db, 1, list(VALUES))) == credited
     assert begun.read(lambda db: journal.ever_accepted(db, 1)) == bool(credited)
+
+
+def test_a_refusal_that_is_known_to_apply_nothing_returns_the_hours(begun):
+    """R15; and the hours are looked through for the one that is meant."""
+    fate = Refused("data", 400, "bad")
+    begun.write(lambda db: journal.settle(db, begun.message, fate, NOW, whole=True))
+    assert begun.read(lambda db: message_row(db, begun.message))[0] == "refused"
+    assert begun.read(lambda db: states(db, 1)) == dict.fromkeys(VALUES, "pending")
+    assert begun.read(lambda db: poison.suspects(db, 1)) == list(VALUES)
+
+
+def test_an_hour_that_is_refused_alone_is_held(begun):
+    message = begun.write(lambda db: journal.begin(db, intent(2, {FIRST: 5}), "boot", NOW))
+    begun.write(lambda db: journal.settle(db, message, Refused("data", 400, "bad"), NOW))
+    assert begun.read(lambda db: states(db, 2)) == {FIRST: "held"}
+    assert begun.read(lambda db: poison.suspects(db, 2)) == []
 
 
 @pytest.mark.parametrize("fate", [Accepted(200), NotSent("x"), Unknown("x")])
@@ -299,15 +316,16 @@ class Outbox(RuleBasedStateMachine):
         fate, state = {
             "accepted": (Accepted(200), "accepted"),
             "lost": (Unknown("lost"), "claimed"),
-            "data": (Refused("data", 400, ""), "held"),
+            "data": (Refused("data", 400, ""), "held" if len(values) == 1 else "claimed"),
             "key": (Refused("key", 401, ""), "pending"),
             "not_sent": (NotSent(""), "pending"),
         }[outcome]
-        arrived = {"accepted": len(values), "lost": applied}.get(outcome, 0)
+        refused_in_parts = outcome == "data" and len(values) > 1
+        arrived = len(values) if outcome == "accepted" else applied if outcome == "lost" or refused_in_parts else 0
         self.apply(meter, values, arrived)
         self.write(lambda db: journal.settle(db, message, fate, NOW))
         self.set_hours(meter, dict.fromkeys(values, state))
-        if outcome == "lost":
+        if outcome == "lost" or refused_in_parts:
             self.unknown.add(meter)
         with pytest.raises(JournalError):
             self.write(lambda db: journal.settle(db, message, Accepted(200), NOW))

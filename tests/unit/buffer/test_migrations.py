@@ -20,7 +20,7 @@ from buffer.store import DATABASE, Store, StoreError
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
     "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch",
-    "parked",
+    "parked", "suspect", "message_adjustment",
 }  # fmt: skip
 
 
@@ -38,6 +38,8 @@ def later(monkeypatch):
     steps(name="m001_initial")(migrations.m001_initial)
     steps(name="m002_tracks")(migrations.m002_tracks)
     steps(name="m003_parked")(migrations.m003_parked)
+    steps(name="m004_suspects")(migrations.m004_suspects)
+    steps(name="m005_postings")(migrations.m005_postings)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 

@@ -23,6 +23,7 @@ from buffer.readings import (
 )
 
 FIRST = 480_000
+ADJUST = "INSERT INTO adjustment (meter, hour, amount, reason, author, at) VALUES"
 
 
 def close(db, meter: int, first: int, count: int) -> None:
@@ -45,9 +46,9 @@ def filled(store):
             journal.settle(db, message, Unknown("lost"), at)
             if fate:
                 journal.settle_by_hour(db, message, {hour: fate}, "", at)
-        db.execute("INSERT INTO adjustment VALUES (NULL, 1, ?, -3, 'late', 'me', 0)", (FIRST,))
-        db.execute("INSERT INTO adjustment VALUES (NULL, 1, ?, 5, 'late', 'me', 0)", (FIRST,))
-        db.execute("INSERT INTO adjustment VALUES (NULL, 2, ?, 99, 'late', 'me', 0)", (FIRST,))
+        db.execute(f"{ADJUST} (1, ?, -3, 'late', 'me', 0)", (FIRST,))
+        db.execute(f"{ADJUST} (1, ?, 5, 'late', 'me', 0)", (FIRST,))
+        db.execute(f"{ADJUST} (2, ?, 99, 'late', 'me', 0)", (FIRST,))
 
     store.write(work)
     return store
@@ -87,7 +88,7 @@ def test_a_meter_that_left_the_configuration_is_not_shown_but_still_known(filled
 def test_hours_show_what_became_of_them(filled):
     assert filled.read(overview.numbers) == {"a": 1, "b": 2, "c": 3}
     assert filled.read(lambda db: overview.hours(db, 1, FIRST, FIRST + 3)) == [
-        overview.HourView(FIRST, 10, 10, "measured", "accepted", 10, 2),
+        overview.HourView(FIRST, 10, 10, "measured", "accepted", 10, 2, 2),
         overview.HourView(FIRST + 1, 10, 20, "measured", "held", None, 0),
         overview.HourView(FIRST + 2, 10, 30, "measured", "claimed", None, 0),
     ]

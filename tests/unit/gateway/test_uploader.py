@@ -281,7 +281,7 @@ def test_a_400_parks_that_message_and_no_other(make: Make):
     assert (
         "error",
         "a",
-        "EnerKey refused 1 h, held until somebody decides: HTTP 400: value out of range",
+        "EnerKey refused 0.500000 for 2026-03-02 08:00Z, held until somebody decides: HTTP 400: value out of range",
     ) in gateway.events()
     gateway.run(86_400)
     assert len(gateway.messages()) == 3  # nobody tries again by himself

@@ -203,7 +203,7 @@ def test_an_answer_that_could_not_be_recorded_is_found_again_by_reading_back(mak
     closed_hours(gateway, EIGHT, 1)
     settle = journal.settle
 
-    def fail_once(*args) -> None:
+    def fail_once(*_: object, **__: object) -> None:
         monkeypatch.setattr(journal, "settle", settle)
         raise StoreError("I/O error")
 

@@ -37,29 +37,6 @@ def test_one_hour_is_decided_by_three_numbers(sent: int, ledger: int | None, ser
     assert found == {H: verdict}
 
 
-@pytest.mark.parametrize(
-    ("sent", "ledger", "server", "verdict"),
-    [
-        (5_000, 300, 5_000, "accepted"),
-        (5_000, 300, 300, "pending"),
-        (5_000, 300, 5_300, "held"),
-        (5_000, None, None, "pending"),
-        (5_000, 5_000, 5_000, "accepted"),  # the same either way
-    ],
-)
-def test_where_the_server_replaces_the_value_itself_is_looked_for(
-    sent: int, ledger: int | None, server: int | None, verdict: str
-):
-    found = read_back(
-        {H: sent},
-        {} if ledger is None else {H: ledger},
-        {} if server is None else {H: server},
-        tolerance=1,
-        replaces=True,
-    )
-    assert found == {H: verdict}
-
-
 @pytest.mark.parametrize("value", [0, 1, 2])
 @pytest.mark.parametrize("listed", [True, False])
 def test_an_hour_too_small_to_decide_follows_the_majority(value: int, listed: bool):

@@ -66,7 +66,7 @@ def test_csv_holds_the_numbers_as_they_are(busy_site: Site, meter_gateway):
     assert len(rows) == 6
     assert rows[1] == {
         "hour": "2026-10-31T23:00:00Z", "consumption": "0.5", "boundary": "1001", "quality": "measured",
-        "state": "accepted", "accepted": "", "adjusted": "",
+        "state": "accepted", "accepted": "", "adjusted": "", "unposted": "",
     }  # fmt: skip
 
 
@@ -175,7 +175,10 @@ def test_adjustments_are_shown_beside_the_hours(busy_site: Site, meter_gateway):
         "INSERT INTO adjustment (meter, hour, amount, reason, author, at) VALUES (?, ?, 1400000, 'replaced', 'ada', 0)"
     )
     busy_site.write(lambda db: db.execute(insert, (number, hour)))
-    assert "2026-10-31T22:00Z: adjusted by 1.4 kWh\n" in meter_gateway("hours", "chiller", "--all").out
+    assert (
+        "2026-10-31T22:00Z: adjusted by 1.4 kWh, 1.4 still to be posted\n"
+        in meter_gateway("hours", "chiller", "--all").out
+    )
     document = json.loads(meter_gateway("hours", "chiller", "--all", "--json").out)
     assert document["hours"][0]["adjusted"] == "1.4"
     assert document["open_from"] == "2026-11-01T04:00:00Z"

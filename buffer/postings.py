@@ -1,0 +1,95 @@
+"""How much of each adjustment EnerKey has: what is still to be posted, and with which message it went.
+
+A message takes adjustments along with its items: of a consumption the item of their own hour, of a cumulative meter the
+next boundary. What it takes is written down with the intent, and counts as posted when that item is accepted.
+
+Every function works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from buffer.store import Connection
+
+Amount = tuple[int, int]  # hour, micro
+
+
+def unposted(db: Connection, meter: int) -> list[Amount]:
+    """What is still to be posted of a meter's adjustments, by the hour that they belong to, oldest first."""
+    find = "SELECT hour, sum(amount - posted) FROM adjustment WHERE meter = ? AND posted <> amount GROUP BY hour ORDER BY hour"
+    return db.execute(find, (meter,)).fetchall()
+
+
+def posted(db: Connection, meter: int) -> int:
+    """The sum of what has been posted of a meter's adjustments."""
+    total: int = db.execute("SELECT coalesce(sum(posted), 0) FROM adjustment WHERE meter = ?", (meter,)).fetchone()[0]
+    return total
+
+
+def correctable(db: Connection, meter: int) -> list[tuple[int, int, int]]:
+    """Hours that are over for the journal and have something to post: (hour, to post, what EnerKey has), oldest first.
+
+    Those are the accepted ones, and the missing ones, of which nothing was known before. An hour that is still to be
+    sent takes its adjustments along; one that is held waits with them for a person.
+    """
+    find = (
+        "SELECT adjustment.hour, sum(amount - posted), coalesce(ledger.accepted, 0) FROM adjustment"
+        " JOIN hour ON hour.meter = adjustment.meter AND hour.hour = adjustment.hour"
+        " LEFT JOIN ledger ON ledger.meter = adjustment.meter AND ledger.hour = adjustment.hour"
+        " WHERE adjustment.meter = ? AND posted <> amount AND state IN ('accepted', 'missing')"
+        " GROUP BY adjustment.hour ORDER BY adjustment.hour"
+    )
+    return db.execute(find, (meter,)).fetchall()
+
+
+def oldest(db: Connection, meter: int) -> int | None:
+    """When (ms) the oldest adjustment was made that is to be posted by itself; None when there is none."""
+    find = (
+        "SELECT min(adjustment.at) FROM adjustment"
+        " JOIN hour ON hour.meter = adjustment.meter AND hour.hour = adjustment.hour"
+        " WHERE adjustment.meter = ? AND posted <> amount AND state IN ('accepted', 'missing')"
+    )
+    found: int | None = db.execute(find, (meter,)).fetchone()[0]
+    return found
+
+
+def take(db: Connection, message: int, meter: int, takes: Mapping[int, int], *, own_hour: bool) -> None:
+    """Write down what a message takes along, by the hour of its item: of that hour's own adjustments, or of all up to it."""
+    waiting = "SELECT id, hour, amount - posted FROM adjustment WHERE meter = ? AND posted <> amount ORDER BY hour, id"
+    left = {number: (hour, amount) for number, hour, amount in db.execute(waiting, (meter,))} if takes else {}
+    rows = []
+    for item, amount in sorted(takes.items()):
+        fitting = {
+            number: rest for number, (hour, rest) in left.items() if hour == item or (hour < item and not own_hour)
+        }
+        for number, part in _divided(amount, fitting).items():
+            rows.append((message, number, item, part))
+            left[number] = (left[number][0], left[number][1] - part)
+    db.executemany("INSERT INTO message_adjustment (message, adjustment, hour, amount) VALUES (?, ?, ?, ?)", rows)
+
+
+def post(db: Connection, message: int, items: Collection[int]) -> None:
+    """These items of a message are accepted, with what they took along."""
+    taken: Sequence[tuple[int, int, int]] = db.execute(
+        "SELECT adjustment, hour, amount FROM message_adjustment WHERE message = ?", (message,)
+    ).fetchall()
+    rows = [(amount, number) for number, hour, amount in taken if hour in items]
+    db.executemany("UPDATE adjustment SET posted = posted + ? WHERE id = ?", rows)
+
+
+def _divided(amount: int, fitting: Mapping[int, int]) -> dict[int, int]:
+    """An amount over the adjustments that it is taken from: all of them, or the oldest first where it is a part."""
+    if amount == sum(fitting.values()):
+        return dict(fitting)
+    parts: dict[int, int] = {}
+    for number, rest in fitting.items():
+        within = abs(rest) <= abs(amount) or (rest < 0) != (amount < 0)
+        parts[number] = rest if within else amount
+        amount -= parts[number]
+    if fitting:
+        parts[max(parts)] += amount  # what rounding adds
+    return {number: part for number, part in parts.items() if part}

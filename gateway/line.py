@@ -1,0 +1,139 @@
+"""The way to EnerKey that sending and reading back share: its keys, its manners, and the budget of requests (R22)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from buffer import journal
+from buffer.model import Accepted, Refused, to_ms
+from buffer.readings import note
+from gateway import pacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from random import Random
+
+    from buffer.model import Fate
+    from buffer.store import Store
+    from drivers.base import Clock, Now
+    from gateway.composing import Family
+    from gateway.enerkey.client import Answer, EnerkeyClient, ReadBack
+    from gateway.keys import KeyRing
+
+log = logging.getLogger(__name__)
+
+
+class Pushed(NamedTuple):
+    """What a push came to, and what an operator should hear of the key that it was sent with."""
+
+    answer: Answer
+    key_news: str
+
+
+class Line:
+    """One account's connection to EnerKey, used by one thread."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands over every port by name
+        self,
+        store: Store,
+        client: EnerkeyClient,
+        keys: KeyRing,
+        requests_per_day: int,
+        clock: Clock,
+        random: Random,
+        on_date: Callable[[datetime, datetime], None],
+    ) -> None:
+        """`on_date(wall, server's Date)` lets an answer bear witness to the clock."""
+        self.keys = keys
+        self._store = store
+        self._client = client
+        self._share = requests_per_day
+        self._clock = clock
+        self._random = random
+        self._on_date = on_date
+        self._manners = pacing.Manners()
+        self._left: pacing.Left | None = None
+
+    @property
+    def until(self) -> float:
+        """The boottime until which nothing is asked."""
+        return self._manners.until
+
+    def may_push(self, now: Now) -> bool:
+        """Whether the budget has room for a push."""
+        return pacing.may_push(self._spent(now), self._share, self._left, now.boottime)
+
+    def may_read(self, now: Now) -> bool:
+        """Whether the budget has room for a read."""
+        return pacing.may_read(self._spent(now), self._share, self._left, now.boottime)
+
+    def push(self, family: Family, enerkey_id: int, body: bytes, slot: int) -> Pushed:
+        """Send a message whose intent is durable, and its request counted, already."""
+        answer = self._client.push(family, enerkey_id, body, self.keys.secret(slot))
+        return Pushed(answer, self._heard(answer, family, slot))
+
+    def read(self, enerkey_id: int, from_hour: int, to_hour: int, slot: int) -> ReadBack:
+        """What EnerKey has for the hours [from, to) of one meter; the request is counted first."""
+        now_ms = to_ms(self._clock.now().wall)
+        self._store.write(lambda db: journal.spend(db, now_ms))
+        found = self._client.hourly_values(enerkey_id, from_hour, to_hour, self.keys.secret(slot))
+        news = self._heard(found.answer, "values", slot)
+        if news:
+            self._store.write(lambda db: note(db, now_ms, "error", "delivery", news))
+        return found
+
+    def look(self, now: Now) -> None:
+        """Ask for nothing but the time. Not counted in the budget, whose bins an untrusted clock would misplace."""
+        slot = self.keys.usable("look", now.boottime) or 0
+        self._heard(self._client.look(self.keys.secret(slot)), "look", slot)
+
+    def snapshot(self) -> dict[str, object]:
+        """For `status`; any thread may take it."""
+        return {
+            "outage": self._manners.outage,
+            "limited": self._manners.limited.failures > 0,
+            "doubtful": self._manners.doubtful.failures >= pacing.DOUBT_AFTER,
+            "remaining": self._left.requests if self._left else None,
+            "keys": self.keys.snapshot(),
+        }
+
+    def close(self) -> None:
+        """Close the connection that is kept alive."""
+        self._client.close()
+
+    def _spent(self, now: Now) -> int:
+        return self._store.read(lambda db: journal.spent(db, to_ms(now.wall)))
+
+    def _heard(self, answer: Answer, family: str, slot: int) -> str:
+        """Draw the conclusions that concern every meter; what an operator should hear of a key."""
+        now = self._clock.now()
+        outage = self._manners.outage
+        self._manners = self._manners.after(answer.fate, now.boottime, self._random)
+        if self._manners.outage != outage:
+            _tell_outage(answer.fate, over=outage)
+        if answer.remaining is not None:
+            self._left = pacing.Left(answer.remaining, now.boottime)
+        if answer.date is not None:
+            self._on_date(now.wall, answer.date)
+        if isinstance(answer.fate, Accepted):
+            self.keys.accepted(slot, family, now.wall)
+            return ""
+        fate = answer.fate
+        new = isinstance(fate, Refused) and fate.why == "key" and self.keys.refused(slot, family, now.boottime)
+        return f"EnerKey refuses API key {slot + 1} for {family}: {said(fate)}" if new else ""
+
+
+def said(fate: Fate) -> str:
+    """The server's or the network's own words."""
+    if isinstance(fate, Refused):
+        return f"HTTP {fate.status}: {fate.text}"
+    return f"HTTP {fate.status}" if isinstance(fate, Accepted) else fate.text
+
+
+def _tell_outage(fate: Fate, *, over: bool) -> None:
+    if over:
+        log.info("EnerKey answers again")
+    else:
+        log.warning("EnerKey cannot be reached (%s); trying again with growing pauses", said(fate))

@@ -1,0 +1,127 @@
+"""The next message of a meter: which of its hours go, and in which order (DESIGN 6). Reads the buffer, changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from buffer import journal, poison, postings
+from buffer.journal import PendingHour
+from buffer.model import hour_of
+from gateway import composing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from buffer.store import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class PushedMeter:
+    """What delivery must know of one meter."""
+
+    id: int
+    name: str
+    enerkey_id: int
+    family: composing.Family
+    offset: float  # s after the hour
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRules:
+    """The operator's settings for delivery, in seconds and counts."""
+
+    settle: float
+    on_unknown: Literal["verify", "hold"]
+    same_hour: Literal["sum", "replace"]
+    hour_stamp: Literal["start", "end"]
+    decimals: int
+    most_hours: int  # per message
+    requests_per_day: int
+    push_estimated: bool = True
+    whole_refusals: bool = False  # it is known that a refused message is refused as a whole: nothing of it is applied
+
+    @property
+    def tolerance(self) -> int:
+        """What rounding may change in a value, in micro: half a unit of the last digit sent."""
+        step: int = 10 ** (6 - self.decimals)
+        return max(1, step // 2)
+
+
+def due_hours(db: Connection, meters: Iterable[PushedMeter], rules: DeliveryRules) -> dict[int, int]:
+    """The oldest hour for which each meter has something to send; meters with an open message or with nothing are left out.
+
+    An adjustment to an accepted hour counts as one of the hour in which it was made: a device that is always late costs one
+    message an hour at most. Of a cumulative meter adjustments wait for the next boundary.
+    """
+    meters = list(meters)
+    free = journal.without_open_message(db, [meter.id for meter in meters])
+    oldest = journal.oldest_pending(db, free, estimated=rules.push_estimated)
+    for meter in meters:
+        made = postings.oldest(db, meter.id) if meter.id in free and meter.family == "consumption" else None
+        if made is not None:
+            oldest[meter.id] = min(hour_of(made), oldest.get(meter.id, hour_of(made)))
+    return oldest
+
+
+def draft_of(db: Connection, meter: PushedMeter, rules: DeliveryRules, most_hours: int) -> composing.Draft | None:
+    """The next message of a meter as it would be sent now; None when nothing may be sent."""
+    hours = _next_hours(db, meter, rules, most_hours)
+    if not hours:
+        return None
+    if meter.family == "consumption":
+        replaces = rules.same_hour == "replace"
+        draft = composing.consumption_items(hours, decimals=rules.decimals, stamp=rules.hour_stamp, replaces=replaces)
+        return draft if draft.items else None
+    if journal.held_before(db, meter.id, hours[-1].hour):
+        # A boundary in doubt, or refused, is settled by a person before later ones follow: without it EnerKey would
+        # derive one number for two hours, and put energy into the wrong one of them.
+        return None
+    return composing.cumulative_items(
+        hours,
+        journal.in_ledger(db, meter.id, [row.hour - 1 for row in hours]),
+        first=not journal.ever_accepted(db, meter.id),
+        decimals=rules.decimals,
+        posted=postings.posted(db, meter.id),
+        unposted=postings.unposted(db, meter.id),
+    )
+
+
+def _next_hours(db: Connection, meter: PushedMeter, rules: DeliveryRules, most: int) -> Sequence[PendingHour]:
+    """The oldest pending hours; while one that EnerKey refuses is looked for, half of those that it must be among.
+
+    Hours that were not in the refused message do not wait for that, except boundaries, which go in strict order: there
+    the half is the older one, so that what lies before the refused boundary goes.
+    """
+    near = poison.suspects(db, meter.id)
+    if not near:
+        return _hours(db, meter, rules, most)
+    if meter.family == "consumption":
+        others = _hours(db, meter, rules, most, but=poison.involved(db, meter.id))
+        if others:
+            return others
+    half = near[: max(1, len(near) // 2)]
+    return _hours(db, meter, rules, most, since=half[0], only=set(half))
+
+
+def _hours(  # noqa: PLR0913 - which of them
+    db: Connection,
+    meter: PushedMeter,
+    rules: DeliveryRules,
+    most: int,
+    *,
+    since: int = -(2**62),
+    but: Collection[int] = (),
+    only: Collection[int] | None = None,
+) -> list[PendingHour]:
+    """The oldest hours with something to send, spanning at most `most`."""
+    pending = journal.pending(db, meter.id, most, estimated=rules.push_estimated, suspect=not but, since=since)
+    corrected: list[PendingHour] = []
+    if meter.family == "consumption":
+        corrected = [
+            PendingHour(hour, 0, 0, unposted, accepted)
+            for hour, unposted, accepted in postings.correctable(db, meter.id)
+            if hour >= since and hour not in but and composing.rounded(unposted, rules.decimals)
+        ]
+    rows = sorted(row for row in [*pending, *corrected] if only is None or row.hour in only)
+    return [row for row in rows if row.hour < rows[0].hour + most]
