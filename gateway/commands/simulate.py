@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.commands import simulate_field
 from gateway.commands.common import port, until_interrupted
 from gateway.errors import OK, GatewayError, NoDatabase
-from gateway.simulator.books import SameHour, Unusable
+from gateway.simulator.books import HourStamp, SameHour, Unusable
 from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault, random_faults
 from gateway.simulator.http import serve
 
@@ -59,6 +59,7 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--db", type=Path, metavar="FILE", help="keep what was pushed in this file (default: memory)")
     parser.add_argument("--requests-per-day", type=int, default=40_000, metavar="N", help="default 40000")
     parser.add_argument("--same-hour", choices=get_args(SameHour), default="sum", help="a second value of an hour")
+    parser.add_argument("--hour-stamp", choices=get_args(HourStamp), default="start", help="of a consumption's hour")
     parser.add_argument("--lag", type=_seconds, default=0.0, metavar="S", help="seconds until a push can be read back")
     parser.add_argument("--decimals", type=int, choices=range(7), default=6, metavar="N", help="kept of a value")
     parser.add_argument("--partial", action="store_true", help="a 400 applies the good items of its message")
@@ -104,6 +105,7 @@ def _simulator(args: argparse.Namespace) -> EnerkeySimulator:
         )
     except Unusable as error:
         raise NoDatabase(f"--db {error}") from None
+    simulator.hour_stamp = args.hour_stamp
     simulator.lag, simulator.decimals, simulator.partial = args.lag, args.decimals, args.partial
     simulator.burst = None if args.burst is None else (args.burst, 10.0)
     if args.fault:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Family = Literal["consumption", "cumulative"]
 SameHour = Literal["sum", "replace", "first-wins"]
+HourStamp = Literal["start", "end"]
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -66,6 +67,7 @@ class Books:
     def __init__(self, path: Path | str | None, same_hour: SameHour) -> None:
         """Open or create the file; None keeps everything in memory. Raises Unusable."""
         self._same_hour = same_hour
+        self.hour_stamp: HourStamp = "start"
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -119,7 +121,10 @@ class Books:
         )
 
     def _totals(self, table: str, push: Push) -> dict[int, int]:
-        hours = [hour_of(to_ms(item.stamp)) for item in push.items]
+        early = (
+            1 if self.hour_stamp == "end" and push.family == "consumption" else 0
+        )  # ms: an end is of the hour before
+        hours = [hour_of(to_ms(item.stamp) - early) for item in push.items]
         find = f"SELECT hour, micro FROM {table} WHERE meter = ? AND hour BETWEEN ? AND ?"  # noqa: S608
         booked: dict[int, int] = dict(self._db.execute(find, (push.meter, min(hours), max(hours))).fetchall())
         totals: dict[int, int] = {}

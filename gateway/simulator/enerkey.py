@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, unquote
 from buffer.model import hour_of, hour_start, round_half_up, to_ms
 from gateway.enerkey.contract import Contract, Endpoint, endpoint
 from gateway.enerkey.models import number, parse_stamp, stamp
-from gateway.simulator.books import Books, Family, Item, Push, SameHour
+from gateway.simulator.books import Books, Family, HourStamp, Item, Push, SameHour
 from gateway.simulator.http import Request, Response
 from gateway.simulator.pushed import Rejected, read_push, whole
 
@@ -48,8 +48,8 @@ class EnerkeySimulator:
     a family ("consumption", "cumulative", "values", "look") that answer 403; `expires`, from when on a key answers 401;
     `meters`; `requests_per_day`; `burst`, so many requests in so many seconds; `largest_body` (bytes); `on_push`, told
     of every message that was applied. And what no public page tells: `lag` (s) until a push can be read back;
-    `decimals` kept of a value; `refuses`, the words with which an item is refused; `partial`, whether the good items of
-    a message with a bad one are applied all the same.
+    `hour_stamp`; `decimals` kept of a value; `refuses`, the words with which an item is refused; `partial`, whether the
+    good items of a message with a bad one are applied all the same.
     """
 
     def __init__(  # noqa: PLR0913 - every keyword is one property of the server, each with a default but the time
@@ -114,6 +114,17 @@ class EnerkeySimulator:
         if push and self.on_push:
             self.on_push(push)
         return response
+
+    # --- what it is like --------------------------------------------------------------------------------------------
+
+    @property
+    def hour_stamp(self) -> HourStamp:
+        """Which end of its hour a consumption is stamped with; what is read back is always stamped with the start."""
+        return self._books.hour_stamp
+
+    @hour_stamp.setter
+    def hour_stamp(self, end: HourStamp) -> None:
+        self._books.hour_stamp = end
 
     # --- looking in -----------------------------------------------------------------------------------------------
 

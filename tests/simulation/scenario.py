@@ -18,9 +18,11 @@ STARTS = (
     datetime(2027, 10, 30, 20, tzinfo=UTC),  # ... and back
     datetime(2026, 12, 31, 15, tzinfo=UTC),
 )
+BISECTED = False  # whether a refused message is searched for its bad hours, so that the good ones go on
 SETTLE = 600.0  # s; longer than the longest lag and the longest life of a zombie together (R16)
 LONGEST_LAG = 250.0
 LONGEST_ZOMBIE = 300.0
+SMALL_BODY = 230  # bytes: four items
 
 
 class Range(NamedTuple):
@@ -74,6 +76,9 @@ SOURCES = {
     "glitch": Range(0.001, 0.01, 0.3),
 }
 
+# Per hour of a consumption meter.
+SERVER = {"poison": Range(0.003, 0.03, 0.3)}
+
 REFERENCE = {
     "refused": 0.01,
     "lost-request": 0.01,
@@ -112,6 +117,7 @@ class Scenario:
     decimals: int = 6
     lag: float = 0.0
     share: int = 40_000
+    largest_body: int | None = None
     burst: tuple[int, float] | None = None
     offset: float = 0.0
     stamp: Literal["start", "end"] = "start"
@@ -122,7 +128,7 @@ def swarm(seed: int) -> Scenario:
     random = Random(f"{seed}/scenario")
     same_hour: SameHour = random.choice(("sum", "sum", "sum", "replace", "first-wins"))
     rates = {}
-    for faults in (WIRE, PROCESS, EVENTS, SOURCES):
+    for faults in (WIRE, PROCESS, EVENTS, SOURCES, SERVER):
         for fault, (low, high, share) in faults.items():
             rate = low * (high / low) ** random.random()
             if random.random() < share and not (fault in IDEMPOTENT and same_hour == "sum"):
@@ -142,6 +148,8 @@ def swarm(seed: int) -> Scenario:
         share=70 if tight else 40_000,
         burst=(3, 10.0) if random.random() < 0.2 else None,
         offset=random.choice((0.0, 420.0)),
+        stamp=random.choice(("start", "end")),
+        largest_body=SMALL_BODY if random.random() < 0.2 else None,
     )
 
 

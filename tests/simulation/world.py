@@ -20,12 +20,13 @@ from typing import Any
 
 import httpx
 
-from buffer.model import HOUR_MS, MINUTE_MS, from_ms, to_ms
+from buffer.model import HOUR_MS, MINUTE_MS, from_ms, hour_of, to_ms
 from buffer.store import Store, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading
 from gateway.clock import Trust
 from gateway.enerkey.client import EnerkeyClient
+from gateway.simulator.books import Item
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeClock
 from tests.fakes.enerkey_transport import transport
@@ -146,6 +147,7 @@ class World:
             client=self.plant.client,
             **{
                 "settle": SETTLE,
+                "hour_stamp": scenario.stamp,
                 "same_hour": scenario.believed,
                 "decimals": scenario.decimals,
                 "requests_per_day": scenario.share,
@@ -166,9 +168,24 @@ class World:
             scenario.lag,
             scenario.burst,
         )
+        self.simulator.hour_stamp = scenario.stamp
+        self.simulator.largest_body = scenario.largest_body
+        self.simulator.refuses = self._refused
         self.simulator.faults = lambda _: self._fault_of_the_server
         self._fault_of_the_server: Any = None
         self._server = transport(self.simulator).handler
+
+    def _refused(self, item: Item) -> str | None:
+        early = timedelta(hours=1 if self.scenario.stamp == "end" else 0)
+        if item.family == "cumulative" or not self.poisoned(item.meter - 100, hour_of(to_ms(item.stamp - early))):
+            return None
+        self.faults["poison"] += 1
+        return "this value is refused"
+
+    def poisoned(self, number: int, hour: int) -> bool:
+        """Whether EnerKey will never take an hour of a consumption meter."""
+        rate = self.scenario.rates.get("poison", 0)
+        return number % 2 == 0 and Random(f"{self.scenario.seed}/{number}/{hour}").random() < rate
 
     def _plan(self) -> None:
         for at in self.building.polls():

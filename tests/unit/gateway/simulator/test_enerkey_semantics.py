@@ -91,6 +91,23 @@ def test_the_first_reading_of_a_boundary_may_win(make: Make):
     assert read_back(simulator) == {"10": 1}
 
 
+@pytest.mark.parametrize(("hour_stamp", "found"), [("start", {"10": 1, "11": 4}), ("end", {"09": 1, "10": 2, "11": 2})])
+def test_a_consumption_is_stamped_with_the_start_or_the_end_of_its_hour(make: Make, hour_stamp: str, found: dict):
+    """Half past is the same hour for both; readings have an instant and not an hour."""
+    simulator = make()
+    simulator.hour_stamp = hour_stamp
+    message = push((10, 1), (11, 2))
+    halves = Request(
+        message.method, message.target, message.headers, push((11, 2)).body.replace(b":00:00Z", b":30:00Z")
+    )
+    simulator.handle(message)
+    simulator.handle(halves)
+    assert read_back(simulator) == found
+    readings = push((10, 5), (11, 7), what=READINGS)
+    simulator.handle(Request("POST", readings.target.replace("=7", "=9"), readings.headers, readings.body))
+    assert simulator.hourly(9) == {HOUR: 2 * ONE}
+
+
 # --- read-back that lags ----------------------------------------------------------------------------------------------
 
 
