@@ -19,6 +19,7 @@ STARTS = (
     datetime(2026, 12, 31, 15, tzinfo=UTC),
 )
 BISECTED = False  # whether a refused message is searched for its bad hours, so that the good ones go on
+ADJUSTS = False  # whether energy that comes after its hour was closed is brought to EnerKey
 SETTLE = 600.0  # s; longer than the longest lag and the longest life of a zombie together (R16)
 LONGEST_LAG = 250.0
 LONGEST_ZOMBIE = 300.0
@@ -74,6 +75,7 @@ SOURCES = {
     "overtaken": Range(0.05, 0.3),
     "late": Range(0.005, 0.05),
     "glitch": Range(0.001, 0.01, 0.3),
+    "late-energy": Range(0.02, 0.2, 0.3),
 }
 
 # Per hour of a consumption meter.
@@ -118,6 +120,7 @@ class Scenario:
     lag: float = 0.0
     share: int = 40_000
     largest_body: int | None = None
+    partial: bool = False
     burst: tuple[int, float] | None = None
     offset: float = 0.0
     stamp: Literal["start", "end"] = "start"
@@ -133,6 +136,9 @@ def swarm(seed: int) -> Scenario:
             rate = low * (high / low) ** random.random()
             if random.random() < share and not (fault in IDEMPOTENT and same_hour == "sum"):
                 rates[fault] = rate
+    believed: Literal["sum", "replace"] = "replace" if same_hour == "replace" and random.random() < 0.5 else "sum"
+    if not ADJUSTS or believed != same_hour:
+        rates.pop("late-energy", None)  # a difference to a sum that is none cannot be right
     meters, hours = random.choice(((4, 60), (8, 36), (12, 24)))
     tight = random.random() < 0.2
     return Scenario(
@@ -142,7 +148,7 @@ def swarm(seed: int) -> Scenario:
         meters=6 if tight else meters,
         rates=rates,
         same_hour=same_hour,
-        believed="replace" if same_hour == "replace" and random.random() < 0.5 else "sum",
+        believed=believed,
         decimals=random.choice((6, 6, 6, 4, 3)),
         lag=random.uniform(1, LONGEST_LAG) if random.random() < 0.4 else 0.0,
         share=70 if tight else 40_000,
@@ -150,6 +156,7 @@ def swarm(seed: int) -> Scenario:
         offset=random.choice((0.0, 420.0)),
         stamp=random.choice(("start", "end")),
         largest_body=SMALL_BODY if random.random() < 0.2 else None,
+        partial=random.random() < 0.5 and BISECTED,
     )
 
 

@@ -107,7 +107,10 @@ class Building:
             if meter.bus:
                 continue
             for at, value in self._said(meter):
-                late = meter.rule.kind == "counter" and self._happens("late")
+                late = self._happens("late" if meter.rule.kind == "counter" else "late-energy")
+                late = late and (
+                    meter.rule.kind == "counter" or meter.number % 2 == 0
+                )  # into other hours of a cumulative
                 for _ in range(2 if self._happens("repeated") else 1):
                     found.append(Arrival(at + self._delay(late), meter.number, at, value, late))
         return sorted(found)

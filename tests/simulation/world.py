@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -18,32 +18,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
-
-from buffer.model import HOUR_MS, MINUTE_MS, from_ms, hour_of, to_ms
+from buffer.model import HOUR_MS, MINUTE_MS, from_ms
 from buffer.store import Store, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading
 from gateway.clock import Trust
 from gateway.enerkey.client import EnerkeyClient
-from gateway.simulator.books import Item
-from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import FakeClock
-from tests.fakes.enerkey_transport import transport
 from tests.fakes.small_gateway import SmallGateway
-from tests.simulation.scenario import LONGEST_ZOMBIE, SETTLE, WIRE, Scenario
+from tests.simulation.clock import SimClock
+from tests.simulation.scenario import SETTLE, Scenario
 from tests.simulation.sources import Arrival, Building, decimal, exact_edges
+from tests.simulation.wire import Crash, Wire
 
 GRACE = 120.0
 DAY_MS = 24 * HOUR_MS
 TOGETHER_MS = 500  # messages that the broker brings in one batch
-READ_TIMEOUT = 120.0
-FAULTS_OF_THE_SERVER = {"lost-request", "lost-answer", "500-before", "500-after", "503", "zombie", "duplicate"}
 STUCK = 400_000  # turns of a run
-
-
-class Crash(BaseException):
-    """The process is gone."""
 
 
 class Plant:
@@ -71,36 +61,6 @@ class Plant:
         """Every source has said all."""
 
 
-class SimClock(FakeClock):
-    """Counts whole milliseconds. `true` is the world's time, which no setting of the wall clock changes."""
-
-    def __init__(self, true: datetime) -> None:
-        super().__init__(true, trust=Trust("always"))
-        self._true = true
-        self._ms = 1_000_000
-
-    @property
-    def true(self) -> datetime:
-        return self._true
-
-    @property
-    def true_ms(self) -> int:
-        return to_ms(self._true)
-
-    def advance(self, seconds: float) -> Any:
-        ms = -int(-seconds * 1000 // 1) if seconds > 0 else 0
-        self._ms += ms
-        self.boottime = self._ms / 1000
-        self.wall += timedelta(milliseconds=ms)
-        self._true += timedelta(milliseconds=ms)
-        return self.now()
-
-    def boot(self, wall: datetime) -> None:
-        self._ms = 20_000
-        self.boottime = 20.0
-        self.wall = wall
-
-
 class World:
     """Everything follows from the scenario's seed; `plant` is a bug put in by a test."""
 
@@ -110,17 +70,12 @@ class World:
         self.calm = False
         self.faults: Counter[str] = Counter()
         self.crashes = 0
-        self.requests = 0  # that left for the server
-        self.reads = 0
-        self.sent: deque[int] = deque()  # when (ms) each request of the budget left
-        self.most_in_a_day = 0
         self.problems: list[str] = []
         self.trace: list[str] = []
         self.frozen: dict[tuple[int, int], tuple[int, int]] = {}
         self.clock = SimClock(scenario.start)
         self.synchronised = True
         self.silent_until = 0
-        self.no_line_until = 0
         first = self.clock.true_ms
         self.building = Building(scenario.seed, scenario.meters, first, scenario.hours, scenario.rates)
         self.known: list[dict[int, int]] = [{} for _ in self.building.meters]
@@ -128,7 +83,7 @@ class World:
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
-        self._simulator()
+        self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
         self._plan()
         self.clock.trust = self._trust()
@@ -137,12 +92,12 @@ class World:
         self.gateway = SmallGateway(
             here,
             self.clock,
-            self.simulator,
+            self.wire.simulator,
             [meter.name for meter in self.building.meters],
             grace=GRACE,
             rule_of={meter.name: meter.rule for meter in self.building.meters},
             random=Random(f"{scenario.seed}/gateway"),
-            handler=self._wire,
+            handler=self.wire.request,
             offsets=scenario.offset,
             client=self.plant.client,
             **{
@@ -158,57 +113,28 @@ class World:
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
-    def _simulator(self) -> None:
-        scenario = self.scenario
-        self.simulator = EnerkeySimulator(
-            now=lambda: self.clock.true, keys=["one", "two"], same_hour=scenario.same_hour
-        )
-        self.simulator.decimals, self.simulator.lag, self.simulator.burst = (
-            scenario.decimals,
-            scenario.lag,
-            scenario.burst,
-        )
-        self.simulator.hour_stamp = scenario.stamp
-        self.simulator.largest_body = scenario.largest_body
-        self.simulator.refuses = self._refused
-        self.simulator.faults = lambda _: self._fault_of_the_server
-        self._fault_of_the_server: Any = None
-        self._server = transport(self.simulator).handler
-
-    def _refused(self, item: Item) -> str | None:
-        early = timedelta(hours=1 if self.scenario.stamp == "end" else 0)
-        if item.family == "cumulative" or not self.poisoned(item.meter - 100, hour_of(to_ms(item.stamp - early))):
-            return None
-        self.faults["poison"] += 1
-        return "this value is refused"
-
-    def poisoned(self, number: int, hour: int) -> bool:
-        """Whether EnerKey will never take an hour of a consumption meter."""
-        rate = self.scenario.rates.get("poison", 0)
-        return number % 2 == 0 and Random(f"{self.scenario.seed}/{number}/{hour}").random() < rate
-
     def _plan(self) -> None:
         for at in self.building.polls():
-            self._at(at, self._poll, None)
+            self.at(at, self._poll, None)
         for arrival in self.building.arrivals():
-            self._at(arrival.due, self._arrive, arrival)
+            self.at(arrival.due, self._arrive, arrival)
         happenings = {
             "reboot": self._reboot,
             "unset-boot": self._reboot_unset,
             "clock-step": self._step_clock,
-            "outage": self._outage,
-            "key-expiry": self._expire,
+            "outage": self.wire.outage,
+            "key-expiry": self.wire.expire,
             "silence": self._silence,
         }
         span = self.scenario.hours * HOUR_MS
         for fault, happens in happenings.items():
             for _ in range(self._number(self.scenario.rates.get(fault, 0) * span / DAY_MS)):
-                self._at(self.building.first + HOUR_MS + self.random.randrange(span - HOUR_MS), happens, fault)
+                self.at(self.building.first + HOUR_MS + self.random.randrange(span - HOUR_MS), happens, fault)
 
     def _number(self, mean: float) -> int:
         return int(mean) + (self.random.random() < mean % 1)
 
-    def _at(self, ms: int, do: Callable[[Any], None], what: object) -> None:
+    def at(self, ms: int, do: Callable[[Any], None], what: object) -> None:
         heappush(self._queue, (ms, self._order(), do, what))
 
     def _order(self) -> int:
@@ -236,7 +162,7 @@ class World:
         self._reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
 
         def looked(work: Callable[[Any], Any]) -> Any:
-            self._may_crash("crash-at-read")
+            self.may_crash("crash-at-read")
             return work(self._reader)
 
         store.read = looked  # type: ignore[method-assign]
@@ -245,27 +171,27 @@ class World:
 
     def _broken(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def call(work: Callable[[Any], Any]) -> Any:
-            self._may_crash("crash-before-commit")
-            if self._happens("disk-error"):
+            self.may_crash("crash-before-commit")
+            if self.happens("disk-error"):
                 raise StoreError("not stored: the disk failed")
             result = write(work)
             self._durable = True
-            self._may_crash("crash-after-commit")
-            if self._happens("disk-error-after-commit"):
+            self.may_crash("crash-after-commit")
+            if self.happens("disk-error-after-commit"):
                 raise StoreError("not stored, or so it seems: the disk failed")
             return result
 
         return call
 
-    def _happens(self, fault: str) -> bool:
+    def happens(self, fault: str) -> bool:
         rate = self.scenario.rates.get(fault, 0)
         if not rate or self.calm or self.random.random() >= rate:
             return False
         self.faults[fault] += 1
         return True
 
-    def _may_crash(self, fault: str) -> None:
-        if self._happens(fault):
+    def may_crash(self, fault: str) -> None:
+        if self.happens(fault):
             raise Crash
 
     def image(self) -> Path:
@@ -301,8 +227,7 @@ class World:
         self._run(lambda: not self._queue)
         self.calm = True
         self.plant.at_rest(self)
-        self.simulator.expires = {}
-        self.no_line_until = 0
+        self.wire.mend()
         self._synchronise(None)
         end = self.clock.true_ms + (96 if self.scenario.share < 1000 else 12) * HOUR_MS
         while self.clock.true_ms < end:
@@ -360,7 +285,7 @@ class World:
                 continue
             value = self.building.loads[meter.number].at(now)
             early = now < self.building.first + 2 * HOUR_MS
-            glitch = not early and self._lately_good(meter.number) and self._happens("glitch")
+            glitch = not early and self._lately_good(meter.number) and self.happens("glitch")
             batch.append(Reading(meter.name, wall, decimal(0 if glitch else value), "kWh"))
             if not glitch:
                 said.append((meter.number, now, value))
@@ -391,7 +316,13 @@ class World:
             self._queue.sort()
 
     def _still_counts(self, late: Arrival) -> bool:
-        """A boundary that is frozen stays what it is, whatever comes later (R8); what lies before it says nothing more."""
+        """A boundary that is frozen stays what it is, whatever comes later (R8); what lies before it says nothing more.
+
+        Of other sources than counters everything is energy.
+        """
+        if self.building.meters[late.meter].rule.kind != "counter":
+            self.faults["late-energy"] += 1
+            return True
         self.faults["late"] += 1
         find = (
             "SELECT coalesce((SELECT max(hour) + 1 FROM hour WHERE hour.meter = ?1), opening_hour, -1000000)"
@@ -424,13 +355,13 @@ class World:
         """The power fails; the clock goes on from where it stood some time before, and is set after a while."""
         self.faults[fault] += 1
         self._boot()
-        self._at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 40 * MINUTE_MS), self._synchronise, None)
+        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 40 * MINUTE_MS), self._synchronise, None)
 
     def _reboot_unset(self, fault: str) -> None:
         """... and fails again before the clock was set."""
         self.faults[fault] += 1
         self._boot()
-        self._at(self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 90 * MINUTE_MS), self._reboot, "reboot")
+        self.at(self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 90 * MINUTE_MS), self._reboot, "reboot")
 
     def _boot(self) -> None:
         self._forget_stranded()
@@ -462,81 +393,11 @@ class World:
         self.faults[fault] += 1
         self.synchronised = False
         self.clock.step_wall(self.random.choice((-1, 1)) * self.random.randrange(120, 100_000))
-        self._at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 30 * MINUTE_MS), self._synchronise, None)
-
-    def _outage(self, fault: str) -> None:
-        self.faults[fault] += 1
-        self.no_line_until = self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 5 * HOUR_MS)
+        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 30 * MINUTE_MS), self._synchronise, None)
 
     def _silence(self, fault: str) -> None:
         self.faults[fault] += 1
         self.silent_until = self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 5 * HOUR_MS)
-
-    def _expire(self, fault: str) -> None:
-        """One key expires, or both; new ones are good after a while."""
-        self.faults[fault] += 1
-        keys = self.random.choice((["one"], ["two"], ["one", "two"]))
-        self.simulator.expires |= dict.fromkeys(keys, self.clock.true)
-        self._at(self.clock.true_ms + self.random.randrange(30 * MINUTE_MS, 5 * HOUR_MS), self._renew, keys)
-
-    def _renew(self, keys: list[str]) -> None:
-        for key in keys:
-            self.simulator.expires.pop(key, None)
-
-    # --- the wire -----------------------------------------------------------------------------------------------------
-
-    def _wire(self, request: httpx.Request) -> httpx.Response:
-        self._may_crash("crash-before-request")
-        body = request.read()
-        self.trace.append(f"{self.clock.true_ms} {request.method} {request.url} {len(body)}")
-        self.clock.advance(self.random.uniform(0.02, 0.5))
-        if self.clock.true_ms < self.no_line_until:
-            raise httpx.ConnectError("no network", request=request)
-        fault = self._choose()
-        if fault in {"refused", "connect-timeout"}:
-            self.clock.advance(10 if fault == "connect-timeout" else 0)
-            raise (httpx.ConnectTimeout if fault == "connect-timeout" else httpx.ConnectError)("", request=request)
-        self._count(request, body)
-        if fault == "timeout-before":
-            self.clock.advance(READ_TIMEOUT)
-            raise httpx.ReadTimeout("", request=request)
-        self._fault_of_the_server = fault if fault in FAULTS_OF_THE_SERVER else None
-        self.simulator.zombie_after = self.random.uniform(1, LONGEST_ZOMBIE)
-        response = self._server(request)
-        self._may_crash("crash-after-request")
-        if fault == "timeout-after":
-            self.clock.advance(READ_TIMEOUT)
-            raise httpx.ReadTimeout("", request=request)
-        if fault == "cut-answer":
-            raise httpx.RemoteProtocolError("peer closed connection", request=request)
-        return response
-
-    def _choose(self) -> str | None:
-        if self.calm:
-            return None
-        point = self.random.random()
-        for fault in WIRE:
-            point -= self.scenario.rates.get(fault, 0)
-            if point < 0:
-                self.faults[fault] += 1
-                return fault
-        return None
-
-    def _count(self, request: httpx.Request, body: bytes) -> None:
-        self.requests += 1
-        if request.url.path == "/":
-            return  # a look at the server's clock is not of the budget
-        self.reads += request.method == "GET"
-        now = self.clock.true_ms
-        self.sent.append(now)
-        while self.sent[0] <= now - DAY_MS:
-            self.sent.popleft()
-        self.most_in_a_day = max(self.most_in_a_day, len(self.sent))
-        if request.method == "POST":
-            find = "SELECT count(*) FROM message WHERE state = 'open' AND body = ?"
-            durable = self.look(lambda db: db.execute(find, (body,)).fetchone()[0])
-            if durable != 1:
-                self.problems.append(f"R12: {request.url} left without its intent")
 
     def look(self, work: Callable[[Any], Any]) -> Any:
         """A look of the world's own, which nothing disturbs."""
@@ -557,4 +418,4 @@ class World:
     def close(self) -> None:
         self._reader.close()
         self.gateway.close()
-        self.simulator.close()
+        self.wire.simulator.close()
