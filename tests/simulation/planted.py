@@ -129,6 +129,7 @@ class BudgetInMemory(Plant):
     """The budget begins anew with every process."""
 
     name = "budget in memory only"
+    kind = "tight"
 
     def __init__(self) -> None:
         self._bins: dict[int, int] = {}

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.simulation.checks import Outcome, outcome
-from tests.simulation.scenario import Scenario, reference, swarm
+from tests.simulation.scenario import Scenario, reference, swarm, tight
 from tests.simulation.world import Plant
 
 CORPUS = Path(__file__).with_name("corpus.txt")
-KINDS: dict[str, Callable[[int], Scenario]] = {"swarm": swarm, "reference": reference}
+KINDS: dict[str, Callable[[int], Scenario]] = {"swarm": swarm, "tight": tight, "reference": reference}
 MEMORY = Path(
     "/dev/shm"
 )  # a run commits thousands of times, and no power is cut: what a disk's sync costs proves nothing

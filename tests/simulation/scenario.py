@@ -6,7 +6,7 @@ occur. The reference scenario has the rates of reliability 2.1: about one reques
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Literal, NamedTuple
@@ -158,6 +158,12 @@ def swarm(seed: int) -> Scenario:
         largest_body=SMALL_BODY if random.random() < 0.2 else None,
         partial=random.random() < 0.5 and BISECTED,
     )
+
+
+def tight(seed: int) -> Scenario:
+    """A share of the key's budget that is too small for one message an hour, and a process that often starts again."""
+    found = swarm(seed)
+    return replace(found, hours=40, meters=6, share=70, rates=found.rates | {"crash-before-request": 0.03})
 
 
 def reference(seed: int) -> Scenario:

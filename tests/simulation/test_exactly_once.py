@@ -53,6 +53,12 @@ def test_a_building_of_twenty_meters_at_the_reference_rates():
     assert found.crashes > 5
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_a_share_that_is_too_small_is_kept_across_restarts(seed: int):
+    """R22, and in the end everything is there all the same (R24)."""
+    assert run("tight", seed).good, run("tight", seed).told()
+
+
 def test_every_kind_of_fault_happens_in_these_runs():
     """A simulation in which a fault has quietly ceased to happen proves nothing about it."""
     happened: Counter[str] = Counter()
@@ -82,7 +88,7 @@ def test_a_planted_bug_is_caught(planted: type[Plant], monkeypatch: pytest.Monke
     """Within a few seeds, all of which are right without it."""
     plant = planted()
     plant.patch(monkeypatch)
-    assert any(not lived("swarm", seed, plant).good for seed in WITHIN)
+    assert any(not lived(plant.kind, seed, plant).good for seed in WITHIN)
 
 
 def test_the_figures_end_with_the_line_that_machines_read():

@@ -40,6 +40,7 @@ class Plant:
     """A bug that a test puts in; this one is none."""
 
     name = "none"
+    kind = "swarm"  # of scenario in which it shows
     client: type[EnerkeyClient] = EnerkeyClient
     rules: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
 
