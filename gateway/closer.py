@@ -35,6 +35,7 @@ from gateway.verdicts import (
     late_told,
     placed_told,
     question_told,
+    suspected,
     verdict_told,
 )
 
@@ -79,6 +80,8 @@ class _Decision(NamedTuple):
     objection: str  # in short why the newest reading is not believed
     verdicts: Sequence[Verdict]  # not told yet
     gaps: Sequence[Told]  # that are closed now
+    suspects: Sequence[Sample] = ()  # not recorded yet
+    told_until: int = 0
 
     @property
     def progress(self) -> bool:
@@ -291,13 +294,15 @@ class Closer:
             track = judged.track_at(after.edge * HOUR_MS, facts.frozen.track if facts.frozen else None)
             after = after._replace(track=track.without(sum(hour.parked for hour in hours)) if track else None)
         # Without an opening nobody could remember what was told: it is told with the opening.
-        verdicts = [verdict for verdict in judged.verdicts if after and verdict.at > facts.told_until]
+        told = facts.told_until
+        verdicts = [verdict for verdict in judged.verdicts if after and verdict.at > told]
+        suspects = [sample for sample in judged.suspects if after and sample[0] > told]
         doubt, objection = doubt_told(judged, meter.name), judged.objection
         if asked and doubt is None:
             doubt = question_told(asked, meter.name)
             objection = doubt.text
         closed = _gaps_closed(meter.rule, tail, judged.good, hours)
-        return _Decision(meter, facts.frozen, after, hours, doubt, objection, verdicts, closed)
+        return _Decision(meter, facts.frozen, after, hours, doubt, objection, verdicts, closed, suspects, told)
 
     def _freeze(self, db: Connection, decisions: Iterable[_Decision], now_ms: int) -> None:
         for each in decisions:
@@ -305,16 +310,25 @@ class Closer:
             if each.after is not None and (each.hours or each.before is None):
                 freeze(db, each.meter.id, each.hours, each.after, now_ms)
                 _check_sums(db, each, now_ms)
-            for verdict in each.verdicts:
-                note(db, now_ms, verdict_told(verdict, name).level, name, verdict_told(verdict, name).text)
-                reject(db, dropped(verdict, each.meter.connection, name))
-                noticed(db, Word(each.meter.id, name, GATEWAY, now_ms), verdict)
-            if each.verdicts:
-                tell_until(db, each.meter.id, each.verdicts[-1].at)
+            self._tell(db, each, now_ms)
             for told in each.gaps:
                 note(db, now_ms, told.level, name, told.text)
             if each.doubt and each.objection != self._doubted.get(each.meter.id, ""):
                 note_once(db, now_ms, each.doubt.level, name, each.doubt.text)
+
+    def _tell(self, db: Connection, decision: _Decision, now_ms: int) -> None:
+        """Each verdict and each suspect once: as an event, and in `rejected`."""
+        meter, since = decision.meter, decision.told_until
+        for verdict in decision.verdicts:
+            note(
+                db, now_ms, verdict_told(verdict, meter.name).level, meter.name, verdict_told(verdict, meter.name).text
+            )
+            reject(db, dropped(verdict, meter.connection, meter.name, since))
+            noticed(db, Word(meter.id, meter.name, GATEWAY, now_ms), verdict)
+        reject(db, suspected(decision.suspects, decision.objection, meter.connection, meter.name))
+        told = [verdict.at for verdict in decision.verdicts] + [at for at, _ in decision.suspects]
+        if told:
+            tell_until(db, meter.id, max(told))
 
 
 def _check_sums(db: Connection, decision: _Decision, now_ms: int) -> None:

@@ -9,7 +9,7 @@ from buffer.model import HOUR_MS, from_micro, from_ms
 from buffer.readings import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from buffer.frozen import Sample
     from buffer.late import Late
@@ -54,12 +54,20 @@ def doubt_told(judged: Judged, meter: str) -> Told | None:
     return Told("warning", f"{judged.objection}: {newest} adds nothing until later readings confirm it")
 
 
-def dropped(verdict: Verdict, connection: str, meter: str) -> list[Rejection]:
-    """The readings that a verdict took for a glitch."""
+def dropped(verdict: Verdict, connection: str, meter: str, since: int) -> list[Rejection]:
+    """The readings later than `since` that a verdict took for a glitch."""
     if verdict.kind != "glitch":
         return []
     near = f"the counter stood at {_shown(verdict.before)}"
-    return [Rejection(at, connection, meter, "glitch", near, f"{_value(value)}") for at, value in verdict.samples]
+    return [
+        Rejection(at, connection, meter, "glitch", near, _value(value)) for at, value in verdict.samples if at > since
+    ]
+
+
+def suspected(suspects: Iterable[Sample], objection: str, connection: str, meter: str) -> list[Rejection]:
+    """Readings that nobody believes yet: they stay visible, whatever becomes of them."""
+    detail = "adds nothing until later readings tell"
+    return [Rejection(at, connection, meter, objection, detail, _value(value)) for at, value in suspects]
 
 
 def gap_told(left: Sample, right: Sample, gap: str | None, parked: int) -> Told:

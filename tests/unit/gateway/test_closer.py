@@ -205,6 +205,24 @@ def test_dropped_readings_stay_visible_and_are_told_once_also_across_a_restart(m
     ]
 
 
+def test_readings_that_nobody_believes_yet_are_visible_once(make: Make):
+    """DESIGN 5: held for the operator, who finds them in `rejected`, each once, also after a restart."""
+    gateway = make(counter=CounterRule(10**7))
+    feed(gateway, (0, "1000"), (10, "1001"), (60, "1006"), (64, "0"), (66, "1007"), (70, "5000"), (75, "5000.5"))
+    gateway.run(7200)
+    gateway.crash()
+    feed(gateway, (135, "5002"))
+    gateway.run(2 * 7200)
+    find = "SELECT reason, payload FROM rejected ORDER BY at"
+    seen = [tuple(row) for row in gateway.store.read(lambda db: db.execute(find).fetchall())]
+    assert seen == [
+        ("glitch", "0"),
+        ("the counter rose faster than max_rate", "5000"),
+        ("the counter rose faster than max_rate", "5000.5"),
+        ("the counter stays above what max_rate allows", "5002"),
+    ]
+
+
 def test_after_a_replacement_the_hours_go_on_and_somebody_is_called(make: Make):
     """DESIGN 5: a confirmed drop books nothing across it; the offset survives a restart."""
     gateway = make()
