@@ -155,17 +155,26 @@ def orphaned_intents(db: Connection, now_ms: int) -> int:
     return db.execute(orphan, (words, now_ms)).rowcount
 
 
-def pending(
-    db: Connection, meter: int, most: int, *, estimated: bool = True, suspect: bool = True, since: int = -(2**62)
+def pending(  # noqa: PLR0913 - which of them
+    db: Connection,
+    meter: int,
+    most: int,
+    *,
+    estimated: bool = True,
+    suspect: bool = True,
+    since: int = -(2**62),
+    newest: bool = False,
 ) -> list[PendingHour]:
-    """The oldest closed hours of a meter, from `since` on, that nobody has accepted, spanning at most `most` hours.
+    """Closed hours of a meter, from `since` on, that nobody has accepted, spanning at most `most` hours.
 
+    The oldest of them, or the `newest`; in order of time either way.
     Not those that were estimated, unless `estimated`; not those of a message that was refused, unless `suspect`.
     """
     which = f"{_sendable(estimated)} AND hour >= ?" + ("" if suspect else f" AND NOT EXISTS ({_SUSPECT})")
-    find = f"SELECT hour, consumption, boundary, {_TO_POST} FROM hour WHERE {which} ORDER BY hour LIMIT ?"  # noqa: S608 - constant texts
+    order = "hour DESC" if newest else "hour"
+    find = f"SELECT hour, consumption, boundary, {_TO_POST} FROM hour WHERE {which} ORDER BY {order} LIMIT ?"  # noqa: S608 - constant texts
     rows = [PendingHour(*row) for row in db.execute(find, (meter, since, most))]
-    return [row for row in rows if row.hour < rows[0].hour + most]
+    return sorted(row for row in rows if abs(row.hour - rows[0].hour) < most)
 
 
 def without_open_message(db: Connection, meters: Iterable[int]) -> set[int]:
@@ -173,11 +182,11 @@ def without_open_message(db: Connection, meters: Iterable[int]) -> set[int]:
     return set(meters) - {row[0] for row in db.execute(f"SELECT meter FROM message WHERE {UNSETTLED}")}  # noqa: S608 - a constant text
 
 
-def oldest_pending(db: Connection, meters: Iterable[int], *, estimated: bool = True) -> dict[int, int]:
-    """The oldest pending hour of each of these meters that has one and no open message."""
-    find = f"SELECT min(hour) FROM hour WHERE {_sendable(estimated)}"  # noqa: S608 - a constant text
-    oldest = {meter: db.execute(find, (meter,)).fetchone()[0] for meter in without_open_message(db, meters)}
-    return {meter: hour for meter, hour in oldest.items() if hour is not None}
+def pending_ends(db: Connection, meter: int, *, estimated: bool = True) -> tuple[int, int] | None:
+    """The oldest and the newest pending hour of a meter; None when it has none."""
+    find = f"SELECT hour FROM hour WHERE {_sendable(estimated)} ORDER BY hour"  # noqa: S608 - a constant text
+    oldest = db.execute(f"{find} LIMIT 1", (meter,)).fetchone()
+    return oldest and (oldest[0], db.execute(f"{find} DESC LIMIT 1", (meter,)).fetchone()[0])
 
 
 def _sendable(estimated: bool) -> str:  # noqa: FBT001 - a flag of the operator's, passed through

@@ -41,6 +41,7 @@ class Line:
         client: EnerkeyClient,
         keys: KeyRing,
         requests_per_day: int,
+        burst: pacing.Burst,
         clock: Clock,
         random: Random,
         on_date: Callable[[datetime, datetime], None],
@@ -50,6 +51,7 @@ class Line:
         self._store = store
         self._client = client
         self._share = requests_per_day
+        self._burst = burst
         self._clock = clock
         self._random = random
         self._on_date = on_date
@@ -59,7 +61,7 @@ class Line:
     @property
     def until(self) -> float:
         """The boottime until which nothing is asked."""
-        return self._manners.until
+        return max(self._manners.until, self._burst.until)
 
     def may_push(self, now: Now) -> bool:
         """Whether the budget has room for a push."""
@@ -109,12 +111,15 @@ class Line:
     def _heard(self, answer: Answer, family: str, slot: int) -> str:
         """Draw the conclusions that concern every meter; what an operator should hear of a key."""
         now = self._clock.now()
+        self._burst = self._burst.after(now.boottime)
         outage = self._manners.outage
         self._manners = self._manners.after(answer.fate, now.boottime, self._random)
         if self._manners.outage != outage:
             _tell_outage(answer.fate, over=outage)
         if answer.remaining is not None:
             self._left = pacing.Left(answer.remaining, now.boottime)
+        elif self._left:
+            self._left = self._left.less_one()
         if answer.date is not None:
             self._on_date(now.wall, answer.date)
         if isinstance(answer.fate, Accepted):

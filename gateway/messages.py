@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from buffer import journal, poison, postings
 from buffer.journal import PendingHour
@@ -38,6 +38,7 @@ class DeliveryRules:
     decimals: int
     most_hours: int  # per message
     requests_per_day: int
+    burst: tuple[int, float] = (20, 10.0)  # requests within seconds
     push_estimated: bool = True
     whole_refusals: bool = False  # it is known that a refused message is refused as a whole: nothing of it is applied
 
@@ -48,20 +49,32 @@ class DeliveryRules:
         return max(1, step // 2)
 
 
-def due_hours(db: Connection, meters: Iterable[PushedMeter], rules: DeliveryRules) -> dict[int, int]:
-    """The oldest hour for which each meter has something to send; meters with an open message or with nothing are left out.
+class Waiting(NamedTuple):
+    """The oldest hour for which a meter has something to send, and the newest one of its next message."""
+
+    oldest: int
+    newest: int
+
+
+def waiting(db: Connection, meters: Iterable[PushedMeter], rules: DeliveryRules) -> dict[int, Waiting]:
+    """What waits of each meter; meters with an open message or with nothing are left out.
 
     An adjustment to an accepted hour counts as one of the hour in which it was made: a device that is always late costs one
     message an hour at most. Of a cumulative meter adjustments wait for the next boundary.
     """
-    meters = list(meters)
-    free = journal.without_open_message(db, [meter.id for meter in meters])
-    oldest = journal.oldest_pending(db, free, estimated=rules.push_estimated)
-    for meter in meters:
-        made = postings.oldest(db, meter.id) if meter.id in free and meter.family == "consumption" else None
-        if made is not None:
-            oldest[meter.id] = min(hour_of(made), oldest.get(meter.id, hour_of(made)))
-    return oldest
+    by_number = {meter.id: meter for meter in meters}
+    free = journal.without_open_message(db, by_number)
+    found: dict[int, Waiting] = {}
+    for number in free:
+        ends = journal.pending_ends(db, number, estimated=rules.push_estimated)
+        hours = [] if ends is None else list(ends)
+        if by_number[number].family == "cumulative":
+            hours = hours[:1]
+        elif (made := postings.oldest(db, number)) is not None:
+            hours.append(hour_of(made))
+        if hours:
+            found[number] = Waiting(min(hours), max(hours))
+    return found
 
 
 def draft_of(db: Connection, meter: PushedMeter, rules: DeliveryRules, most_hours: int) -> composing.Draft | None:
@@ -88,9 +101,12 @@ def draft_of(db: Connection, meter: PushedMeter, rules: DeliveryRules, most_hour
 
 
 def _next_hours(db: Connection, meter: PushedMeter, rules: DeliveryRules, most: int) -> Sequence[PendingHour]:
-    """The oldest pending hours; while one that EnerKey refuses is looked for, half of those that it must be among.
+    """The pending hours that go next; while one that EnerKey refuses is looked for, half of those that it must be among.
 
-    Hours that were not in the refused message do not wait for that, except boundaries, which go in strict order: there
+    Boundaries go in strict order of time. Consumptions go newest first: after an outage people see what is now, and the
+    backlog fills up behind it.
+
+    Hours that were not in the refused message do not wait for that, except boundaries: there
     the half is the older one, so that what lies before the refused boundary goes.
     """
     near = poison.suspects(db, meter.id)
@@ -114,8 +130,11 @@ def _hours(  # noqa: PLR0913 - which of them
     but: Collection[int] = (),
     only: Collection[int] | None = None,
 ) -> list[PendingHour]:
-    """The oldest hours with something to send, spanning at most `most`."""
-    pending = journal.pending(db, meter.id, most, estimated=rules.push_estimated, suspect=not but, since=since)
+    """Hours with something to send, spanning at most `most`."""
+    newest = meter.family == "consumption" and only is None
+    pending = journal.pending(
+        db, meter.id, most, estimated=rules.push_estimated, suspect=not but, since=since, newest=newest
+    )
     corrected: list[PendingHour] = []
     if meter.family == "consumption":
         corrected = [
@@ -124,4 +143,6 @@ def _hours(  # noqa: PLR0913 - which of them
             if hour >= since and hour not in but and composing.rounded(unposted, rules.decimals)
         ]
     rows = sorted(row for row in [*pending, *corrected] if only is None or row.hour in only)
+    if newest:
+        return [row for row in rows if row.hour > rows[-1].hour - most]
     return [row for row in rows if row.hour < rows[0].hour + most]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from buffer.model import NotSent, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from buffer.model import Fate
@@ -19,6 +20,10 @@ OUTAGE_AFTER = 3  # connect failures in a row
 DOUBT_AFTER = 3  # unknown fates in a row: then it is the server and not one meter, and trying on only adds doubt
 READ_BACK_RESERVE = 0.1  # share of the budget that pushes leave to read-backs (reliability 3.7)
 LEFT_TO_OTHERS = 0.01  # share that the server must still have left for us to push
+CADENCES = (1, 2, 3, 4, 6, 12, 24)  # h between the pushes of one meter
+HOURLY_SHARE = 0.8  # of the day's budget that regular pushes may take; the rest is for what goes wrong
+LIVE = 24  # h; younger hours are what people look at (reliability 3.7)
+LIVE_IN_A_ROW = 3  # pushes with live hours before one of the backlog has its turn: the backlog never starves
 HEARSAY = 15 * 60.0  # s that the server's last word on what is left counts; later one request asks again
 
 
@@ -80,6 +85,28 @@ class Left:
     requests: int
     heard: float
 
+    def less_one(self) -> Left:
+        """After a request whose answer did not say."""
+        return Left(max(self.requests - 1, 0), self.heard)
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """At most so many requests within so many seconds; `made`: when (boottime) the last of them were."""
+
+    most: int
+    within: float
+    made: tuple[float, ...] = ()
+
+    def after(self, now: float) -> Burst:
+        """With one more request."""
+        return Burst(self.most, self.within, (*self.made[-self.most + 1 :], now) if self.most > 1 else (now,))
+
+    @property
+    def until(self) -> float:
+        """The boottime until which there is no room for another one."""
+        return self.made[0] + self.within if len(self.made) >= self.most else float("-inf")
+
 
 def may_push(spent: int, share: int, left: Left | None, now: float) -> bool:
     """Whether one more push fits the rolling day's share and what the server last said is left (R22)."""
@@ -94,6 +121,30 @@ def may_read(spent: int, share: int, left: Left | None, now: float) -> bool:
 def _left(left: Left | None, now: float) -> float:
     """What is left; without end where the server has not said it or said it too long ago to be true for ever."""
     return float("inf") if left is None or now - left.heard >= HEARSAY else left.requests
+
+
+def cadence(meters: int, share: int) -> int:
+    """Hours between two pushes of a meter, so that all of them fit the day's share."""
+    fitting = (hours for hours in CADENCES if meters * 24 / hours <= share * HOURLY_SHARE)
+    return next(fitting, CADENCES[-1])
+
+
+def slot(hour: int, every: int) -> int:
+    """The hour at whose beginning this hour is due, when pushes come every so many hours.
+
+    More than hourly apart, an hour that ends with the slot goes with the next one: it is closed a little after its end,
+    and would cost a message of its own.
+    """
+    return hour + 1 if every == 1 else -(-(hour + 2) // every) * every
+
+
+def turns(due: Mapping[int, bool], served: Mapping[int, float], live_in_a_row: int) -> list[int]:
+    """The order in which meters that are due have their turn; `due` tells whose next message holds live hours.
+
+    Live hours before the backlog, except every fourth time; among themselves the one that was served longest ago.
+    """
+    backlog_first = live_in_a_row >= LIVE_IN_A_ROW
+    return sorted(due, key=lambda meter: (due[meter] is backlog_first, served.get(meter, 0.0)))
 
 
 def push_offset(identity: str, meter: str, spread: float) -> float:

@@ -20,6 +20,7 @@ from gateway.locate import DEFAULT_DATA
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = 'must be up to 64 letters, digits and "-", "_", ".", beginning with a letter or digit'
 SETTLE_AUTO = 3600.0  # s; what "auto" means until a probe has measured how soon EnerKey shows what it was sent
+LONGEST_BURST = 3600.0  # s
 LARGEST = Decimal(9_000_000_000_000)  # what int64 micro can hold
 
 
@@ -44,6 +45,23 @@ def _settle(value: object) -> float:
         return parse_duration(value)
     except ValueError as error:
         raise ValueError(f'{error}, or "auto"') from None
+
+
+def parse_burst(value: str) -> tuple[int, float]:
+    """Requests and seconds of a text such as "20/10s"; ValueError with what is allowed."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*/(.+)", value, re.ASCII)
+    try:
+        most, within = (int(match[1]), parse_duration(match[2])) if match else (0, 0.0)
+    except ValueError:
+        most, within = 0, 0.0
+    if not most or not 0 < within <= LONGEST_BURST:
+        raise ValueError('must be requests per time, such as "20/10s", the time at most an hour')
+    return most, within
+
+
+def _burst(value: str) -> str:
+    parse_burst(value)
+    return value
 
 
 def _reference(value: str) -> str:
@@ -117,6 +135,10 @@ class EnerkeySection(Strict):
         "or the key itself (warned about). Required as soon as a meter pushes.",
     )
     requests_per_day: int = Field(40_000, ge=1, description="This gateway's share of the key's requests in 24 hours.")
+    burst: Annotated[str, AfterValidator(_burst), Words('requests per time such as "20/10s"')] = Field(
+        "20/10s",
+        description="Most requests within a short time. Beyond it, and where EnerKey says so itself, the next one waits.",
+    )
     same_hour: Literal["sum", "replace"] = Field(
         "sum", description="What EnerKey does with a second value for an hour: adds it, or takes it instead."
     )

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buffer import journal
 from buffer.journal import Intent
-from buffer.model import Accepted, Fate, Refused, Unknown, from_micro, hour_start, to_ms
+from buffer.model import Accepted, Fate, Refused, Unknown, from_micro, hour_of, hour_start, to_ms
 from buffer.readings import note
 from buffer.store import StoreError
 from gateway import pacing
 from gateway.enerkey.models import push_body
 from gateway.line import Line, said
-from gateway.messages import DeliveryRules, PushedMeter, draft_of, due_hours
+from gateway.messages import DeliveryRules, PushedMeter, Waiting, draft_of, waiting
 from gateway.settling import Settler
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Uploader:
         self._clock = clock
         self._random = random
         self._boot_id = boot_id
-        self._line = Line(store, client, keys, rules.requests_per_day, clock, random, on_date)
+        burst = pacing.Burst(*rules.burst)
+        self._line = Line(store, client, keys, rules.requests_per_day, burst, clock, random, on_date)
         self._settler = Settler(store, self._line, {meter.id: meter.name for meter in meters}, rules, clock, random)
         self._asked = pacing.Pause()  # for the time, while the clock is not trusted
         self._parked: dict[int, float] = {}  # meter that EnerKey does not take -> until when it is not tried
@@ -84,6 +85,8 @@ class Uploader:
         self._refusals: dict[int, deque[float]] = {}  # meter -> when its data were refused, the last day's
         self._most = {meter.id: rules.most_hours for meter in meters}
         self._served: dict[int, float] = {}
+        self._live_in_a_row = 0
+        self._cadence = pacing.cadence(len(self._meters), rules.requests_per_day)
         self._settled_last = False
         self._orphans = True
 
@@ -110,7 +113,8 @@ class Uploader:
 
     def snapshot(self) -> dict[str, object]:
         """For `status`; any thread may take it."""
-        return self._line.snapshot() | {"parked": [self._meters[meter].name for meter in list(self._parked)]}
+        parked = [self._meters[meter].name for meter in list(self._parked)]
+        return self._line.snapshot() | {"parked": parked, "cadence_hours": self._cadence}
 
     def _act(self, now: Now) -> float:
         turns = (self._push_next, self._settle_next) if self._settled_last else (self._settle_next, self._push_next)
@@ -134,13 +138,20 @@ class Uploader:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def _push_next(self, now: Now) -> bool:
-        due = [meter for meter, at in self._due_times(now).items() if at <= now.boottime]
+        waits = self._waiting()
+        live_since = hour_of(to_ms(now.wall)) - pacing.LIVE
+        due = {
+            meter: each.newest >= live_since
+            for meter, each in waits.items()
+            if self._due(meter, each, now) <= now.boottime
+        }
         if not due or not self._line.may_push(now):
             return False
-        for meter in sorted(due, key=lambda meter: self._served.get(meter, 0.0)):
+        for meter in pacing.turns(due, self._served, self._live_in_a_row):
             outgoing = self._begin(self._meters[meter], now)
             if outgoing:
                 self._served[meter] = now.boottime
+                self._live_in_a_row = self._live_in_a_row + 1 if due[meter] else 0
                 self._settled_last = False
                 self._send(outgoing)
                 return True
@@ -215,20 +226,14 @@ class Uploader:
 
     # --- when ---------------------------------------------------------------------------------------------------------
 
-    def _due_times(self, now: Now) -> dict[int, float]:
-        oldest = self._store.read(lambda db: due_hours(db, self._meters.values(), self._rules))
-        return {
-            meter: max(
-                now.boottime + (self._due_wall(meter, hour) - now.wall).total_seconds(),
-                self._parked.get(meter, 0.0),
-                self._blocked.get(meter, 0.0),
-            )
-            for meter, hour in oldest.items()
-        }
+    def _waiting(self) -> dict[int, Waiting]:
+        return self._store.read(lambda db: waiting(db, self._meters.values(), self._rules))
 
-    def _due_wall(self, meter: int, hour: int) -> datetime:
-        return hour_start(hour + 1) + timedelta(seconds=self._meters[meter].offset)
+    def _due(self, meter: int, waits: Waiting, now: Now) -> float:
+        wall = hour_start(pacing.slot(waits.oldest, self._cadence)) + timedelta(seconds=self._meters[meter].offset)
+        at = now.boottime + (wall - now.wall).total_seconds()
+        return max(at, self._parked.get(meter, 0.0), self._blocked.get(meter, 0.0))
 
     def _next_due(self, now: Now) -> float:
-        later = [at for at in self._due_times(now).values() if at > now.boottime]
-        return min([now.boottime + IDLE, *later, self._settler.due])
+        dues = (self._due(meter, waits, now) for meter, waits in self._waiting().items())
+        return min([now.boottime + IDLE, *(at for at in dues if at > now.boottime), self._settler.due])

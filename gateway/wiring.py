@@ -32,6 +32,7 @@ from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermit
 from gateway.keys import KeyRing
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.pacing import push_offset
+from gateway.sections import parse_burst
 from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
 
@@ -310,6 +311,7 @@ def delivery_rules(config: Config) -> DeliveryRules:
         decimals=section.push_decimals,
         most_hours=section.max_days * 24,
         requests_per_day=section.requests_per_day,
+        burst=parse_burst(section.burst),
         push_estimated=section.push_estimated,
     )
 

@@ -150,7 +150,7 @@ def test_a_meter_has_one_open_message_and_the_others_go_on(begun):
         with pytest.raises(sqlite3.IntegrityError):
             begun.write(lambda db: journal.begin(db, intent(1, {FIRST + 3: 1}), "boot", NOW))
         assert begun.read(lambda db: states(db, 1)[FIRST + 3]) == "pending"
-        assert begun.read(lambda db: journal.oldest_pending(db, [1, 2])) == {2: FIRST}
+        assert begun.read(lambda db: journal.without_open_message(db, [1, 2])) == {2}
     begun.write(lambda db: journal.begin(db, intent(2, {FIRST: 5}), "boot", NOW))
     assert begun.read(lambda db: journal.spent(db, NOW)) == 2
 
@@ -201,7 +201,8 @@ def test_pending_hours_come_oldest_first_within_the_span_of_one_message(store):
     assert pending(10) == [0, 1, 3, 9]
     assert pending(10, estimated=False) == [0, 1, 9]
     assert store.read(lambda db: journal.pending(db, 2, 10)) == []
-    assert store.read(lambda db: journal.oldest_pending(db, [1, 2], estimated=False)) == {1: FIRST}
+    ends = [store.read(lambda db, m=meter: journal.pending_ends(db, m, estimated=False)) for meter in (1, 2)]
+    assert ends == [(FIRST, FIRST + 9), None]
     assert store.read(lambda db: journal.in_ledger(db, 1, [])) == {}
 
 

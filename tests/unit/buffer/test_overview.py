@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buffer import journal, overview
+from buffer import journal, overview, poison, postings
 from buffer.closing import freeze, frozen_of
 from buffer.frozen import Frozen
 from buffer.hours import ClosedHour
@@ -122,7 +122,14 @@ LOOKS = {
     "hours": lambda db: overview.hours(db, 1, FIRST, FIRST + 3),
     "events": lambda db: overview.events(db, 20),
     "unknown_messages": journal.unknown_messages,
-    "oldest_pending": lambda db: journal.oldest_pending(db, [1, 2, 3]),
+    "pending_ends": lambda db: journal.pending_ends(db, 1),
+    "newest pending": lambda db: journal.pending(db, 1, 744, newest=True, suspect=False),
+    "without_open_message": lambda db: journal.without_open_message(db, [1, 2]),
+    "suspects": lambda db: poison.suspects(db, 1),
+    "unposted": lambda db: postings.unposted(db, 1),
+    "posted": lambda db: postings.posted(db, 1),
+    "correctable": lambda db: postings.correctable(db, 1),
+    "oldest unposted": lambda db: postings.oldest(db, 1),
     "pending": lambda db: journal.pending(db, 1, 744),
     "in_ledger": lambda db: journal.in_ledger(db, 1, [FIRST]),
     "ever_accepted": lambda db: journal.ever_accepted(db, 1),

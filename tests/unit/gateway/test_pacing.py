@@ -5,9 +5,24 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from buffer.model import Accepted, NotSent, Refused, Unknown
-from gateway.pacing import HEARSAY, LONGEST_PAUSE, Left, Manners, Pause, may_push, may_read, push_offset
+from gateway.pacing import (
+    HEARSAY,
+    LONGEST_PAUSE,
+    Burst,
+    Left,
+    Manners,
+    Pause,
+    cadence,
+    may_push,
+    may_read,
+    push_offset,
+    slot,
+    turns,
+)
 
 RANDOM = Random(1)
 NO_LINE = NotSent("ConnectError")
@@ -102,3 +117,43 @@ def test_a_meters_offset_is_fixed_and_spread():
     assert 850 < max(offsets) < 900
     assert push_offset("gateway", "meter", 0.0) == 0
     assert push_offset("other", "meter-1", 900.0) != offsets[1]
+
+
+@pytest.mark.parametrize(
+    ("meters", "share", "hours"),
+    [(0, 100, 1), (200, 40_000, 1), (1334, 40_000, 2), (200, 3000, 2), (100, 3000, 1), (300, 3000, 3), (500, 20, 24)],
+)
+def test_meters_are_pushed_less_often_when_their_requests_would_not_fit_the_day(meters: int, share: int, hours: int):
+    """Reliability 3.7: hourly within 0.8 of the share, else every 2, 3, 4, 6, 12 or 24 h."""
+    assert cadence(meters, share) == hours
+
+
+@pytest.mark.parametrize(
+    ("hour", "every", "due"), [(10, 1, 11), (10, 2, 12), (11, 2, 14), (0, 24, 24), (22, 24, 24), (23, 24, 48)]
+)
+def test_an_hour_is_due_at_the_first_slot_after_its_end(hour: int, every: int, due: int):
+    assert slot(hour, every) == due
+
+
+@given(gaps=st.lists(st.floats(0, 5), max_size=60), most=st.integers(1, 20))
+def test_no_window_holds_more_requests_than_a_burst(gaps: list[float], most: int):
+    """R22: whoever waits as told never exceeds it, whenever he comes."""
+    burst, now, made = Burst(most, 10.0), 0.0, []
+    for gap in gaps:
+        now = max(now + gap, burst.until)
+        burst = burst.after(now)
+        made.append(now)
+    assert all(later - earlier >= 10.0 - 1e-6 for earlier, later in zip(made, made[most:], strict=False))
+
+
+def test_live_hours_come_before_the_backlog_and_the_backlog_has_every_fourth_turn():
+    due = {1: True, 2: False, 3: True, 4: False}
+    served = {1: 9.0, 2: 5.0, 3: 1.0, 4: 7.0}
+    assert turns(due, served, 0) == turns(due, served, 2) == [3, 1, 2, 4]
+    assert turns(due, served, 3) == [2, 4, 3, 1]
+    assert turns({1: True, 3: True}, served, 9) == [3, 1]
+
+
+def test_a_request_whose_answer_does_not_tell_what_is_left_counts_too():
+    assert Left(5, 1.0).less_one() == Left(4, 1.0)
+    assert Left(0, 1.0).less_one() == Left(0, 1.0)

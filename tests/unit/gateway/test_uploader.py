@@ -61,7 +61,7 @@ def test_a_message_never_spans_more_than_allowed(make: Make):
     closed_hours(gateway, NINE - 100, 2)
     closed_hours(gateway, NINE - 60, 60)
     gateway.run(1)
-    assert [len(push.items) for push in gateway.simulator.pushes] == [2, 24, 24, 12]
+    assert [len(push.items) for push in gateway.simulator.pushes] == [24, 24, 12, 2]
 
 
 def test_the_intent_is_durable_before_the_first_byte(make: Make):

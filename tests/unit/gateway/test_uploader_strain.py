@@ -105,7 +105,7 @@ def test_no_more_requests_in_a_day_than_our_share(make: Make):
     """R22, also across a restart."""
     names = [f"m{number}" for number in range(30)]
     gateway = make(*names, requests_per_day=20)
-    closed_hours(gateway, EIGHT, 1, names)
+    closed_hours(gateway, NINE - 11, 1, names)
     gateway.run(3600)
     assert gateway.simulator.requests() == 18  # a tenth is left to read-backs
     gateway.crash()
