@@ -119,10 +119,14 @@ def many(runs: Iterable[tuple[str, int]], jobs: int) -> Iterator[tuple[str, Outc
     waiting: list[tuple[str, Future[Outcome]]] = []
     source = iter(runs)
     with ProcessPoolExecutor(jobs) as pool:
-        while True:
-            for kind, seed in islice(source, 2 * jobs - len(waiting)):
-                waiting.append((kind, pool.submit(_quietly, kind, seed)))
-            if not waiting:
-                return
-            kind, future = waiting.pop(0)
-            yield kind, future.result()
+        try:
+            while True:
+                for kind, seed in islice(source, 2 * jobs - len(waiting)):
+                    waiting.append((kind, pool.submit(_quietly, kind, seed)))
+                if not waiting:
+                    return
+                kind, future = waiting.pop(0)
+                yield kind, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
