@@ -34,6 +34,7 @@ PLAUSIBLE_ROLLOVER = 10  # without max_rate: a rollover moves by at most a tenth
 BACKWARDS = "the counter went backwards"
 TOO_FAST = "the counter rose faster than max_rate"
 HELD = "the counter stays above what max_rate allows"
+OBJECTIONS = (BACKWARDS, TOO_FAST, HELD)
 
 Kind = Literal["glitch", "rollover", "reset", "replaced", "returned"]
 

@@ -120,6 +120,16 @@ def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
         db.execute("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?", (REJECTED_KEPT,))
 
 
+def believe(db: Connection, source: str, instants: Collection[int], reasons: Sequence[str]) -> None:
+    """Readings that were suspect for one of these reasons turned out good: they are not rejected any more."""
+    if not instants:
+        return
+    find = f"SELECT id, at FROM rejected WHERE source = ? AND reason IN ({', '.join('?' * len(reasons))})"  # noqa: S608 - placeholders
+    good = set(instants)
+    rows = [(number,) for number, at in db.execute(find, (source, *reasons)).fetchall() if at in good]
+    db.executemany("DELETE FROM rejected WHERE id = ?", rows)
+
+
 def note(db: Connection, at: int, level: str, subject: str, text: str) -> None:
     """Record an event; the journal of a Raspberry Pi forgets at reboot, this table does not."""
     db.execute("INSERT INTO event (at, level, subject, text) VALUES (?, ?, ?, ?)", (at, level, subject, text))

@@ -18,12 +18,12 @@ from buffer.closing import (
     told_until,
 )
 from buffer.corrections import GATEWAY, Word, newest_ends, noticed
-from buffer.counter import CounterRule, Epoch, Verdict, judge
+from buffer.counter import OBJECTIONS, CounterRule, Epoch, Verdict, judge
 from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, gaps, open_meter, question, reach, scan_after
 from buffer.model import HOUR_MS, from_micro, hour_start, to_ms
 from buffer.placing import Boot, Placed, Refused, newest_edge, place
-from buffer.readings import Rejection, differing, newest_per_meter, note, note_once, reject, samples_of
+from buffer.readings import Rejection, believe, differing, newest_per_meter, note, note_once, reject, samples_of
 from buffer.store import StoreError
 from gateway.clock import MADE_UP
 from gateway.verdicts import (
@@ -81,6 +81,7 @@ class _Decision(NamedTuple):
     verdicts: Sequence[Verdict]  # not told yet
     gaps: Sequence[Told]  # that are closed now
     suspects: Sequence[Sample] = ()  # not recorded yet
+    believed: Sequence[int] = ()  # instants of readings that may have been recorded as suspects, and are good
     told_until: int = 0
 
     @property
@@ -297,12 +298,15 @@ class Closer:
         told = facts.told_until
         verdicts = [verdict for verdict in judged.verdicts if after and verdict.at > told]
         suspects = [sample for sample in judged.suspects if after and sample[0] > told]
+        believed = [at for at, _ in judged.good if at <= told]
         doubt, objection = doubt_told(judged, meter.name), judged.objection
         if asked and doubt is None:
             doubt = question_told(asked, meter.name)
             objection = doubt.text
         closed = _gaps_closed(meter.rule, tail, judged.good, hours)
-        return _Decision(meter, facts.frozen, after, hours, doubt, objection, verdicts, closed, suspects, told)
+        return _Decision(
+            meter, facts.frozen, after, hours, doubt, objection, verdicts, closed, suspects, believed, told
+        )
 
     def _freeze(self, db: Connection, decisions: Iterable[_Decision], now_ms: int) -> None:
         for each in decisions:
@@ -325,6 +329,7 @@ class Closer:
             )
             reject(db, dropped(verdict, meter.connection, meter.name, since))
             noticed(db, Word(meter.id, meter.name, GATEWAY, now_ms), verdict)
+        believe(db, meter.name, decision.believed, OBJECTIONS)
         reject(db, suspected(decision.suspects, decision.objection, meter.connection, meter.name))
         told = [verdict.at for verdict in decision.verdicts] + [at for at, _ in decision.suspects]
         if told:

@@ -223,6 +223,17 @@ def test_readings_that_nobody_believes_yet_are_visible_once(make: Make):
     ]
 
 
+def test_what_turned_out_good_is_not_rejected_any_more(make: Make):
+    """R2: `rejected` holds what takes no part in the sums; a new meter's first readings do, once they are confirmed."""
+    gateway = make()
+    feed(gateway, (0, "1000"), (10, "1001"), (60, "1006"), (66, "3"), (68, "4"))
+    gateway.run(4400)
+    assert gateway.count("rejected") == 2
+    feed(gateway, (90, "5"), (130, "9"))
+    gateway.run(7200)
+    assert gateway.count("rejected") == 0
+
+
 def test_after_a_replacement_the_hours_go_on_and_somebody_is_called(make: Make):
     """DESIGN 5: a confirmed drop books nothing across it; the offset survives a restart."""
     gateway = make()
