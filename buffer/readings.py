@@ -120,13 +120,13 @@ def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
         db.execute("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?", (REJECTED_KEPT,))
 
 
-def believe(db: Connection, source: str, instants: Collection[int], reasons: Sequence[str]) -> None:
-    """Readings that were suspect for one of these reasons turned out good: they are not rejected any more."""
+def unsuspect(db: Connection, source: str, instants: Collection[int], reasons: Sequence[str]) -> None:
+    """What became of readings that were suspect for one of these reasons is known now: they are that no more."""
     if not instants:
         return
     find = f"SELECT id, at FROM rejected WHERE source = ? AND reason IN ({', '.join('?' * len(reasons))})"  # noqa: S608 - placeholders
-    good = set(instants)
-    rows = [(number,) for number, at in db.execute(find, (source, *reasons)).fetchall() if at in good]
+    decided = set(instants)
+    rows = [(number,) for number, at in db.execute(find, (source, *reasons)).fetchall() if at in decided]
     db.executemany("DELETE FROM rejected WHERE id = ?", rows)
 
 

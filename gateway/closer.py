@@ -23,7 +23,7 @@ from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, gaps, open_meter, question, reach, scan_after
 from buffer.model import HOUR_MS, from_micro, hour_start, to_ms
 from buffer.placing import Boot, Placed, Refused, newest_edge, place
-from buffer.readings import Rejection, believe, differing, newest_per_meter, note, note_once, reject, samples_of
+from buffer.readings import Rejection, differing, newest_per_meter, note, note_once, reject, samples_of, unsuspect
 from buffer.store import StoreError
 from gateway.clock import MADE_UP
 from gateway.verdicts import (
@@ -82,7 +82,6 @@ class _Decision(NamedTuple):
     gaps: Sequence[Told]  # that are closed now
     suspects: Sequence[Sample] = ()  # not recorded yet
     believed: Sequence[int] = ()  # instants of readings that may have been recorded as suspects, and are good
-    told_until: int = 0
 
     @property
     def progress(self) -> bool:
@@ -304,9 +303,7 @@ class Closer:
             doubt = question_told(asked, meter.name)
             objection = doubt.text
         closed = _gaps_closed(meter.rule, tail, judged.good, hours)
-        return _Decision(
-            meter, facts.frozen, after, hours, doubt, objection, verdicts, closed, suspects, believed, told
-        )
+        return _Decision(meter, facts.frozen, after, hours, doubt, objection, verdicts, closed, suspects, believed)
 
     def _freeze(self, db: Connection, decisions: Iterable[_Decision], now_ms: int) -> None:
         for each in decisions:
@@ -322,14 +319,15 @@ class Closer:
 
     def _tell(self, db: Connection, decision: _Decision, now_ms: int) -> None:
         """Each verdict and each suspect once: as an event, and in `rejected`."""
-        meter, since = decision.meter, decision.told_until
+        meter = decision.meter
+        dismissed = [at for verdict in decision.verdicts for at, _ in verdict.samples]
+        unsuspect(db, meter.name, [*decision.believed, *dismissed], OBJECTIONS)
         for verdict in decision.verdicts:
             note(
                 db, now_ms, verdict_told(verdict, meter.name).level, meter.name, verdict_told(verdict, meter.name).text
             )
-            reject(db, dropped(verdict, meter.connection, meter.name, since))
+            reject(db, dropped(verdict, meter.connection, meter.name))
             noticed(db, Word(meter.id, meter.name, GATEWAY, now_ms), verdict)
-        believe(db, meter.name, decision.believed, OBJECTIONS)
         reject(db, suspected(decision.suspects, decision.objection, meter.connection, meter.name))
         told = [verdict.at for verdict in decision.verdicts] + [at for at, _ in decision.suspects]
         if told:

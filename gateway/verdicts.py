@@ -54,14 +54,12 @@ def doubt_told(judged: Judged, meter: str) -> Told | None:
     return Told("warning", f"{judged.objection}: {newest} adds nothing until later readings confirm it")
 
 
-def dropped(verdict: Verdict, connection: str, meter: str, since: int) -> list[Rejection]:
-    """The readings later than `since` that a verdict took for a glitch."""
+def dropped(verdict: Verdict, connection: str, meter: str) -> list[Rejection]:
+    """The readings that a verdict took for a glitch."""
     if verdict.kind != "glitch":
         return []
     near = f"the counter stood at {_shown(verdict.before)}"
-    return [
-        Rejection(at, connection, meter, "glitch", near, _value(value)) for at, value in verdict.samples if at > since
-    ]
+    return [Rejection(at, connection, meter, "glitch", near, _value(value)) for at, value in verdict.samples]
 
 
 def suspected(suspects: Iterable[Sample], objection: str, connection: str, meter: str) -> list[Rejection]:

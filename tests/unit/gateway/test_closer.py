@@ -234,6 +234,18 @@ def test_what_turned_out_good_is_not_rejected_any_more(make: Make):
     assert gateway.count("rejected") == 0
 
 
+def test_a_suspect_that_was_a_glitch_is_told_as_one(make: Make):
+    """One row for one reading: first as suspect, then as what it was."""
+    gateway = make()
+    feed(gateway, (0, "1000"), (10, "1001"), (60, "1006"), (66, "3"))
+    gateway.run(4400)
+    reasons = "SELECT reason FROM rejected"
+    assert gateway.store.read(lambda db: db.execute(reasons).fetchall()) == [("the counter went backwards",)]
+    feed(gateway, (90, "1009"), (130, "1013"))
+    gateway.run(7200)
+    assert gateway.store.read(lambda db: db.execute(reasons).fetchall()) == [("glitch",)]
+
+
 def test_after_a_replacement_the_hours_go_on_and_somebody_is_called(make: Make):
     """DESIGN 5: a confirmed drop books nothing across it; the offset survives a restart."""
     gateway = make()
