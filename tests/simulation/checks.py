@@ -110,7 +110,8 @@ def _problems(world: World) -> list[str]:
             "SELECT count(*) FROM (SELECT max(hour) - min(hour) + 1 - count(*) AS holes FROM hour GROUP BY meter) WHERE holes"
         ),
         "errors told": "SELECT count(*) FROM event WHERE level = 'error' AND text NOT LIKE '%API key%'"
-        " AND text NOT LIKE '%this value is refused%' AND text NOT LIKE '%is too large for EnerKey%'",
+        " AND text NOT LIKE '%this value is refused%' AND text NOT LIKE '%is too large for EnerKey%'"
+        " AND text NOT LIKE 'EnerKey does not take meter %'",
     }
     found = []
     for words, ask in asks.items():

@@ -99,14 +99,17 @@ class Figures:
 
     def told(self) -> str:
         """For people; the last line for machines as well."""
-        extra = self.requests - self.accepted
         kinds = ", ".join(f"{fault} {count}" for fault, count in sorted(self.faults.items()))
+        again = self.requests - self.accepted - self.reads
         return (
             f"{self.runs} runs, {self.crashes} crashes, {self.faults.total()} faults: {kinds}\n"
-            f"{self.requests} requests for {self.accepted} accepted messages, {self.reads} of them reads:"
-            f" {extra} extra, {extra / max(self.accepted, 1):.1%}\n"
+            f"{self.requests} requests for {self.accepted} accepted messages; extra {self._share(self.reads + again)}:"
+            f" {self.reads} reads {self._share(self.reads)}, {again} sent in vain {self._share(again)}\n"
             f"simulate: {self.hours} meter-hours, {self.wrong} wrong"
         )
+
+    def _share(self, requests: int) -> str:
+        return f"{requests / max(self.accepted, 1):.1%}"
 
 
 def _quietly(kind: str, seed: int) -> Outcome:

@@ -65,16 +65,18 @@ EVENTS = {
     "reboot": Range(0.5, 3),
     "unset-boot": Range(0.5, 2, 0.3),  # a boot whose clock is never set
     "clock-step": Range(0.5, 3, 0.3),
-    "outage": Range(0.5, 2, 0.3),
-    "key-expiry": Range(0.5, 2, 0.3),
-    "silence": Range(0.5, 3, 0.3),  # the bus does not answer
+    "outage": Range(0.5, 2),
+    "key-expiry": Range(0.5, 2),
+    "forbidden": Range(0.5, 2, 0.3),
+    "unknown-meter": Range(0.5, 1.5, 0.3),
+    "silence": Range(0.5, 3),  # the bus does not answer
 }
 # Per reading.
 SOURCES = {
     "repeated": Range(0.02, 0.2),
     "overtaken": Range(0.05, 0.3),
     "late": Range(0.005, 0.05),
-    "glitch": Range(0.001, 0.01, 0.3),
+    "glitch": Range(0.003, 0.02),
     "late-energy": Range(0.02, 0.2, 0.3),
 }
 

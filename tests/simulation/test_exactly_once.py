@@ -98,6 +98,6 @@ def test_the_figures_end_with_the_line_that_machines_read():
     figures.add(Outcome(2, hours=50, problems=["R22"], crashes=3))
     assert figures.told().splitlines() == [
         "2 runs, 3 crashes, 2 faults: 503 2",
-        "12 requests for 10 accepted messages, 1 of them reads: 2 extra, 20.0%",
+        "12 requests for 10 accepted messages; extra 20.0%: 1 reads 10.0%, 1 sent in vain 10.0%",
         "simulate: 150 meter-hours, 1 wrong",
     ]

@@ -51,6 +51,8 @@ class Wire:
     def mend(self) -> None:
         """No fault any more."""
         self.simulator.expires = {}
+        self.simulator.forbidden = set()
+        self.simulator.meters = None
         self._no_line_until = 0
 
     # --- what EnerKey never takes -------------------------------------------------------------------------------------
@@ -78,13 +80,38 @@ class Wire:
         self._world.faults[fault] += 1
         keys = self._world.random.choice((["one"], ["two"], ["one", "two"]))
         self.simulator.expires |= dict.fromkeys(keys, self._world.clock.true)
-        self._world.at(
-            self._world.clock.true_ms + self._world.random.randrange(30 * MINUTE_MS, 5 * HOUR_MS), self._renew, keys
-        )
+        self._world.at(self._later(), self._renew, keys)
 
     def _renew(self, keys: list[str]) -> None:
         for key in keys:
             self.simulator.expires.pop(key, None)
+
+    def forbid(self, fault: str) -> None:
+        """One key, or both, may not do one thing for a while."""
+        self._world.faults[fault] += 1
+        keys = self._world.random.choice((["one"], ["two"], ["one", "two"]))
+        family = self._world.random.choice(("consumption", "cumulative", "values"))
+        pairs = {(key, family) for key in keys}
+        self.simulator.forbidden |= pairs
+        self._world.at(self._later(), self._allow, pairs)
+
+    def _allow(self, pairs: set[tuple[str, str]]) -> None:
+        self.simulator.forbidden -= pairs
+
+    def lose_a_meter(self, fault: str) -> None:
+        """EnerKey does not know a meter for a while."""
+        self._world.faults[fault] += 1
+        known = self.simulator.meters or {100 + meter.number for meter in self._world.building.meters}
+        lost = self._world.random.choice(sorted(known))
+        self.simulator.meters = known - {lost}
+        self._world.at(self._later(), self._find_the_meter, lost)
+
+    def _find_the_meter(self, lost: int) -> None:
+        if self.simulator.meters is not None:
+            self.simulator.meters.add(lost)
+
+    def _later(self) -> int:
+        return self._world.clock.true_ms + self._world.random.randrange(30 * MINUTE_MS, 5 * HOUR_MS)
 
     # --- the wire -----------------------------------------------------------------------------------------------------
 

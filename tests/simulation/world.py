@@ -33,6 +33,7 @@ from tests.simulation.wire import Crash, Wire
 GRACE = 120.0
 DAY_MS = 24 * HOUR_MS
 TOGETHER_MS = 500  # messages that the broker brings in one batch
+LONGEST_REST = 36  # h until everything is done; a meter that EnerKey did not know is tried once a day
 STUCK = 400_000  # turns of a run
 
 
@@ -125,6 +126,8 @@ class World:
             "clock-step": self._step_clock,
             "outage": self.wire.outage,
             "key-expiry": self.wire.expire,
+            "forbidden": self.wire.forbid,
+            "unknown-meter": self.wire.lose_a_meter,
             "silence": self._silence,
         }
         span = self.scenario.hours * HOUR_MS
@@ -230,7 +233,7 @@ class World:
         self.plant.at_rest(self)
         self.wire.mend()
         self._synchronise(None)
-        end = self.clock.true_ms + (96 if self.scenario.share < 1000 else 12) * HOUR_MS
+        end = self.clock.true_ms + (96 if self.scenario.share < 1000 else LONGEST_REST) * HOUR_MS
         while self.clock.true_ms < end:
             until = self.clock.true_ms + HOUR_MS
             self._run(lambda until=until: self.clock.true_ms >= until)
