@@ -70,7 +70,15 @@ class World:
         self._server = transport(self.simulator).handler
         self.truth = {meter: self._register(number) for number, meter in enumerate(METERS)}
         self.gateway = SmallGateway(
-            directory, self.clock, self.simulator, METERS, grace=GRACE, random=self.random, handler=self._wire
+            directory,
+            self.clock,
+            self.simulator,
+            METERS,
+            grace=GRACE,
+            random=self.random,
+            handler=self._wire,
+            looked=False,
+            old_hours=6,
         )
         self._breakable(self.gateway)
 
