@@ -84,6 +84,13 @@ def m005_postings(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m006_looks(database: Database) -> None:
+    """Which meters are read at EnerKey before anything of them is sent; and when each was compared with the ledger."""
+    for statement in SCHEMA_006.split(";\n"):
+        database.execute(statement)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -283,4 +290,9 @@ CREATE TABLE message_adjustment (
     amount INTEGER NOT NULL            -- as much of it
 ) STRICT;
 CREATE INDEX message_adjustment_message ON message_adjustment (message)
+"""
+
+SCHEMA_006 = """
+ALTER TABLE meter ADD COLUMN look_after INTEGER DEFAULT 0;
+ALTER TABLE meter ADD COLUMN audited_at INTEGER NOT NULL DEFAULT 0
 """

@@ -59,17 +59,14 @@ def oldest(db: Connection, meter: int) -> int | None:
 
 def take(db: Connection, message: int, meter: int, takes: Mapping[int, int], *, own_hour: bool) -> None:
     """Write down what a message takes along, by the hour of its item: of that hour's own adjustments, or of all up to it."""
-    waiting = "SELECT id, hour, amount - posted FROM adjustment WHERE meter = ? AND posted <> amount ORDER BY hour, id"
-    left = {number: (hour, amount) for number, hour, amount in db.execute(waiting, (meter,))} if takes else {}
-    rows = []
-    for item, amount in sorted(takes.items()):
-        fitting = {
-            number: rest for number, (hour, rest) in left.items() if hour == item or (hour < item and not own_hour)
-        }
-        for number, part in _divided(amount, fitting).items():
-            rows.append((message, number, item, part))
-            left[number] = (left[number][0], left[number][1] - part)
+    rows = [(message, *part) for part in _parts(db, meter, takes, own_hour=own_hour)]
     db.executemany("INSERT INTO message_adjustment (message, adjustment, hour, amount) VALUES (?, ?, ?, ?)", rows)
+
+
+def there(db: Connection, meter: int, takes: Mapping[int, int], *, own_hour: bool) -> None:
+    """EnerKey turned out to have these hours with what they would have taken along."""
+    rows = [(amount, number) for number, _, amount in _parts(db, meter, takes, own_hour=own_hour)]
+    db.executemany("UPDATE adjustment SET posted = posted + ? WHERE id = ?", rows)
 
 
 def post(db: Connection, message: int, items: Collection[int]) -> None:
@@ -79,6 +76,21 @@ def post(db: Connection, message: int, items: Collection[int]) -> None:
     ).fetchall()
     rows = [(amount, number) for number, hour, amount in taken if hour in items]
     db.executemany("UPDATE adjustment SET posted = posted + ? WHERE id = ?", rows)
+
+
+def _parts(db: Connection, meter: int, takes: Mapping[int, int], *, own_hour: bool) -> list[tuple[int, int, int]]:
+    """Which adjustment gives how much to which item: (adjustment, hour of the item, micro)."""
+    waiting = "SELECT id, hour, amount - posted FROM adjustment WHERE meter = ? AND posted <> amount ORDER BY hour, id"
+    left = {number: (hour, amount) for number, hour, amount in db.execute(waiting, (meter,))} if takes else {}
+    found = []
+    for item, amount in sorted(takes.items()):
+        fitting = {
+            number: rest for number, (hour, rest) in left.items() if hour == item or (hour < item and not own_hour)
+        }
+        for number, part in _divided(amount, fitting).items():
+            found.append((number, item, part))
+            left[number] = (left[number][0], left[number][1] - part)
+    return found
 
 
 def _divided(amount: int, fitting: Mapping[int, int]) -> dict[int, int]:

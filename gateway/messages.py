@@ -40,6 +40,7 @@ class DeliveryRules:
     requests_per_day: int
     burst: tuple[int, float] = (20, 10.0)  # requests within seconds
     push_estimated: bool = True
+    old_hours: int = 6  # an hour that waited longer is read before it is sent; never less than two cadences
     whole_refusals: bool = False  # it is known that a refused message is refused as a whole: nothing of it is applied
 
     @property
@@ -77,23 +78,35 @@ def waiting(db: Connection, meters: Iterable[PushedMeter], rules: DeliveryRules)
     return found
 
 
+def everything(db: Connection, meter: PushedMeter, rules: DeliveryRules, most: int) -> composing.Draft:
+    """What a meter would send if one message could hold it, for a look at EnerKey before that."""
+    hours = _hours(db, meter, rules, most)
+    return _composed(db, meter, rules, hours, first=False)
+
+
 def draft_of(db: Connection, meter: PushedMeter, rules: DeliveryRules, most_hours: int) -> composing.Draft | None:
     """The next message of a meter as it would be sent now; None when nothing may be sent."""
     hours = _next_hours(db, meter, rules, most_hours)
     if not hours:
         return None
-    if meter.family == "consumption":
-        replaces = rules.same_hour == "replace"
-        draft = composing.consumption_items(hours, decimals=rules.decimals, stamp=rules.hour_stamp, replaces=replaces)
-        return draft if draft.items else None
-    if journal.held_before(db, meter.id, hours[-1].hour):
+    if meter.family == "cumulative" and journal.held_before(db, meter.id, hours[-1].hour):
         # A boundary in doubt, or refused, is settled by a person before later ones follow: without it EnerKey would
         # derive one number for two hours, and put energy into the wrong one of them.
         return None
+    draft = _composed(db, meter, rules, hours, first=not journal.ever_accepted(db, meter.id))
+    return draft if draft.items else None
+
+
+def _composed(
+    db: Connection, meter: PushedMeter, rules: DeliveryRules, hours: Sequence[PendingHour], *, first: bool
+) -> composing.Draft:
+    if meter.family == "consumption":
+        replaces = rules.same_hour == "replace"
+        return composing.consumption_items(hours, decimals=rules.decimals, stamp=rules.hour_stamp, replaces=replaces)
     return composing.cumulative_items(
         hours,
         journal.in_ledger(db, meter.id, [row.hour - 1 for row in hours]),
-        first=not journal.ever_accepted(db, meter.id),
+        first=first,
         decimals=rules.decimals,
         posted=postings.posted(db, meter.id),
         unposted=postings.unposted(db, meter.id),

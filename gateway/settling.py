@@ -12,7 +12,7 @@ from gateway import pacing, verify
 from gateway.line import said
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from buffer.journal import OpenMessage
@@ -30,7 +30,7 @@ READ_REFUSED = 3600.0  # s; a read-back that EnerKey refuses is a matter for a p
 class Settler:
     """Settles one message at a time; part of the delivery worker, in its thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - every port by name
         self,
         store: Store,
         line: Line,
@@ -38,14 +38,16 @@ class Settler:
         rules: DeliveryRules,
         clock: Clock,
         random: Random,
+        on_read: Callable[[int, Sequence[int], float], None],
     ) -> None:
-        """`names` of the meters by number."""
+        """`names` of the meters by number; `on_read(meter, hours, boottime)` hears what was read."""
         self._store = store
         self._line = line
         self._names = names
         self._rules = rules
         self._clock = clock
         self._random = random
+        self._on_read = on_read
         self._rests: dict[int, pacing.Pause] = {}  # message of unknown fate -> until when it rests
 
     def next(self, now: Now) -> bool:
@@ -90,6 +92,7 @@ class Settler:
         ledger = self._store.read(lambda db: journal.in_ledger(db, message.meter, hours))
         verdicts = verify.read_back(message.values, ledger, found.values, tolerance=self._rules.tolerance)
         self._record(message, verdicts, _proved(verdicts, message, found.values))
+        self._on_read(message.meter, hours, self._clock.now().boottime)
 
     def _failed(self, message: OpenMessage, fate: Fate) -> None:
         now = self._clock.now().boottime

@@ -12,7 +12,7 @@ from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer import journal
+from buffer import journal, looks
 from buffer.journal import Intent
 from buffer.model import Accepted, Fate, Refused, Unknown, from_micro, hour_of, hour_start, to_ms
 from buffer.readings import note
@@ -20,6 +20,7 @@ from buffer.store import StoreError
 from gateway import pacing
 from gateway.enerkey.models import push_body
 from gateway.line import Line, said
+from gateway.lookout import Lookout
 from gateway.messages import DeliveryRules, PushedMeter, Waiting, draft_of, waiting
 from gateway.settling import Settler
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from buffer.store import Connection, Store
     from drivers.base import Clock, Now
+    from gateway.composing import Draft
     from gateway.enerkey.client import EnerkeyClient
     from gateway.enerkey.contract import Contract
     from gateway.keys import KeyRing
@@ -78,7 +80,9 @@ class Uploader:
         self._boot_id = boot_id
         burst = pacing.Burst(*rules.burst)
         self._line = Line(store, client, keys, rules.requests_per_day, burst, clock, random, on_date)
-        self._settler = Settler(store, self._line, {meter.id: meter.name for meter in meters}, rules, clock, random)
+        self._lookout = Lookout(store, self._line, self._meters, rules, clock, random)
+        names = {meter.id: meter.name for meter in meters}
+        self._settler = Settler(store, self._line, names, rules, clock, random, self._lookout.proved)
         self._asked = pacing.Pause()  # for the time, while the clock is not trusted
         self._parked: dict[int, float] = {}  # meter that EnerKey does not take -> until when it is not tried
         self._blocked: dict[int, float] = {}  # meter that has nothing to send for now -> until when it is not asked
@@ -89,6 +93,7 @@ class Uploader:
         self._cadence = pacing.cadence(len(self._meters), rules.requests_per_day)
         self._settled_last = False
         self._orphans = True
+        self._begun = False
 
     def step(self, now: Now) -> float:
         """Settle one unknown fate or send one message; returns when to be called again (boottime)."""
@@ -100,6 +105,10 @@ class Uploader:
                 return self._line.until
             if not now.trusted:
                 return self._ask_the_time(now)
+            if not self._begun:
+                readable = to_ms(now.wall) + round(self._rules.settle * 1000)
+                self._store.write(lambda db: looks.run_begins(db, self._boot_id, readable))
+                self._begun = True
             return self._act(now)
         except StoreError as error:
             # What was sent may be unrecorded: the journal decides, and an intent still open there has an unknown fate.
@@ -107,9 +116,14 @@ class Uploader:
             log.warning("delivery waits for the store: %s", error)
             return now.boottime + AFTER_FAILURE
 
-    def close(self) -> None:
-        """Close the connection to EnerKey that is kept alive."""
+    def close(self, *, clean: bool = True) -> None:
+        """Close the connection to EnerKey that is kept alive, and mark that the gateway stopped by itself (`clean`)."""
         self._line.close()
+        if self._begun and clean:
+            try:
+                self._store.write(looks.run_ends)
+            except StoreError as error:
+                log.warning("stopped without a mark, so the next start reads before it sends: %s", error)
 
     def snapshot(self) -> dict[str, object]:
         """For `status`; any thread may take it."""
@@ -118,7 +132,7 @@ class Uploader:
 
     def _act(self, now: Now) -> float:
         turns = (self._push_next, self._settle_next) if self._settled_last else (self._settle_next, self._push_next)
-        if any(turn(now) for turn in turns):
+        if any(turn(now) for turn in (*turns, self._lookout.audit_next)):
             return self._clock.now().boottime  # at once again, but a stop may come between
         return self._next_due(now)
 
@@ -148,25 +162,34 @@ class Uploader:
         if not due or not self._line.may_push(now):
             return False
         for meter in pacing.turns(due, self._served, self._live_in_a_row):
-            outgoing = self._begin(self._meters[meter], now)
-            if outgoing:
-                self._served[meter] = now.boottime
+            if self._serve(self._meters[meter], now):
                 self._live_in_a_row = self._live_in_a_row + 1 if due[meter] else 0
                 self._settled_last = False
-                self._send(outgoing)
                 return True
         return False
 
-    def _begin(self, meter: PushedMeter, now: Now) -> _Outgoing | None:
-        """Make the intent durable (R12); None when the meter has to wait."""
+    def _serve(self, meter: PushedMeter, now: Now) -> bool:
+        """Send a meter's next message, or look before it; False when the meter has to wait."""
         slot = self._line.keys.usable(meter.family, now.boottime)
         if slot is None:
             self._blocked[meter.id] = self._line.keys.again(meter.family)
-            return None
+            return False
         draft = self._store.read(lambda db: draft_of(db, meter, self._rules, self._most[meter.id]))
         if draft is None:
             self._blocked[meter.id] = now.boottime + IDLE
-            return None
+            return False
+        if self._lookout.is_needed(meter, draft, now):
+            looked = self._lookout.look(meter, draft, now)
+            self._blocked[meter.id] = looked.until
+            if looked.unknown_meter:
+                self._parked[meter.id] = now.boottime + PARKED
+            return looked.asked
+        self._served[meter.id] = now.boottime
+        self._send(self._begin(meter, draft, slot, now))
+        return True
+
+    def _begin(self, meter: PushedMeter, draft: Draft, slot: int, now: Now) -> _Outgoing:
+        """Make the intent durable (R12)."""
         body = push_body(self._contract, meter.enerkey_id, draft.items)
         intent = Intent(meter.id, meter.family, meter.enerkey_id, body, draft.values, slot, draft.adjusted)
         message = self._store.write(lambda db: journal.begin(db, intent, self._boot_id, to_ms(now.wall)))
@@ -236,4 +259,6 @@ class Uploader:
 
     def _next_due(self, now: Now) -> float:
         dues = (self._due(meter, waits, now) for meter, waits in self._waiting().items())
-        return min([now.boottime + IDLE, *(at for at in dues if at > now.boottime), self._settler.due])
+        return min(
+            [now.boottime + IDLE, *(at for at in dues if at > now.boottime), self._settler.due, self._lookout.due]
+        )

@@ -39,6 +39,11 @@ def read_back(
     return verdicts | {hour: _majority(verdicts) or _presence(hour, server) for hour in undecided}
 
 
+def audit(ledger: Mapping[int, int], server: Mapping[int, int], tolerance: int) -> list[int]:
+    """The hours of which EnerKey does not show what it has accepted."""
+    return [hour for hour, accepted in ledger.items() if abs(server.get(hour, 0) - accepted) > tolerance]
+
+
 def _majority(decided: Mapping[int, Verdict]) -> Verdict | None:
     verdicts = list(decided.values())
     accepted, pending = verdicts.count("accepted"), verdicts.count("pending")

@@ -48,6 +48,7 @@ RULES: dict[str, Any] = {
     "decimals": 6,
     "most_hours": 744,
     "requests_per_day": 40_000,
+    "old_hours": 10**6,  # tests of looks before old hours say so
 }
 
 
@@ -63,6 +64,7 @@ class SmallGateway:
     """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed.
 
     `rule_of`: the meters that are no counters, or counters of another pace.
+    Unless `looked` is false, nothing is read before the first push, as in a database that has pushed before.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SmallGateway:
         offsets: float = 0.0,
         rule_of: Mapping[str, Rule] | None = None,
         client: type[EnerkeyClient] = EnerkeyClient,
+        looked: bool = True,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -96,6 +99,8 @@ class SmallGateway:
         self.witnessed: list[tuple[datetime, datetime]] = []
         self.boot = BOOT
         self.open()
+        if looked:
+            self.store.write(lambda db: db.execute("UPDATE meter SET look_after = NULL"))
 
     def open(self) -> None:
         self.store = Store(self.directory, threaded=False)
@@ -139,7 +144,8 @@ class SmallGateway:
 
     def crash(self) -> None:
         """As SIGKILL: nothing of the process is left but the file."""
-        self.close()
+        self.uploader.close(clean=False)
+        self.store.close()
         self.open()
 
     def _heard_the_time(self, wall: datetime, date: datetime) -> None:

@@ -40,6 +40,7 @@ def later(monkeypatch):
     steps(name="m003_parked")(migrations.m003_parked)
     steps(name="m004_suspects")(migrations.m004_suspects)
     steps(name="m005_postings")(migrations.m005_postings)
+    steps(name="m006_looks")(migrations.m006_looks)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 

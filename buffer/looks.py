@@ -1,0 +1,100 @@
+"""What EnerKey has, held against what this database knows: before sending (R19), and daily afterwards (R18).
+
+A database that is new, restored, or was cut off from its power may have forgotten what it sent: each of its meters is
+read at EnerKey before anything of it is sent. `meter.look_after` is the instant (ms) from which such a look means
+something; NULL when none is due.
+
+Every function works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from buffer import poison, postings
+from buffer.model import HOUR_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from buffer.store import Connection
+
+AUDITED_MS = 48 * HOUR_MS  # hours accepted so long ago are compared
+
+
+class Seen(NamedTuple):
+    """What EnerKey showed of the hours that a meter was about to send.
+
+    `found` are there already, with these values; `adjusted`: what a message would take along, by hour (`own_hour`: of
+    that hour's own adjustments); `held` fit to nothing.
+    """
+
+    found: Mapping[int, int]
+    adjusted: Mapping[int, int]
+    held: Collection[int]
+    own_hour: bool
+
+
+def run_begins(db: Connection, boot_id: str, readable_at: int) -> bool:
+    """Mark that a gateway runs; True when the last one ended with its machine and not by itself.
+
+    Then what it had recorded last may be gone, though the disk promised to keep it, and EnerKey may not show it before
+    `readable_at`: every meter is looked at from then on.
+    """
+    before = db.execute("SELECT value FROM meta WHERE key = 'running'").fetchone()
+    cut_off = before is not None and before[0] != boot_id
+    if cut_off:
+        db.execute("UPDATE meter SET look_after = ?", (readable_at,))
+    db.execute("INSERT INTO meta VALUES ('running', ?) ON CONFLICT DO UPDATE SET value = excluded.value", (boot_id,))
+    return cut_off
+
+
+def run_ends(db: Connection) -> None:
+    """The gateway stops by itself: all that it did is recorded."""
+    db.execute("DELETE FROM meta WHERE key = 'running'")
+
+
+def look_after(db: Connection, meter: int) -> int | None:
+    """From when (ms) on a meter may be looked at, which it must be before it sends; None when it need not be."""
+    row: tuple[int | None] | None = db.execute("SELECT look_after FROM meter WHERE id = ?", (meter,)).fetchone()
+    return row[0] if row else None
+
+
+def looked(db: Connection, meter: int, seen: Seen, now_ms: int) -> None:
+    """Record what a look at a meter has found."""
+    db.executemany(
+        "INSERT INTO ledger (meter, hour, accepted, message, at) VALUES (?, ?, ?, NULL, ?) ON CONFLICT (meter, hour)"
+        " DO UPDATE SET accepted = accepted + excluded.accepted, message = NULL, at = excluded.at",
+        [(meter, hour, value, now_ms) for hour, value in seen.found.items()],
+    )
+    adjusted = {hour: amount for hour, amount in seen.adjusted.items() if hour in seen.found}
+    postings.there(db, meter, adjusted, own_hour=seen.own_hour)
+    move = "UPDATE hour SET state = ? WHERE meter = ? AND hour = ? AND state IN ('pending', 'accepted', 'missing')"
+    db.executemany(move, [("accepted", meter, hour) for hour in seen.found])
+    db.executemany(move, [("held", meter, hour) for hour in seen.held])
+    poison.settled(db, meter, [*seen.found, *seen.held])
+    db.execute("UPDATE meter SET look_after = NULL WHERE id = ?", (meter,))
+
+
+def audits(db: Connection, meters: Collection[int], now_ms: int) -> dict[int, int]:
+    """When (ms) each of these meters was audited last; one that never was counts from now."""
+    begin = "UPDATE meter SET audited_at = ? WHERE id = ? AND audited_at = 0"
+    db.executemany(begin, [(now_ms, meter) for meter in meters])
+    find = "SELECT audited_at FROM meter WHERE id = ?"
+    return {meter: db.execute(find, (meter,)).fetchone()[0] for meter in meters}
+
+
+def accepted_lately(db: Connection, meter: int, until: int, now_ms: int) -> dict[int, int]:
+    """What EnerKey accepted in the last two days and up to an instant (ms) from which it is readable: micro by hour."""
+    find = (
+        "SELECT ledger.hour, accepted FROM ledger JOIN hour ON hour.meter = ledger.meter AND hour.hour = ledger.hour"
+        " WHERE ledger.meter = ? AND at > ? AND at <= ? AND state = 'accepted' ORDER BY ledger.hour"
+    )
+    return dict(db.execute(find, (meter, now_ms - AUDITED_MS, until)).fetchall())
+
+
+def audited(db: Connection, meter: int, differing: Collection[int], now_ms: int) -> None:
+    """A meter was compared; what differs waits for a person, and is never sent again by itself."""
+    hold = "UPDATE hour SET state = 'held' WHERE meter = ? AND hour = ? AND state = 'accepted'"
+    db.executemany(hold, [(meter, hour) for hour in differing])
+    db.execute("UPDATE meter SET audited_at = ? WHERE id = ?", (now_ms, meter))
