@@ -68,9 +68,9 @@ class ConfirmAfterSend(Plant):
             self._before = self._world.image()
             return self._begin(*args)
 
-        def settle(*args: Any) -> None:
+        def settle(*args: Any, **kwargs: Any) -> None:
             self._before = None
-            self._settle(*args)
+            self._settle(*args, **kwargs)
 
         monkeypatch.setattr(journal, "begin", begin)
         monkeypatch.setattr(journal, "settle", settle)
