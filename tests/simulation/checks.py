@@ -117,7 +117,7 @@ def _problems(world: World) -> list[str]:
         ),
         "errors told": "SELECT count(*) FROM event WHERE level = 'error' AND text NOT LIKE '%API key%'"
         " AND text NOT LIKE '%this value is refused%' AND text NOT LIKE '%is too large for EnerKey%'"
-        " AND text NOT LIKE 'EnerKey does not take meter %'",
+        " AND text NOT LIKE 'EnerKey does not take meter %' AND text NOT LIKE 'nothing is sent before EnerKey has been read%'",
     }
     found = []
     for words, ask in asks.items():
