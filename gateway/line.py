@@ -83,6 +83,7 @@ class Line:
         found = self._client.hourly_values(enerkey_id, from_hour, to_hour, self.keys.secret(slot))
         news = self._heard(found.answer, "values", slot)
         if news:
+            log.warning("%s", news)
             self._store.write(lambda db: note(db, now_ms, "error", "delivery", news))
         return found
 

@@ -122,6 +122,7 @@ class Lookout:
         now = self._clock.now()
         if not isinstance(fate, Refused):
             self._failed[meter.id] = self._failed.get(meter.id, pacing.Pause()).failed(now.boottime, self._random)
+            log.info("%s: could not be read before it is sent: %s", meter.name, said(fate))
             return Looked(asked=True, until=self._failed[meter.id].until)
         if fate.why == "key":
             return Looked(asked=True, until=now.boottime)  # with the other one at once

@@ -53,7 +53,7 @@ def refusing() -> Iterator[Enerkey]:
 @contextmanager
 def hanging_up() -> Iterator[Enerkey]:
     """The request is taken and never answered."""
-    with listening("fate unknown", lambda _: None) as it:
+    with listening("could not be read before it is sent", lambda _: None) as it:
         yield it
 
 

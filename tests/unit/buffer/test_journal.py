@@ -104,6 +104,21 @@ def test_an_hour_that_is_refused_alone_is_held(begun):
     assert begun.read(lambda db: poison.suspects(db, 2)) == []
 
 
+def test_one_search_comes_after_the_other(begun):
+    """Hours that are refused during a search wait for its end: two that take turns would never end."""
+    begun.write(lambda db: journal.settle(db, begun.message, Refused("data", 400, "bad"), NOW, whole=True))
+    newer = {FIRST + 3: 1, FIRST + 4: 2}
+    begun.write(lambda db: close(db, 1, newer))
+    second = begun.write(lambda db: journal.begin(db, intent(1, newer), "boot", NOW))
+    begun.write(lambda db: journal.settle(db, second, Refused("data", 400, "bad"), NOW, whole=True))
+    assert begun.read(lambda db: poison.suspects(db, 1)) == list(VALUES)
+    assert begun.read(lambda db: poison.involved(db, 1)) == {*VALUES, *newer}
+    for hour, fate in ((FIRST, Accepted(200)), (FIRST + 1, Accepted(200)), (FIRST + 2, Refused("data", 400, "bad"))):
+        message = begun.write(lambda db, h=hour: journal.begin(db, intent(1, {h: VALUES[h]}), "boot", NOW))
+        begun.write(lambda db, m=message, f=fate: journal.settle(db, m, f, NOW))
+    assert begun.read(lambda db: poison.involved(db, 1)) == set()
+
+
 @pytest.mark.parametrize("fate", [Accepted(200), NotSent("x"), Unknown("x")])
 def test_a_message_is_settled_once(begun, fate):
     """R14: a second settling would count the hours twice; it fails and changes nothing."""

@@ -213,6 +213,20 @@ def test_a_look_that_fails_sends_nothing_and_is_tried_again(make: Make):
     assert gateway.asked == ["GET", "GET", "GET", "GET", "POST"]
 
 
+def test_while_no_key_may_read_nothing_is_sent_and_each_key_is_told_once(make: Make):
+    """R19: not to know is no reason to write."""
+    gateway = make(looked=False)
+    gateway.simulator.forbidden = {("one", "values"), ("two", "values")}
+    closed_hours(gateway, EIGHT, 1)
+    gateway.run(3600)
+    assert "POST" not in gateway.asked
+    told = [text.partition(":")[0] for level, _, text in gateway.events() if level == "error"]
+    assert told == ["EnerKey refuses API key 1 for values", "EnerKey refuses API key 2 for values"]
+    gateway.simulator.forbidden = set()
+    gateway.run(1000)
+    assert gateway.states() == ["accepted"]
+
+
 def test_where_no_key_may_read_the_operator_is_told_and_can_say_so(make: Make):
     """With on_unknown = "hold" nothing is read, so nothing waits for it."""
     gateway = make("a", looked=False, on_unknown="hold")
