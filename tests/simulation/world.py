@@ -89,6 +89,7 @@ class World:
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
         self._plan()
         self.clock.trust = self._trust()
+        self.clock.now()  # as the gateway does before it asks who vouches
         here = next(self._directories)
         here.mkdir(parents=True)
         self.gateway = SmallGateway(
@@ -220,6 +221,7 @@ class World:
             self.clock.boot(wall)
             gateway.boot = f"boot-{self._order()}"
         self.clock.trust = self._trust()
+        self.clock.now()  # as the gateway does before it asks who vouches
         gateway.open()
         self._started()
         self._remember_frozen()
