@@ -85,6 +85,7 @@ class World:
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
+        self._gone = False
         self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
         self._plan()
@@ -190,7 +191,7 @@ class World:
 
     def happens(self, fault: str) -> bool:
         rate = self.scenario.rates.get(fault, 0)
-        if not rate or self.calm or self.random.random() >= rate:
+        if not rate or self.calm or self._gone or self.random.random() >= rate:
             return False
         self.faults[fault] += 1
         return True
@@ -211,6 +212,7 @@ class World:
     def _start_again(self, *, after: float | None = None, wall: datetime | None = None) -> None:
         """The process died; with `wall`, the box did, and comes up with that time."""
         there = self.plant.files(self)
+        self._gone = True  # what its objects still do when they are closed, they do to files that nobody sees again
         gateway = self.gateway
         self._reader.close()
         gateway.close()
@@ -223,6 +225,7 @@ class World:
         self.clock.trust = self._trust()
         self.clock.now()  # as the gateway does before it asks who vouches
         gateway.open()
+        self._gone = False
         self._started()
         self._remember_frozen()
 
@@ -422,6 +425,7 @@ class World:
         self.frozen = now
 
     def close(self) -> None:
+        self._gone = True
         self._reader.close()
         self.gateway.close()
         self.wire.simulator.close()
