@@ -8,9 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from buffer.model import from_micro, hour_start
+from tests.simulation.plant import Plant
 from tests.simulation.scenario import BISECTED, Scenario
 from tests.simulation.sources import exact_hours
-from tests.simulation.world import Plant, World
+from tests.simulation.world import World
 
 ROUNDING = 2  # micro: an hour is the difference of two boundaries, each rounded once
 LONGEST_HOURS = 31 * 24

@@ -23,9 +23,9 @@ from buffer.store import Store, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading
 from gateway.clock import Trust
-from gateway.enerkey.client import EnerkeyClient
 from tests.fakes.small_gateway import SmallGateway
 from tests.simulation.clock import SimClock
+from tests.simulation.plant import Plant
 from tests.simulation.scenario import SETTLE, Scenario
 from tests.simulation.sources import Arrival, Building, decimal, exact_edges
 from tests.simulation.wire import Crash, Wire
@@ -35,32 +35,6 @@ DAY_MS = 24 * HOUR_MS
 TOGETHER_MS = 500  # messages that the broker brings in one batch
 LONGEST_REST = 36  # h until everything is done; a meter that EnerKey did not know is tried once a day
 STUCK = 400_000  # turns of a run
-
-
-class Plant:
-    """A bug that a test puts in; this one is none."""
-
-    name = "none"
-    kind = "swarm"  # of scenario in which it shows
-    client: type[EnerkeyClient] = EnerkeyClient
-    rules: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
-
-    def patch(self, monkeypatch: Any) -> None:
-        """Change the product for as long as the test lasts."""
-
-    def deliver(self, world: World) -> Callable[..., None]:
-        """The `deliver` of one process."""
-        return world.gateway.deliver
-
-    def files(self, world: World) -> Path:
-        """What a crash leaves on the disk."""
-        return world.image()
-
-    def started(self, world: World) -> None:
-        """A process has started."""
-
-    def at_rest(self, world: World) -> None:
-        """Every source has said all."""
 
 
 class World:
