@@ -13,7 +13,8 @@ from buffer.journal import BIN_MS, BINS_PER_DAY
 from buffer.model import Accepted, NotSent, Unknown
 from drivers.base import NotStored
 from gateway.enerkey.client import Answer, EnerkeyClient
-from tests.simulation.world import Plant, World
+from tests.simulation.plant import Plant
+from tests.simulation.world import World
 
 
 class _Retrying(EnerkeyClient):

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.simulation.checks import Outcome, outcome
+from tests.simulation.plant import Plant
 from tests.simulation.scenario import Scenario, reference, swarm, tight
-from tests.simulation.world import Plant
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 KINDS: dict[str, Callable[[int], Scenario]] = {"swarm": swarm, "tight": tight, "reference": reference}

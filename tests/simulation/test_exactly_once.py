@@ -12,9 +12,10 @@ import pytest
 
 from tests.simulation import scenario
 from tests.simulation.checks import Outcome
+from tests.simulation.plant import Plant
 from tests.simulation.planted import PLANTED
 from tests.simulation.running import Figures, corpus, lived, scratch
-from tests.simulation.world import Plant, World
+from tests.simulation.world import World
 
 SEEDS = range(12)
 WITHIN = (5, 0, 1, 2, 3, 4, 6, 7)  # seeds in which a planted bug must show; the first has the most crashes

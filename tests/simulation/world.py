@@ -23,9 +23,9 @@ from buffer.store import Store, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading
 from gateway.clock import Trust
-from gateway.enerkey.client import EnerkeyClient
 from tests.fakes.small_gateway import SmallGateway
 from tests.simulation.clock import SimClock
+from tests.simulation.plant import Plant
 from tests.simulation.scenario import SETTLE, Scenario
 from tests.simulation.sources import Arrival, Building, decimal, exact_edges
 from tests.simulation.wire import Crash, Wire
@@ -35,32 +35,6 @@ DAY_MS = 24 * HOUR_MS
 TOGETHER_MS = 500  # messages that the broker brings in one batch
 LONGEST_REST = 36  # h until everything is done; a meter that EnerKey did not know is tried once a day
 STUCK = 400_000  # turns of a run
-
-
-class Plant:
-    """A bug that a test puts in; this one is none."""
-
-    name = "none"
-    kind = "swarm"  # of scenario in which it shows
-    client: type[EnerkeyClient] = EnerkeyClient
-    rules: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
-
-    def patch(self, monkeypatch: Any) -> None:
-        """Change the product for as long as the test lasts."""
-
-    def deliver(self, world: World) -> Callable[..., None]:
-        """The `deliver` of one process."""
-        return world.gateway.deliver
-
-    def files(self, world: World) -> Path:
-        """What a crash leaves on the disk."""
-        return world.image()
-
-    def started(self, world: World) -> None:
-        """A process has started."""
-
-    def at_rest(self, world: World) -> None:
-        """Every source has said all."""
 
 
 class World:
@@ -85,10 +59,12 @@ class World:
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
+        self._gone = False
         self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
         self._plan()
         self.clock.trust = self._trust()
+        self.clock.now()  # as the gateway does before it asks who vouches
         here = next(self._directories)
         here.mkdir(parents=True)
         self.gateway = SmallGateway(
@@ -189,7 +165,7 @@ class World:
 
     def happens(self, fault: str) -> bool:
         rate = self.scenario.rates.get(fault, 0)
-        if not rate or self.calm or self.random.random() >= rate:
+        if not rate or self.calm or self._gone or self.random.random() >= rate:
             return False
         self.faults[fault] += 1
         return True
@@ -210,6 +186,7 @@ class World:
     def _start_again(self, *, after: float | None = None, wall: datetime | None = None) -> None:
         """The process died; with `wall`, the box did, and comes up with that time."""
         there = self.plant.files(self)
+        self._gone = True  # what its objects still do when they are closed, they do to files that nobody sees again
         gateway = self.gateway
         self._reader.close()
         gateway.uploader.close(clean=False)  # whoever is killed leaves no mark
@@ -221,7 +198,9 @@ class World:
             self.clock.boot(wall)
             gateway.boot = f"boot-{self._order()}"
         self.clock.trust = self._trust()
+        self.clock.now()  # as the gateway does before it asks who vouches
         gateway.open()
+        self._gone = False
         self._started()
         self._remember_frozen()
 
@@ -421,6 +400,7 @@ class World:
         self.frozen = now
 
     def close(self) -> None:
+        self._gone = True
         self._reader.close()
         self.gateway.close()
         self.wire.simulator.close()
