@@ -36,7 +36,7 @@ def consumption_items(
     values: dict[int, int] = {}
     adjusted: dict[int, int] = {}
     for row in hours:
-        adjustment = rounded(row.unposted, decimals)
+        adjustment = sendable(row.unposted, decimals)
         value = adjustment
         if row.accepted is None:
             value += rounded(row.boundary, decimals) - rounded(row.boundary - row.consumption, decimals)
@@ -91,3 +91,13 @@ def rounded(micro: int, decimals: int) -> int:
     """Micro rounded half up to so many decimals of the unit, still as micro."""
     step: int = 10 ** (6 - decimals)
     return round_half_up(micro, step) * step
+
+
+def sendable(unposted: int, decimals: int) -> int:
+    """What of an unposted adjustment can be sent with so many decimals: rounded, and exactly half a step toward zero.
+
+    Away from zero, half a step too little would become half a step too much, which would be posted back, for ever.
+    """
+    step: int = 10 ** (6 - decimals)
+    steps, rest = divmod(abs(unposted), step)
+    return (steps + (2 * rest > step)) * step * (-1 if unposted < 0 else 1)

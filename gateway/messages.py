@@ -153,7 +153,7 @@ def _hours(  # noqa: PLR0913 - which of them
         corrected = [
             PendingHour(hour, 0, 0, unposted, accepted)
             for hour, unposted, accepted in postings.correctable(db, meter.id)
-            if hour >= since and hour not in but and composing.rounded(unposted, rules.decimals)
+            if hour >= since and hour not in but and composing.sendable(unposted, rules.decimals)
         ]
     rows = sorted(row for row in [*pending, *corrected] if only is None or row.hour in only)
     if newest:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buffer.journal import PendingHour
 from buffer.model import EPOCH
-from gateway.composing import consumption_items, cumulative_items, rounded
+from gateway.composing import consumption_items, cumulative_items, rounded, sendable
 
 TEN = datetime(2026, 3, 2, 10, tzinfo=UTC)
 H = (TEN - EPOCH).days * 24 + 10
@@ -79,3 +79,26 @@ def test_rounding_loses_nothing_over_time(consumptions: list[int], start: int, d
     read = cumulative_items(rows, {H - 1: 0}, first=False, decimals=decimals).values
     assert sent == read
     assert sum(sent.values()) == rounded(rows[-1].boundary, decimals) - rounded(start, decimals)
+
+
+@pytest.mark.parametrize("decimals", range(7))
+def test_what_is_sent_of_an_adjustment_leaves_a_rest_that_is_never_sent_back(decimals: int):
+    """Exactly half a step rounded away from zero would go to and fro between EnerKey and us for ever."""
+    step = 10 ** (6 - decimals)
+    for unposted in (
+        0,
+        1,
+        -1,
+        50,
+        -50,
+        127_450,
+        -127_450,
+        step // 2,
+        -(step // 2),
+        step // 2 + 1,
+        3 * step + step // 2,
+        5 * step,
+    ):
+        rest = unposted - sendable(unposted, decimals)
+        assert 2 * abs(rest) <= step
+        assert sendable(rest, decimals) == 0
