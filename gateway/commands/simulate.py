@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from buffer.model import from_micro
 from gateway import logs, terminal
@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.commands import simulate_field
 from gateway.commands.common import port, until_interrupted
 from gateway.errors import OK, GatewayError, NoDatabase
-from gateway.simulator.books import Unusable
+from gateway.simulator.books import HourStamp, SameHour, Unusable
 from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault, random_faults
 from gateway.simulator.http import serve
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.simulator.books import Push
 
 PORT = 8040
+LONGEST_LAG = 86_400  # s
 
 
 class Part(NamedTuple):
@@ -57,7 +58,12 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", action="append", type=int, metavar="ID", help="a meter there is (default: any)")
     parser.add_argument("--db", type=Path, metavar="FILE", help="keep what was pushed in this file (default: memory)")
     parser.add_argument("--requests-per-day", type=int, default=40_000, metavar="N", help="default 40000")
-    parser.add_argument("--same-hour", choices=("sum", "replace"), default="sum", help="a second value of an hour")
+    parser.add_argument("--same-hour", choices=get_args(SameHour), default="sum", help="a second value of an hour")
+    parser.add_argument("--hour-stamp", choices=get_args(HourStamp), default="start", help="of a consumption's hour")
+    parser.add_argument("--lag", type=_seconds, default=0.0, metavar="S", help="seconds until a push can be read back")
+    parser.add_argument("--decimals", type=int, choices=range(7), default=6, metavar="N", help="kept of a value")
+    parser.add_argument("--partial", action="store_true", help="a 400 applies the good items of its message")
+    parser.add_argument("--burst", type=int, metavar="N", help="requests in 10 s that are answered (default: any)")
     parser.add_argument(
         "--fault",
         action="append",
@@ -99,9 +105,22 @@ def _simulator(args: argparse.Namespace) -> EnerkeySimulator:
         )
     except Unusable as error:
         raise NoDatabase(f"--db {error}") from None
+    simulator.hour_stamp = args.hour_stamp
+    simulator.lag, simulator.decimals, simulator.partial = args.lag, args.decimals, args.partial
+    simulator.burst = None if args.burst is None else (args.burst, 10.0)
     if args.fault:
         simulator.faults = random_faults(dict(args.fault), Random())  # noqa: S311 - chance, not secrecy
     return simulator
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_LAG:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {LONGEST_LAG}")
+    return seconds
 
 
 def _fault(text: str) -> tuple[Fault, float]:

@@ -1,6 +1,7 @@
 """What the simulated EnerKey has booked: values by meter and hour, the pushes behind them, requests by minute.
 
 SQLite in memory or in a file, so that a restart forgets nothing. Values are micro, hours are hours since the epoch.
+What a read shows may lag behind what is booked: it is a second pair of tables, to which the pushes come later.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Family = Literal["consumption", "cumulative"]
-SameHour = Literal["sum", "replace"]
+SameHour = Literal["sum", "replace", "first-wins"]
+HourStamp = Literal["start", "end"]
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -26,6 +28,10 @@ DAY_MS = 86_400_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS consumption (meter INTEGER, hour INTEGER, micro INTEGER, PRIMARY KEY (meter, hour)) STRICT;
 CREATE TABLE IF NOT EXISTS reading (meter INTEGER, hour INTEGER, micro INTEGER, PRIMARY KEY (meter, hour)) STRICT;
+CREATE TABLE IF NOT EXISTS shown_consumption (meter INTEGER, hour INTEGER, micro INTEGER, PRIMARY KEY (meter, hour)) STRICT;
+CREATE TABLE IF NOT EXISTS shown_reading (meter INTEGER, hour INTEGER, micro INTEGER, PRIMARY KEY (meter, hour)) STRICT;
+CREATE TABLE IF NOT EXISTS shown (only INTEGER PRIMARY KEY CHECK (only = 1), push INTEGER) STRICT;
+INSERT INTO shown VALUES (1, 0) ON CONFLICT DO NOTHING;
 CREATE TABLE IF NOT EXISTS push (id INTEGER PRIMARY KEY, at_ms INTEGER, meter INTEGER, family TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS item (push INTEGER, stamp_ms INTEGER, micro INTEGER) STRICT;
 CREATE INDEX IF NOT EXISTS item_by_push ON item (push);
@@ -61,6 +67,7 @@ class Books:
     def __init__(self, path: Path | str | None, same_hour: SameHour) -> None:
         """Open or create the file; None keeps everything in memory. Raises Unusable."""
         self._same_hour = same_hour
+        self.hour_stamp: HourStamp = "start"
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -90,44 +97,68 @@ class Books:
 
     def apply(self, push: Push) -> None:
         """Book a message. OverflowError, with nothing booked, when a sum leaves int64."""
-        table = "consumption" if push.family == "consumption" else "reading"
-        totals = self._totals(table, push)
-        self._db.executemany(
-            f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET micro = excluded.micro",  # noqa: S608
-            [(push.meter, hour, micro) for hour, micro in totals.items()],
-        )
+        self._add("", push)
         insert = "INSERT INTO push (at_ms, meter, family) VALUES (?, ?, ?)"
         number = self._db.execute(insert, (to_ms(push.at), push.meter, push.family)).lastrowid
         rows = [(number, to_ms(item.stamp), item.value) for item in push.items]
         self._db.executemany("INSERT INTO item VALUES (?, ?, ?)", rows)
 
+    def show(self, until_ms: int) -> None:
+        """Let reads that lag see what was booked up to this instant; what has been shown stays shown."""
+        (last,) = self._db.execute("SELECT push FROM shown").fetchone()
+        find = "SELECT id, at_ms, meter, family FROM push WHERE id > ? AND at_ms <= ? ORDER BY id"
+        for push in self._found(find, last, until_ms):
+            self._add("shown_", push)
+        newest = "SELECT coalesce(max(id), 0) FROM push WHERE at_ms <= ?"
+        self._db.execute(f"UPDATE shown SET push = max(push, ({newest}))", (until_ms,))  # noqa: S608 - a constant text
+
+    def _add(self, tables: str, push: Push) -> None:
+        table = f"{tables}{'consumption' if push.family == 'consumption' else 'reading'}"
+        totals = self._totals(table, push)
+        self._db.executemany(
+            f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET micro = excluded.micro",  # noqa: S608
+            [(push.meter, hour, micro) for hour, micro in totals.items()],
+        )
+
     def _totals(self, table: str, push: Push) -> dict[int, int]:
-        hours = [hour_of(to_ms(item.stamp)) for item in push.items]
+        early = (
+            1 if self.hour_stamp == "end" and push.family == "consumption" else 0
+        )  # ms: an end is of the hour before
+        hours = [hour_of(to_ms(item.stamp) - early) for item in push.items]
         find = f"SELECT hour, micro FROM {table} WHERE meter = ? AND hour BETWEEN ? AND ?"  # noqa: S608
         booked: dict[int, int] = dict(self._db.execute(find, (push.meter, min(hours), max(hours))).fetchall())
         totals: dict[int, int] = {}
         for hour, item in zip(hours, push.items, strict=True):
-            before = totals.get(hour, booked.get(hour, 0)) if self._same_hour == "sum" else 0
-            totals[hour] = before + item.value
+            totals[hour] = self._joined(totals.get(hour, booked.get(hour)), item.value)
         if any(abs(total) > INT64 for total in totals.values()):
             raise OverflowError("the sum of one hour is too large")
         return totals
 
-    def hourly(self, meter: int, from_hour: int, to_hour: int) -> dict[int, int]:
-        """Micro by hour, for the hours of [from, to) that have a value; readings give what lies between them."""
-        find = "SELECT hour, micro FROM consumption WHERE meter = ? AND hour >= ? AND hour < ?"
+    def _joined(self, there: int | None, value: int) -> int:
+        """What an hour holds after one more value."""
+        if there is None or self._same_hour == "replace":
+            return value
+        return there + value if self._same_hour == "sum" else there
+
+    def hourly(self, meter: int, from_hour: int, to_hour: int, *, shown: bool = False) -> dict[int, int]:
+        """Micro by hour, for the hours of [from, to) that have a value; readings give what lies between them.
+
+        `shown`: as far as `show` has let it be seen.
+        """
+        tables = "shown_" if shown else ""
+        find = f"SELECT hour, micro FROM {tables}consumption WHERE meter = ? AND hour >= ? AND hour < ?"  # noqa: S608
         hours = dict(self._db.execute(find, (meter, from_hour, to_hour)).fetchall())
-        for hour, micro in between(self._readings(meter, from_hour, to_hour)):
+        for hour, micro in between(self._readings(f"{tables}reading", meter, from_hour, to_hour)):
             if from_hour <= hour < to_hour:
                 hours[hour] = hours.get(hour, 0) + micro
         return dict(sorted(hours.items()))
 
-    def _readings(self, meter: int, from_hour: int, to_hour: int) -> list[tuple[int, int]]:
+    def _readings(self, table: str, meter: int, from_hour: int, to_hour: int) -> list[tuple[int, int]]:
         """The readings inside a range and the nearest one on either side, in order of time."""
         find = (
-            "SELECT hour, micro FROM reading WHERE meter = :meter"
-            " AND hour >= coalesce((SELECT max(hour) FROM reading WHERE meter = :meter AND hour <= :from), :from)"
-            " AND hour <= coalesce((SELECT min(hour) FROM reading WHERE meter = :meter AND hour >= :to), :to)"
+            f"SELECT hour, micro FROM {table} WHERE meter = :meter"  # noqa: S608 - one of two constants
+            f" AND hour >= coalesce((SELECT max(hour) FROM {table} WHERE meter = :meter AND hour <= :from), :from)"
+            f" AND hour <= coalesce((SELECT min(hour) FROM {table} WHERE meter = :meter AND hour >= :to), :to)"
             " ORDER BY hour"
         )
         return self._db.execute(find, {"meter": meter, "from": from_hour, "to": to_hour}).fetchall()
@@ -141,9 +172,12 @@ class Books:
 
     def pushes(self) -> list[Push]:
         """Every accepted message, oldest first."""
-        heads = self._db.execute("SELECT id, at_ms, meter, family FROM push ORDER BY id").fetchall()
+        return self._found("SELECT id, at_ms, meter, family FROM push ORDER BY id")
+
+    def _found(self, heads: str, *values: int) -> list[Push]:
         return [
-            Push(from_ms(at), meter, family, self._items(number, meter, family)) for number, at, meter, family in heads
+            Push(from_ms(at), meter, family, self._items(number, meter, family))
+            for number, at, meter, family in self._db.execute(heads, values).fetchall()
         ]
 
     def _items(self, push: int, meter: int, family: Family) -> tuple[Item, ...]:

@@ -8,19 +8,22 @@ one hour summed, 365 days at most, a rolling daily limit. `handle` is a plain fu
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from operator import itemgetter
 from threading import RLock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import parse_qsl, unquote
 
-from buffer.model import hour_of, hour_start, to_ms
+from buffer.model import hour_of, hour_start, round_half_up, to_ms
 from gateway.enerkey.contract import Contract, Endpoint, endpoint
 from gateway.enerkey.models import number, parse_stamp, stamp
-from gateway.simulator.books import Books, Family, Item, Push, SameHour
+from gateway.simulator.books import Books, Family, HourStamp, Item, Push, SameHour
 from gateway.simulator.http import Request, Response
 from gateway.simulator.pushed import Rejected, read_push, whole
 
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-Fault = Literal["lost-request", "lost-answer", "500-before", "500-after", "503"]
-FAULTS: tuple[Fault, ...] = ("lost-request", "lost-answer", "500-before", "500-after", "503")
+Fault = Literal["lost-request", "lost-answer", "500-before", "500-after", "503", "duplicate", "zombie"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+"""duplicate: a proxy delivers the request twice; zombie: it is answered to nobody, and carried out `zombie_after` later."""
 
 FaultSource = Callable[[Request], "Fault | None"] | Iterator["Fault | None"]
 """What goes wrong with a request: asked once per request, as a function or as a script that may end."""
@@ -41,8 +45,11 @@ class EnerkeySimulator:
     """The server's state and its one entry, `handle`. Thread-safe.
 
     Change between requests as a test needs: `faults`; `keys` (empty: any key is good); `forbidden`, pairs of a key and
-    a family ("consumption", "cumulative", "values", "look") that answer 403; `meters`; `requests_per_day`; `on_push`,
-    told of every message that was applied.
+    a family ("consumption", "cumulative", "values", "look") that answer 403; `expires`, from when on a key answers 401;
+    `meters`; `requests_per_day`; `burst`, so many requests in so many seconds; `largest_body` (bytes); `on_push`, told
+    of every message that was applied. And what no public page tells: `lag` (s) until a push can be read back;
+    `hour_stamp`; `decimals` kept of a value; `refuses`, the words with which an item is refused; `partial`, whether the
+    good items of a message with a bad one are applied all the same.
     """
 
     def __init__(  # noqa: PLR0913 - every keyword is one property of the server, each with a default but the time
@@ -62,23 +69,62 @@ class EnerkeySimulator:
         self.forbidden: set[tuple[str, str]] = set()
         self.meters = None if meters is None else set(meters)
         self.requests_per_day = requests_per_day
+        self.burst: tuple[int, float] | None = None
+        self.expires: dict[str, datetime] = {}
+        self.largest_body: int | None = None
+        self.lag = 0.0
+        self.decimals = 6
+        self.refuses: Callable[[Item], str | None] = _nothing_refused
+        self.partial = False
+        self.zombie_after = 240.0
         self.faults: FaultSource | None = None
         self.on_push: Callable[[Push], None] | None = None
         self._now = now
         self._books = Books(store, same_hour)
         self._lock = RLock()
+        self._lately: deque[datetime] = deque()  # the requests that count for the burst
+        self._zombies: list[tuple[datetime, Request]] = []
 
     def handle(self, request: Request) -> Response | None:
         """Answer a request; None hangs up without an answer, which may or may not mean that nothing was applied."""
         with self._lock:
+            self._raise_zombies()
+            now = self._now()
             fault = self._next_fault(request)
-            if fault == "lost-request":
+            if fault == "zombie":
+                self._zombies.append((now + timedelta(seconds=self.zombie_after), request))
+            if fault in {"lost-request", "zombie"}:
                 return None
-            with self._books.transaction():
-                response, push = self._answer(request, fault)
+            if fault == "duplicate":
+                self._carry_out(request, None, now)
+            response = self._carry_out(request, fault, now)
+        return None if fault == "lost-answer" else response
+
+    def _raise_zombies(self) -> None:
+        """Carry out what was held up on its way and would have arrived by now."""
+        now = self._now()
+        risen = [each for each in self._zombies if each[0] <= now]
+        self._zombies = [each for each in self._zombies if each[0] > now]
+        for due, request in sorted(risen, key=itemgetter(0)):
+            self._carry_out(request, None, due)
+
+    def _carry_out(self, request: Request, fault: Fault | None, now: datetime) -> Response:
+        with self._books.transaction():
+            response, push = self._answer(request, fault, now)
         if push and self.on_push:
             self.on_push(push)
-        return None if fault == "lost-answer" else response
+        return response
+
+    # --- what it is like --------------------------------------------------------------------------------------------
+
+    @property
+    def hour_stamp(self) -> HourStamp:
+        """Which end of its hour a consumption is stamped with; what is read back is always stamped with the start."""
+        return self._books.hour_stamp
+
+    @hour_stamp.setter
+    def hour_stamp(self, end: HourStamp) -> None:
+        self._books.hour_stamp = end
 
     # --- looking in -----------------------------------------------------------------------------------------------
 
@@ -86,6 +132,7 @@ class EnerkeySimulator:
     def pushes(self) -> list[Push]:
         """Every message that was applied, oldest first."""
         with self._lock:
+            self._raise_zombies()
             return self._books.pushes()
 
     @property
@@ -94,8 +141,9 @@ class EnerkeySimulator:
         return [item for push in self.pushes for item in push.items]
 
     def hourly(self, meter: int) -> dict[int, int]:
-        """All hours of a meter that have a value: micro by hour since the epoch."""
+        """All hours of a meter that have a value: micro by hour since the epoch, without any lag."""
         with self._lock:
+            self._raise_zombies()
             return self._books.hourly(meter, *self._books.hours_known(meter))
 
     def requests(self) -> int:
@@ -115,8 +163,7 @@ class EnerkeySimulator:
             return None
         return self.faults(request) if callable(self.faults) else next(self.faults, None)
 
-    def _answer(self, request: Request, fault: Fault | None) -> tuple[Response, Push | None]:
-        now = self._now()
+    def _answer(self, request: Request, fault: Fault | None, now: datetime) -> tuple[Response, Push | None]:
         push = None
         try:
             self._admit(request, now)
@@ -135,10 +182,25 @@ class EnerkeySimulator:
             raise Rejected(401, "the Authorization header must hold the API key and nothing else")
         if self.keys and key not in self.keys:
             raise Rejected(401, "unknown API key")
+        if key in self.expires and now >= self.expires[key]:
+            raise Rejected(401, f"the API key expired at {self.expires[key].isoformat()}")
+        self._admit_burst(now)
         spent, wait = self._books.requests(to_ms(now))
         if spent >= self.requests_per_day:
             raise Rejected(429, f"{spent} requests in 24 h are the limit", {"Retry-After": str(max(1, round(wait)))})
         self._books.count_request(to_ms(now))
+
+    def _admit_burst(self, now: datetime) -> None:
+        if self.burst is None:
+            return
+        most, seconds = self.burst
+        since = now - timedelta(seconds=seconds)
+        while self._lately and self._lately[0] <= since:
+            self._lately.popleft()
+        if len(self._lately) >= most:
+            wait = math.ceil((self._lately[0] - since).total_seconds())
+            raise Rejected(429, f"{most} requests in {seconds:g} s are the limit", {"Retry-After": str(wait)})
+        self._lately.append(now)
 
     def _route(self, request: Request, now: datetime) -> tuple[Response, Push | None]:
         contract = self.contract
@@ -166,25 +228,48 @@ class EnerkeySimulator:
             raise Rejected(403, "this API key may not do that")
         match family:
             case "consumption" | "cumulative":
-                push = self._push(family, request, found, now)
-                return _json(200, json.dumps({"accepted": len(push.items)})), push
+                push, refused = self._push(family, request, found, now)
+                if refused:
+                    return _json(refused.status, json.dumps({"message": str(refused)})), push
+                return _json(200, json.dumps({"accepted": len(push.items) if push else 0})), push
             case "values":
-                return _json(200, self._values(found)), None
+                return _json(200, self._values(found, now)), None
             case _:
                 return _json(200, json.dumps({"name": "EnerKey simulator"})), None
 
-    def _push(self, family: Family, request: Request, found: dict[str, str], now: datetime) -> Push:
+    def _push(
+        self, family: Family, request: Request, found: dict[str, str], now: datetime
+    ) -> tuple[Push | None, Rejected | None]:
+        """What was applied, and what is wrong with the rest."""
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise Rejected(415, "the body must be application/json")
-        push = read_push(self.contract, family, found.get("meter"), request.body, now)
-        self._know(push.meter)
+        if self.largest_body is not None and len(request.body) > self.largest_body:
+            raise Rejected(413, f"the body may have {self.largest_body} bytes")
+        push, refused = read_push(self.contract, family, found.get("meter"), request.body, now)
+        if push:
+            self._know(push.meter)
+            push, objected = self._kept(push)
+            refused = refused or objected
+        if push is None or (refused and not self.partial):
+            return None, refused
         try:
             self._books.apply(push)
         except OverflowError as error:
             raise Rejected(400, str(error)) from None
-        return push
+        return push, refused
 
-    def _values(self, found: dict[str, str]) -> str:
+    def _kept(self, push: Push) -> tuple[Push | None, Rejected | None]:
+        """The message without what `refuses` objects to, with as many decimals as are stored."""
+        objections = [(item, words) for item in push.items if (words := self.refuses(item))]
+        refused = Rejected(400, f"{objections[0][0].stamp.isoformat()}: {objections[0][1]}") if objections else None
+        bad = {item for item, _ in objections}
+        step: int = 10 ** (6 - self.decimals)
+        items = tuple(
+            item._replace(value=round_half_up(item.value, step) * step) for item in push.items if item not in bad
+        )
+        return push._replace(items=items) if items else None, refused
+
+    def _values(self, found: dict[str, str], now: datetime) -> str:
         meter = whole(found.get("meter") or found.get("meters") or "")
         self._know(meter)
         try:
@@ -193,7 +278,10 @@ class EnerkeySimulator:
             raise Rejected(400, f"the range: {error}") from None
         if since >= until:
             raise Rejected(400, "the range: its end must be later than its beginning")
-        hours = self._books.hourly(meter, -hour_of(-to_ms(since)), -hour_of(-to_ms(until)))  # the next full hours
+        if self.lag:
+            self._books.show(to_ms(now) - round(self.lag * 1000))
+        first, end = -hour_of(-to_ms(since)), -hour_of(-to_ms(until))  # the next full hours
+        hours = self._books.hourly(meter, first, end, shown=bool(self.lag))
         utc = found["from"].endswith("Z")
         return _rows(
             self.contract, [(_as_asked(hour_start(hour), since, utc=utc), micro) for hour, micro in hours.items()]
@@ -216,6 +304,10 @@ def random_faults(rates: dict[Fault, float], random: Random) -> Callable[[Reques
         return None
 
     return choose
+
+
+def _nothing_refused(_: Item) -> str | None:
+    return None
 
 
 def _fail(fault: Fault | None, statuses: dict[Fault, int]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.model import INT64, hour_of, hour_start, to_micro, to_ms
 from gateway.enerkey.models import exact_json, parse_stamp
 from gateway.simulator.books import Family, Item, Push
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.enerkey.contract import Contract
 
 HOUR = timedelta(hours=1)
@@ -28,8 +30,15 @@ class Rejected(Exception):  # noqa: N818 - what the sender is told
         self.headers = headers or {}
 
 
-def read_push(contract: Contract, family: Family, meter: str | None, body: bytes, now: datetime) -> Push:
-    """The message in a body, all of it valid. `meter` is the id that the path gave. Raises Rejected."""
+class Read(NamedTuple):
+    """What a body says: its good items as a message, None without any; and what is wrong with the first bad one."""
+
+    push: Push | None
+    refused: Rejected | None
+
+
+def read_push(contract: Contract, family: Family, meter: str | None, body: bytes, now: datetime) -> Read:
+    """The message in a body. `meter` is the id that the path gave. Raises Rejected where the whole cannot be read."""
     document = _document(body)
     rows = _rows(contract, document)
     named = [] if meter is None else [whole(meter)]
@@ -37,9 +46,15 @@ def read_push(contract: Contract, family: Family, meter: str | None, body: bytes
         named += [_meter_in(contract, holder) for holder in ([document] if contract.values_key else rows)]
     if len(set(named)) != 1:
         raise Rejected(400, "the message must name one meter")
-    items = tuple(_item(contract, family, named[0], place, row) for place, row in enumerate(rows, start=1))
-    _check_time(family, items, now)
-    return Push(now, named[0], family, items)
+    items: list[Item] = []
+    refused: Rejected | None = None
+    for place, row in enumerate(rows, start=1):
+        try:
+            items.append(_item(contract, family, named[0], row, now))
+        except (ValueError, ArithmeticError) as error:
+            refused = refused or Rejected(400, f"item {place}: {error}")
+    _check_span(family, items)
+    return Read(Push(now, named[0], family, tuple(items)) if items else None, refused)
 
 
 def whole(text: str) -> int:
@@ -75,20 +90,20 @@ def _meter_in(contract: Contract, holder: object) -> int:
     return int(meter)
 
 
-def _item(contract: Contract, family: Family, meter: int, place: int, row: object) -> Item:
+def _item(contract: Contract, family: Family, meter: int, row: object, now: datetime) -> Item:
+    """One value; ValueError or ArithmeticError says what is wrong with it."""
     keys = {contract.timestamp_key, contract.value_key}
     if contract.meter_key and not contract.values_key:
         keys.add(contract.meter_key)
     if not isinstance(row, dict) or set(row) != keys:
-        raise Rejected(400, f"item {place}: must be an object with {_list(keys)}")
-    try:
-        at = parse_stamp(row[contract.timestamp_key])
-        instant = at.astimezone(UTC)
-        micro = _micro(row[contract.value_key])
-    except (ValueError, ArithmeticError) as error:
-        raise Rejected(400, f"item {place}: {error}") from None
+        raise ValueError(f"must be an object with {_list(keys)}")
+    at = parse_stamp(row[contract.timestamp_key])
+    instant = at.astimezone(UTC)
+    micro = _micro(row[contract.value_key])
     if family == "cumulative" and instant != hour_start(hour_of(to_ms(instant))):
-        raise Rejected(400, f"item {place}: a reading must be of a full hour, not of {at.isoformat()}")
+        raise ValueError(f"a reading must be of a full hour, not of {at.isoformat()}")
+    if instant > now + HOUR:
+        raise ValueError(f"{instant.isoformat()} is in the future")
     return Item(meter, family, instant, micro)
 
 
@@ -98,10 +113,9 @@ def _micro(value: object) -> int:
     return to_micro(value)
 
 
-def _check_time(family: Family, items: tuple[Item, ...], now: datetime) -> None:
-    for place, item in enumerate(items, start=1):
-        if item.stamp > now + HOUR:
-            raise Rejected(400, f"item {place}: {item.stamp.isoformat()} is in the future")
+def _check_span(family: Family, items: Sequence[Item]) -> None:
+    if not items:
+        return
     length = HOUR if family == "consumption" else timedelta(0)  # a consumption reaches to the end of its hour
     first, last = min(item.stamp for item in items), max(item.stamp for item in items)
     if last + length - first > LONGEST_SPAN:

@@ -5,7 +5,7 @@ Time is a FakeClock, `run` calls the workers when they are due, a crash drops ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -59,7 +59,10 @@ def reading(source: str, at: datetime, value: str | Decimal, *, stamped: bool = 
 
 
 class SmallGateway:
-    """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed."""
+    """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed.
+
+    `rule_of`: the meters that are no counters, or counters of another pace.
+    """
 
     def __init__(
         self,
@@ -75,13 +78,17 @@ class SmallGateway:
         random: Random | None = None,
         handler: Callable[[httpx.Request], httpx.Response] | None = None,
         offsets: float = 0.0,
+        rule_of: Mapping[str, Rule] | None = None,
+        client: type[EnerkeyClient] = EnerkeyClient,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
         self.ready: float | None = clock.boottime
         self.random = random or Random(1)
-        self._grace, self._rule, self._keys, self._offsets = grace, rule, keys, offsets
+        self._grace, self._keys, self._offsets = grace, keys, offsets
         self._counter = counter
+        self._rule_of = {name: (rule_of or {}).get(name, rule) for name in meters}
+        self._client = client
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -92,7 +99,7 @@ class SmallGateway:
     def open(self) -> None:
         self.store = Store(self.directory, threaded=False)
         rows = [
-            MeterRow(name, 100 + n, "kWh", self._rule.kind, _push(name), "bench", self.register)
+            MeterRow(name, 100 + n, "kWh", self._rule_of[name].kind, _push(name), "bench", self.register)
             for n, name in enumerate(self.meters)
         ]
         self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
@@ -104,7 +111,7 @@ class SmallGateway:
         ]
         self.uploader = Uploader(
             self.store,
-            EnerkeyClient(URL, contract, transport=self._transport),
+            self._client(URL, contract, transport=self._transport),
             contract,
             pushed,
             self._rules,
@@ -114,10 +121,14 @@ class SmallGateway:
             self.boot,
             self._heard_the_time,
         )
-        closing = [ClosingMeter(self.numbers[name], name, self._rule, "bench", self._counter) for name in self.meters]
+        closing = [
+            ClosingMeter(self.numbers[name], name, self._rule_of[name], "bench", self._counter) for name in self.meters
+        ]
         marks = Watermarks(self._grace, lambda _: self.ready)
         self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self.uploader.wake.set)
-        collected = {name: CollectedMeter(number, Fraction(1), self._rule) for name, number in self.numbers.items()}
+        collected = {
+            name: CollectedMeter(number, Fraction(1), self._rule_of[name]) for name, number in self.numbers.items()
+        }
         self.collector = Collector(self.store, collected, self.clock, self.boot, self.closer.saw)
         self._due = {self.closer: 0.0, self.uploader: 0.0}
 

@@ -201,7 +201,7 @@ def reopen(gateway: SmallGateway, register: str, rule: Rule | None = None) -> No
     """As after an edit of the configuration and a restart."""
     gateway.close()
     gateway.register = register
-    gateway._rule = rule or gateway._rule
+    gateway._rule_of = {name: rule or before for name, before in gateway._rule_of.items()}
     gateway.open()
 
 
@@ -239,7 +239,7 @@ def test_a_meter_known_from_before_registers_were_noted_is_taken_as_it_is(gatewa
 
 def test_from_a_counter_to_power_and_back_the_total_goes_on(gateway):
     """Readings of another kind are no inputs: a register of 1012 kWh is no power of 1012 kW, nor the other way round."""
-    counter, power = gateway._rule, Rule("power", 600_000, max_gap_ms=1_800_000)
+    counter, power = gateway._rule_of["off"], Rule("power", 600_000, max_gap_ms=1_800_000)
     feed(gateway, (0, "1000"), (10, "1002"), (60, "1012"), (70, "1014"))
     gateway.run(2 * 3600)
     reopen(gateway, "holding 50", power)

@@ -98,12 +98,32 @@ def test_faults_come_when_asked_for():
         assert "1 pushes" in ended(process, signal.SIGINT)
 
 
+def test_what_no_public_page_tells_is_as_asked():
+    """The second value of an hour, precision, lag and the burst limit."""
+    with running("--same-hour", "first-wins", "--decimals", "0", "--lag", "0", "--burst", "3") as process:
+        client = client_of(process.stdout.readline())
+        assert [client.push("consumption", 7, BODY, "k").fate for _ in range(2)] == [Accepted(200)] * 2
+        hour = 494_074  # 2026-05-13T10Z: the year before it holds the hours of BODY
+        assert sorted(client.hourly_values(7, hour - 8760, hour, "k").values.values()) == [2_000_000, 2_000_000]
+        assert client.push("consumption", 7, BODY, "k").fate.limited
+        client.close()
+        ended(process, signal.SIGINT)
+    with running("--lag", "3600") as process:
+        client = client_of(process.stdout.readline())
+        client.push("consumption", 7, BODY, "k")
+        assert client.hourly_values(7, hour - 8760, hour, "k").values == {}
+        client.close()
+        ended(process, signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("--fault", "often:503"), 2, "RATE:KIND"),
         (("--fault", "0.1:fire"), 2, "RATE:KIND"),
         (("--fault", "2:503"), 2, "RATE:KIND"),
+        (("--lag", "-1"), 2, "seconds from 0"),
+        (("--lag", "nan"), 2, "seconds from 0"),
         (("--port", "70000"), 2, "65535"),
         (("--host", "192.0.2.1"), 1, "cannot listen on 192.0.2.1"),
         (("--db", "/nowhere/at/all.db"), 73, "/nowhere/at/all.db"),

@@ -1,0 +1,172 @@
+"""What must hold after a run, in words; the sums are made by exact arithmetic from what the sources said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from buffer.model import from_micro, hour_start
+from tests.simulation.plant import Plant
+from tests.simulation.scenario import BISECTED, Scenario
+from tests.simulation.sources import exact_hours
+from tests.simulation.world import World
+
+ROUNDING = 2  # micro: an hour is the difference of two boundaries, each rounded once
+LONGEST_HOURS = 31 * 24
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    seed: int
+    hours: int = 0
+    wrong: list[str] = field(default_factory=list)  # one a meter-hour
+    problems: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    crashes: int = 0
+    requests: int = 0
+    reads: int = 0
+    accepted: int = 0  # messages
+
+    @property
+    def good(self) -> bool:
+        return not self.wrong and not self.problems
+
+    def told(self) -> str:
+        """The first of what is wrong, with the seed."""
+        found = [*self.problems, *self.wrong]
+        return f"seed {self.seed}: {len(self.wrong)} wrong, {len(self.problems)} problems: " + "; ".join(found[:6])
+
+
+def outcome(scenario: Scenario, directory: Path, plant: Plant | None = None) -> Outcome:
+    """Live a scenario and look at everything."""
+    world = World(scenario, directory, plant)
+    found = Outcome(scenario.seed)
+    try:
+        world.live()
+        for number in range(len(world.building.meters)):
+            wrong_hours(world, number, found)
+        found.problems += [*world.problems, *_problems(world)]
+        found.accepted = _accepted(world)
+    finally:
+        world.close()
+    found.faults, found.crashes = world.faults, world.crashes
+    found.requests, found.reads = world.wire.requests, world.wire.reads
+    return found
+
+
+def _accepted(world: World) -> int:
+    """Messages of which something was accepted."""
+    find = (
+        "SELECT count(*) FROM message WHERE state = 'accepted' OR EXISTS"
+        " (SELECT 1 FROM message_hour WHERE message = message.id AND message_hour.fate = 'accepted')"
+    )
+    return int(world.look(lambda db: db.execute(find).fetchone()[0]))
+
+
+def wrong_hours(world: World, number: int, found: Outcome) -> None:
+    """Every whole hour is at EnerKey once and exact, and no other one is (R16)."""
+    meter = world.building.meters[number]
+    step = 10 ** (6 - world.scenario.decimals)
+    late = world.faults["late-energy"] > 0 and meter.rule.kind != "counter"
+    tolerance = ROUNDING if step == 1 else step + ROUNDING
+    tolerance += step if late else 0  # an adjustment is rounded by itself
+    wanted = exact_hours(meter.rule, world.known[number], world.settled[number])
+    there = world.wire.simulator.hourly(100 + number)
+    found.hours += len(wanted)
+    held = _held(world, number)
+    for hour in sorted(wanted.keys() | there.keys()):
+        poisoned = world.wire.poisoned(number, hour)
+        if hour in held and hour not in there and (poisoned or not BISECTED):
+            continue
+        if poisoned and hour not in there and abs(wanted.get(hour, 0)) <= tolerance:
+            continue  # it follows the majority of its message: nothing and 0 cannot be told apart
+        if hour in wanted and hour in there and abs(there[hour] - wanted[hour]) <= tolerance and hour not in held:
+            continue
+        shown = from_micro(there[hour]) if hour in there else "nothing"
+        exact = float(wanted[hour] / 10**6) if hour in wanted else "nothing"
+        found.wrong.append(f"{meter.name} {hour_start(hour):%d %H}Z: {shown} is there, {exact} is right")
+
+
+def _held(world: World, number: int) -> set[int]:
+    """The hours that wait for a person; none without poison."""
+    meter = world.gateway.numbers[world.building.meters[number].name]
+    find = "SELECT hour FROM hour WHERE meter = ? AND state = 'held'"
+    rows = world.look(lambda db: db.execute(find, (meter,)).fetchall())
+    return {hour for (hour,) in rows} if "poison" in world.scenario.rates else set()
+
+
+def _problems(world: World) -> list[str]:
+    done = "'accepted', 'held'" if "poison" in world.scenario.rates else "'accepted'"
+    asks = {
+        "R17: hours that are not accepted": f"SELECT count(*) FROM hour WHERE state NOT IN ({done})",
+        "R13: messages that are not settled": "SELECT count(*) FROM message WHERE state IN ('open', 'unknown')",
+        "R5: readings still without a time": "SELECT count(*) FROM unplaced",
+        "R2: rejected readings that were good": "SELECT count(*) FROM rejected"
+        " WHERE reason NOT IN ('glitch', 'the counter went backwards')",
+        "R24: hours without a ledger": "SELECT count(*) FROM hour LEFT JOIN ledger USING (meter, hour)"
+        " WHERE (accepted IS NULL) <> (state = 'held')",
+        "R7: hours that do not reach from boundary to boundary": (
+            "SELECT count(*) FROM hour a JOIN hour b ON a.meter = b.meter AND a.hour + 1 = b.hour"
+            " WHERE b.boundary - b.consumption <> a.boundary"
+        ),
+        "R7: holes between hours": (
+            "SELECT count(*) FROM (SELECT max(hour) - min(hour) + 1 - count(*) AS holes FROM hour GROUP BY meter) WHERE holes"
+        ),
+        "errors told": "SELECT count(*) FROM event WHERE level = 'error' AND text NOT LIKE '%API key%'"
+        " AND text NOT LIKE '%this value is refused%' AND text NOT LIKE '%is too large for EnerKey%'"
+        " AND text NOT LIKE '%there is no meter%'",
+    }
+    found = []
+    for words, ask in asks.items():
+        count = world.look(lambda db, ask=ask: db.execute(ask).fetchone()[0])
+        if count:
+            found.append(f"{words}: {count}")
+    if world.look(lambda db: db.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+        found.append("R25: the file is damaged")
+    if world.wire.most_in_a_day > world.scenario.share:
+        found.append(f"R22: {world.wire.most_in_a_day} requests in 24 h, {world.scenario.share} are the share")
+    return found + _sums(world) + _messages(world)
+
+
+def _sums(world: World) -> list[str]:
+    """R7: all of a meter's hours at EnerKey are the difference of its first and last boundary."""
+    find = (
+        "SELECT sum(consumption) + (SELECT coalesce(sum(amount), 0) FROM adjustment WHERE adjustment.meter = ?1), count(*)"
+        " FROM hour WHERE meter = ?1 AND state <> 'held'"
+    )
+    step = 10 ** (6 - world.scenario.decimals)
+    found = []
+    for number, meter in enumerate(world.building.meters):
+        row = (world.gateway.numbers[meter.name],)
+        total, count = world.look(lambda db, row=row: db.execute(find, row).fetchone())
+        there = sum(world.wire.simulator.hourly(100 + number).values())
+        hours = exact_hours(meter.rule, world.known[number], world.settled[number])
+        held = _held(world, number)
+        exact = sum((value for hour, value in hours.items() if hour not in held), Fraction(0))
+        # A counter's hours telescope; others are rounded each, and what is held is rounded on both of its sides.
+        rounded = 1 if meter.rule.kind == "counter" and not held else count
+        adjusted = len(hours) if world.faults["late-energy"] and meter.rule.kind != "counter" else 0
+        runs = (1 + len(held) + adjusted) * step
+        if abs((total or 0) - there) >= max(runs, 2) or abs(there - exact) > runs + rounded:
+            found.append(f"R7: {meter.name}: {there} is there, {total} were closed, {float(exact)} is right")
+    return found
+
+
+def _messages(world: World) -> list[str]:
+    """No value twice, whatever it adds up to; and no message that is too long (R21)."""
+    found = []
+    undecidable = max(2, 10 ** (6 - world.scenario.decimals))  # a smaller value follows the majority of its message
+    items = [item for item in world.wire.simulator.items if item.family == "cumulative" or item.value > undecidable]
+    applied = Counter((item.meter, item.family, item.stamp) for item in items)
+    twice = [key for key, count in applied.items() if count > 1]
+    if twice and not world.faults["duplicate"] + world.faults["late-energy"]:  # an adjustment is a second value
+        found.append(f"{len(twice)} values were applied more than once, such as {twice[0]}")
+    for push in world.wire.simulator.pushes:
+        stamps = [item.stamp for item in push.items]
+        if (max(stamps) - min(stamps)).total_seconds() > LONGEST_HOURS * 3600:
+            found.append(f"R21: a message from {min(stamps)} to {max(stamps)}")
+    return found
