@@ -113,6 +113,12 @@ def epochs_of(db: Connection, meter: int) -> list[Epoch]:
     return [Epoch(at, old, new, bool(final)) for at, old, new, final in db.execute(find, (meter,))]
 
 
+def said_so_far(db: Connection) -> tuple[int, int]:
+    """Changes with every word that persons or the configuration say of a register."""
+    row: tuple[int, int] = db.execute("SELECT count(*), coalesce(max(recorded_at), 0) FROM epoch").fetchone()
+    return row
+
+
 def _track_of(
     raw: int | None, changed: int | None, offset: int | None, awaits: int | None, *former: int | None
 ) -> Track | None:

@@ -14,6 +14,7 @@ from buffer.closing import (
     hold,
     imbalance,
     inputs_after,
+    said_so_far,
     tell_until,
     told_until,
 )
@@ -252,10 +253,12 @@ class Closer:
         """
         counters = {meter: edge for meter, edge in edges.items() if self._meters[meter].rule.kind == "counter"}
         others = {meter: edge for meter, edge in edges.items() if meter not in counters}
-        decided = self._store.read(lambda db: self._decide(db, counters))
+        said, decided = self._store.read(lambda db: (said_so_far(db), self._decide(db, counters)))
 
         def work(db: Connection) -> list[_Decision]:
-            decisions = [*decided, *self._decide(db, others)]
+            # A word that came in between is an input: an hour frozen without it would never hear of it.
+            heard = decided if said_so_far(db) == said else self._decide(db, counters)
+            decisions = [*heard, *self._decide(db, others)]
             self._freeze(db, decisions, to_ms(now.wall))
             return decisions
 
@@ -323,9 +326,8 @@ class Closer:
         dismissed = [at for verdict in decision.verdicts for at, _ in verdict.samples]
         unsuspect(db, meter.name, [*decision.believed, *dismissed], OBJECTIONS)
         for verdict in decision.verdicts:
-            note(
-                db, now_ms, verdict_told(verdict, meter.name).level, meter.name, verdict_told(verdict, meter.name).text
-            )
+            event = verdict_told(verdict, meter.name)
+            note(db, now_ms, event.level, meter.name, event.text)
             reject(db, dropped(verdict, meter.connection, meter.name))
             noticed(db, Word(meter.id, meter.name, GATEWAY, now_ms), verdict)
         reject(db, suspected(decision.suspects, decision.objection, meter.connection, meter.name))

@@ -188,7 +188,7 @@ class MeterSection(Strict):
     max_rate: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = Field(
         None,
         description="Most that can pass in one hour, in `unit`: main fuse, pipe size. Nothing faster is believed. "
-        "Default: the profile's rating, else no limit.",
+        "Default: the profile's rating, else no limit; a counter's rise then counts one reading later, when that stands by it.",
     )
     gap: Literal["spread", "arrival", "hole"] | None = Field(
         None,

@@ -70,6 +70,26 @@ def test_a_replacement_said_in_time_is_booked_on_both_sides(gateway):
     assert not any(level == "error" for level, _, _ in gateway.events())
 
 
+def test_a_word_that_comes_while_its_hour_is_being_closed_is_heard(gateway, monkeypatch):
+    """Between the closer's look and its commit: frozen without it, the hour would never hear of the replacement."""
+    feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "38"), (80, "39"), (90, "40"), (130, "44"))
+    decide, spoken = gateway.closer._decide, []
+
+    def spoken_after(db, edges):
+        decided = decide(db, edges)
+        if not spoken and any(each.hours for each in decided):
+            spoken.append("once")
+            say(gateway, "replaced", at=66, old_final=1006.4, new_initial=37)
+        return decided
+
+    gateway.run(3600)  # 10:55, before the hour from 10:00 may be closed
+    monkeypatch.setattr(gateway.closer, "_decide", spoken_after)
+    gateway.run(4 * 3600)
+    assert spoken
+    assert closed(gateway) == {0: "5.333333", 1: "6.566667"}
+    assert adjustments(gateway) == []
+
+
 def test_a_replacement_said_late_is_an_adjustment_to_its_hour(gateway):
     """R8: the hours stay as they were closed; what was not booked across the swap is added beside them."""
     feed(gateway, (0, "1000"), (10, "1002"), (60, "1006"), (70, "38"), (80, "39"), (90, "40"), (130, "44"))
