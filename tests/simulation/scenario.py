@@ -18,8 +18,6 @@ STARTS = (
     datetime(2027, 10, 30, 20, tzinfo=UTC),  # ... and back
     datetime(2026, 12, 31, 15, tzinfo=UTC),
 )
-BISECTED = False  # whether a refused message is searched for its bad hours, so that the good ones go on
-ADJUSTS = False  # whether energy that comes after its hour was closed is brought to EnerKey
 SETTLE = 600.0  # s; longer than the longest lag and the longest life of a zombie together (R16)
 LONGEST_LAG = 250.0
 LONGEST_ZOMBIE = 300.0
@@ -139,7 +137,7 @@ def swarm(seed: int) -> Scenario:
             if random.random() < share and not (fault in IDEMPOTENT and same_hour == "sum"):
                 rates[fault] = rate
     believed: Literal["sum", "replace"] = "replace" if same_hour == "replace" and random.random() < 0.5 else "sum"
-    if not ADJUSTS or believed != same_hour:
+    if believed != same_hour:
         rates.pop("late-energy", None)  # a difference to a sum that is none cannot be right
     meters, hours = random.choice(((4, 60), (8, 36), (12, 24)))
     tight = random.random() < 0.2
@@ -158,7 +156,7 @@ def swarm(seed: int) -> Scenario:
         offset=random.choice((0.0, 420.0)),
         stamp=random.choice(("start", "end")),
         largest_body=SMALL_BODY if random.random() < 0.2 else None,
-        partial=random.random() < 0.5 and BISECTED,
+        partial=random.random() < 0.5,
     )
 
 

@@ -65,8 +65,7 @@ def test_every_kind_of_fault_happens_in_these_runs():
     happened: Counter[str] = Counter()
     for seed in SEEDS:
         happened += run("swarm", seed).faults
-    kinds = {*scenario.WIRE, *scenario.PROCESS, *scenario.EVENTS, "late", "glitch", "poison"}
-    kinds |= {"late-energy"} if scenario.ADJUSTS else set()
+    kinds = {*scenario.WIRE, *scenario.PROCESS, *scenario.EVENTS, "late", "glitch", "poison", "late-energy"}
     assert kinds - happened.keys() == set()
     assert sum(run("swarm", seed).crashes for seed in SEEDS) > 50
 

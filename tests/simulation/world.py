@@ -78,8 +78,10 @@ class World:
             handler=self.wire.request,
             offsets=scenario.offset,
             client=self.plant.client,
+            looked=False,
             **{
                 "settle": SETTLE,
+                "old_hours": 6,
                 "hour_stamp": scenario.stamp,
                 "same_hour": scenario.believed,
                 "decimals": scenario.decimals,

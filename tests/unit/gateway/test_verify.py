@@ -52,6 +52,14 @@ def test_alone_such_an_hour_is_applied_when_enerkey_knows_it(value: int):
     assert read_back({H: value}, {}, {}, tolerance=1) == {H: "pending"}
 
 
+@pytest.mark.parametrize(("shown", "verdict"), [(7_000, "pending"), (8_000, "accepted")])
+def test_a_correction_by_the_last_digit_that_is_sent_goes_by_the_nearer_value(shown: int, verdict: str):
+    """The rest of its message, which was applied, does not speak for it: each hour is decided by itself."""
+    sent = {H: 50_000, H + 1: 60_000, H + 2: 1_000}
+    server = {H: 50_000, H + 1: 60_000, H + 2: shown}
+    assert read_back(sent, {H + 2: 7_000}, server, tolerance=500)[H + 2] == verdict
+
+
 def test_an_hour_of_nothing_that_enerkey_shows_something_for_is_held():
     assert read_back({H: 0}, {}, {H: 700}, tolerance=1) == {H: "held"}
 
