@@ -174,8 +174,9 @@ def gaps(tail: Sample | None, samples: Sequence[Sample], rule: Rule) -> Iterator
     """The gaps of a counter that have an edge in them: the samples before and after each."""
     if rule.kind != "counter":
         return
+    longest = _longest(rule)
     for left, right in pairwise([tail, *samples] if tail else samples):
-        if _is_gap(left, right, rule) and (left[0] // HOUR_MS + 1) * HOUR_MS < right[0]:
+        if right[0] - left[0] > longest and (left[0] // HOUR_MS + 1) * HOUR_MS < right[0]:
             yield left, right
 
 
@@ -231,8 +232,12 @@ def _value_at(at: int, left: Sample | None, right: Sample, rule: Rule) -> tuple[
 
 def _is_gap(left: Sample, right: Sample, rule: Rule) -> bool:
     """Whether a source was silent for longer than it should have been."""
-    apart = right[0] - left[0]
-    return apart > rule.hold_ms and apart > SAME_PACE * rule.expected_every_ms
+    return right[0] - left[0] > _longest(rule)
+
+
+def _longest(rule: Rule) -> int:
+    """How far apart (ms) two samples may be that have no gap between them."""
+    return max(rule.hold_ms, int(SAME_PACE * rule.expected_every_ms))
 
 
 def _within(begin: int, end: int, left: Sample, right: Sample) -> bool:
