@@ -159,7 +159,7 @@ def test_each_connection_with_meters_gets_a_driver_and_no_other(site: Site, capl
     spare = '[connections.spare]\ndriver = "modbus"\nurl = "tcp://127.0.0.1:2"\n[connections.main]'
     with built(changed(site, ("[connections.main]", spare))) as gateway:
         assert set(gateway.drivers) == {"main", "hall"}
-        assert gateway.uploader
+        assert set(gateway.uploaders) == {""}
     assert "connection spare has no meters and is not opened" in caplog.text
 
 
@@ -167,7 +167,7 @@ def test_without_a_pushed_meter_nothing_is_sent_and_no_key_is_needed(site: Site)
     """Keys often come weeks after the wiring."""
     config = changed(site, *ALL_OFF, ("canary-key-5a17", "env:NOT_SET_ANYWHERE"))
     with built(config) as gateway:
-        assert gateway.uploader is None
+        assert gateway.uploaders == {}
 
 
 def test_a_credential_that_cannot_be_had_is_named_with_its_place(site: Site):
@@ -185,8 +185,7 @@ def test_a_database_keeps_its_identity_and_a_copy_elsewhere_has_its_own(site: Si
 
     def offsets(config: Config) -> list[float]:
         with built(config) as gateway:
-            assert gateway.uploader
-            return [meter.offset for meter in gateway.uploader._meters.values()]
+            return [meter.offset for meter in gateway.uploaders[""]._meters.values()]
 
     config = changed(site, ('push_spread = "0s"', 'push_spread = "15m"'))
     first = offsets(config)

@@ -55,11 +55,10 @@ def site(tmp_path: Path, enerkey: Listener) -> Site:
 def deliver(site: Site, until: Callable[[], bool]) -> None:
     """Let the real delivery act until something has come about."""
     with site.running() as gateway:
-        assert gateway.uploader
         for _ in range(20):
-            gateway.uploader.step(gateway.clock.now())
+            gateway.uploaders[""].step(gateway.clock.now())
             if until():
-                gateway.uploader.close()
+                gateway.uploaders[""].close()
                 return
     raise AssertionError("it did not come about")
 
