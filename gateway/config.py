@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from drivers.fields import is_file
 from gateway import secrets
 from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
 from gateway.faults import ConfigFaults, Fault, Findings, nearest, some
+from gateway.keys import expiry
 from gateway.resolving import Meter, resolve
 from gateway.sections import NAME, NAME_RULE, ApiKey, ClockSection, EnerkeySection, GatewaySection, HoursSection
 
@@ -65,15 +67,18 @@ class Config:
         return replace(self, meters=tuple(meter for meter in self.meters if meter.name in wanted))
 
 
-def load(path: Path) -> Config:
-    """Read and check everything; raises ConfigFaults with every mistake. Touches no wire, no database, no secret."""
+def load(path: Path, today: date | None = None) -> Config:
+    """Read and check everything; raises ConfigFaults with every mistake. Touches no wire, no database, no secret.
+
+    `today` (UTC): warn of keys that expire soon, or have.
+    """
     findings, warnings = Findings(str(path)), Findings(str(path))
     draft = read(path, findings)
     meters: list[Meter] = []
     if draft is not None:
         meters = _meters(draft, findings)
         _check_across(draft, findings)
-        _look_closer(draft, meters, warnings)
+        _look_closer(draft, meters, warnings, today)
     if draft is None or len(findings) or draft.file.value is None:
         raise ConfigFaults(list(findings), list(warnings))
     file = draft.file.value
@@ -250,10 +255,10 @@ def _pushes(meter: MeterDraft) -> bool:
 # --- what works but should be looked at -------------------------------------------------------------------------------
 
 
-def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> None:
+def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings, today: date | None) -> None:
     enerkey = draft.file.value.enerkey if draft.file.value else None
     if enerkey and "enerkey" not in draft.file.guessed:
-        _look_at_keys(draft, list(_accounts(enerkey).values()), warnings)
+        _look_at_keys(draft, list(_accounts(enerkey).values()), warnings, today)
         _look_at_accounts(draft, list(_accounts(enerkey).values()), warnings)
     for connection in draft.connections.values():
         password = connection.checked.written(("password",)) if connection.checked else None
@@ -269,8 +274,8 @@ def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> N
             warnings.add(draft_meter.section.at(("max_rate",)), message)
 
 
-def _look_at_keys(draft: Draft, accounts: Iterable[Account], warnings: Findings) -> None:
-    """Keys that stand in the file, and one that stands there twice: it would be spent from two budgets."""
+def _look_at_keys(draft: Draft, accounts: Iterable[Account], warnings: Findings, today: date | None) -> None:
+    """Keys that stand in the file, that expire, or that stand there twice: those would be spent from two budgets."""
     seen: dict[str, str] = {}
     for account in accounts:
         for number, key in enumerate(account.keys):
@@ -280,6 +285,8 @@ def _look_at_keys(draft: Draft, accounts: Iterable[Account], warnings: Findings)
             first = seen.setdefault(key.key.strip(), place.shown)
             if first != place.shown:
                 warnings.add(place, f"is the same key as {first}: EnerKey counts the requests of both together")
+            if today and (words := expiry("the key", key.expires, today)):
+                warnings.add(place.at("expires"), words)
 
 
 def _look_at_accounts(draft: Draft, accounts: Sequence[Account], warnings: Findings) -> None:

@@ -6,7 +6,7 @@ Time is a FakeClock, `run` calls the workers when they are due, a crash drops ev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -65,6 +65,7 @@ class SmallGateway:
     """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed.
 
     `rule_of`: the meters that are no counters, or counters of another pace.
+    `expires`: the default account's keys do.
     `account_of`: the meters of other accounts than the default one, whose keys and servers are in `keys_of` and `handler_of`.
     Unless `looked` is false, nothing is read before the first push, as in a database that has pushed before.
     """
@@ -89,6 +90,7 @@ class SmallGateway:
         account_of: Mapping[str, str] | None = None,
         keys_of: Mapping[str, Sequence[str]] | None = None,
         handler_of: Mapping[str, Callable[[httpx.Request], httpx.Response]] | None = None,
+        expires: date | None = None,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -97,7 +99,7 @@ class SmallGateway:
         self._grace, self._keys, self._offsets = grace, keys, offsets
         self._counter = counter
         self._rule_of = {name: (rule_of or {}).get(name, rule) for name in meters}
-        self._client = client
+        self._client, self._expires = client, expires
         self.account_of, self._keys_of, self._handler_of = account_of or {}, keys_of or {}, handler_of or {}
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
@@ -131,7 +133,7 @@ class SmallGateway:
             ClosingMeter(self.numbers[name], name, self._rule_of[name], "bench", self._counter) for name in self.meters
         ]
         marks = Watermarks(self._grace, lambda _: self.ready)
-        self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self._hours_closed)
+        self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self.wake)
         collected = {
             name: CollectedMeter(number, Fraction(1), self._rule_of[name]) for name, number in self.numbers.items()
         }
@@ -145,7 +147,8 @@ class SmallGateway:
             for row in rows
             if row.push != "off"
         ]
-        keys = [Key(secret, f"env:{secret.upper()}") for secret in self._keys_of.get(account, self._keys)]
+        secrets, expires = self._keys_of.get(account, self._keys), None if account else self._expires
+        keys = [Key(secret, f"env:{secret.upper()}", expires) for secret in secrets]
         handler = self._handler_of.get(account)
         return Uploader(
             self.store,
@@ -160,7 +163,7 @@ class SmallGateway:
             self._heard_the_time,
         )
 
-    def _hours_closed(self) -> None:
+    def wake(self) -> None:
         for uploader in self.uploaders.values():
             uploader.wake.set()
 

@@ -46,14 +46,19 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
     lines = done.out.splitlines()
     assert lines[0].startswith("site-042: running, version ")
     assert lines[1].endswith(", trusted (configured)")
-    assert lines[2:4] == ["connection main: starting", "connection hall: starting"]
-    assert lines[5:9] == [
+    assert lines[2:6] == [
+        "connection main: starting",
+        "connection hall: starting",
+        "EnerKey: 0 of 40000 requests in 24 h",
+        "  API key 1 (enerkey.api_keys[0]): not in use, not taken yet",
+    ]
+    assert lines[7:11] == [
         "meter             last reading     age  accepted up to  waiting  held",
         "chiller           12345.678 kWh  3 min  -                     3     1",
         "cold-water        none yet           -  off                   0     0",
         "main-electricity  none yet           -  -                     0     0",
     ]
-    assert lines[10:] == [
+    assert lines[12:] == [
         "1. chiller: 1 h held for a decision: meter-gateway hours chiller",
         "2. cold-water: no reading yet: meter-gateway read cold-water",
         "3. main-electricity: no reading yet: meter-gateway read main-electricity",
