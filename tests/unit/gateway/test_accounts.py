@@ -162,12 +162,13 @@ def test_an_account_that_starts_later_leaves_a_message_of_the_other_under_way(ma
     assert messages_of(gateway, "n") == ["accepted"]
 
 
-def test_a_clean_end_of_one_account_is_not_one_of_the_other(make: Make):
+@pytest.mark.parametrize("clean", ["", "north"])
+def test_a_clean_end_of_one_account_is_not_one_of_the_other(make: Make, clean: str):
     """R19: cut off from the power, every meter is read before it sends, whichever account it has by now."""
     gateway = make()
     gateway.run(10)
-    gateway.uploader.close()  # stopped by itself; north did not
-    gateway.uploaders["north"].close(clean=False)
+    for name, uploader in gateway.uploaders.items():
+        uploader.close(clean=name == clean)
     gateway.store.close()
     gateway.boot = "boot-2"
     gateway.account_of = {"a": "north"}
