@@ -30,6 +30,7 @@ BIN_MS = 300_000  # request_budget: 5-minute bins
 BINS_PER_DAY = 288
 
 UNSETTLED = "state IN ('open', 'unknown')"  # word for word as in the partial index: only then SQLite 3.40 uses it
+_OF_ACCOUNT = "(?1 IS NULL OR ?1 = (SELECT account FROM meter WHERE meter.id = message.meter))"
 
 _SUSPECT = "SELECT 1 FROM suspect WHERE suspect.meter = hour.meter AND suspect.hour = hour.hour"
 _TO_POST = (
@@ -82,8 +83,10 @@ class OpenMessage(NamedTuple):
     values: dict[int, int]
 
 
-def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
+def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int, account: str = "") -> int:
     """Record the intent and claim its hours; returns the message's number. Send only after this has committed (R12).
+
+    The request counts in the account's budget.
 
     sqlite3.IntegrityError when the meter already has an open message (R13), JournalError when an hour is not pending.
     """
@@ -103,7 +106,7 @@ def begin(db: Connection, intent: Intent, boot_id: str, now_ms: int) -> int:
     )
     postings.take(db, message, intent.meter, intent.adjusted, own_hour=intent.family == "consumption")
     _claim(db, intent.meter, intent.values, intent.adjusted)
-    spend(db, now_ms)
+    spend(db, now_ms, account)
     return message
 
 
@@ -148,11 +151,15 @@ def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], 
     poison.settled(db, meter, [hour for hour in values if fates[hour] != "pending"])
 
 
-def orphaned_intents(db: Connection, now_ms: int) -> int:
-    """At start every open intent's fate is unknown: the process ended between sending and settling. How many."""
+def orphaned_intents(db: Connection, now_ms: int, account: str | None = None) -> int:
+    """At start every open intent's fate is unknown: the process ended between sending and settling. How many.
+
+    Those of one account's meters, or all: another account's may be under way.
+    """
     words = "the gateway stopped before the answer was recorded"
-    orphan = f"UPDATE message SET state = 'unknown', fate = ?, fate_at = ? WHERE {UNSETTLED} AND state = 'open'"  # noqa: S608 - a constant text
-    return db.execute(orphan, (words, now_ms)).rowcount
+    which = f"{UNSETTLED} AND state = 'open' AND {_OF_ACCOUNT}"
+    orphan = f"UPDATE message SET state = 'unknown', fate = ?3, fate_at = ?2 WHERE {which}"  # noqa: S608 - a constant text
+    return db.execute(orphan, (account, now_ms, words)).rowcount
 
 
 def pending(  # noqa: PLR0913 - which of them
@@ -193,11 +200,11 @@ def _sendable(estimated: bool) -> str:  # noqa: FBT001 - a flag of the operator'
     return "meter = ? AND state = 'pending'" + ("" if estimated else " AND quality <> 'estimated'")
 
 
-def unknown_messages(db: Connection) -> list[OpenMessage]:
-    """Messages whose fate is unknown, longest waiting first."""
+def unknown_messages(db: Connection, account: str | None = None) -> list[OpenMessage]:
+    """Messages whose fate is unknown, longest waiting first: all, or those of the meters that an account has now."""
     facts = "id, meter, family, enerkey_id, key_slot, fate_at"
-    find = f"SELECT {facts} FROM message WHERE {UNSETTLED} AND state = 'unknown' ORDER BY fate_at, id"  # noqa: S608 - constant texts
-    return [OpenMessage._make([*row, _of(db, row[0])[1]]) for row in db.execute(find).fetchall()]
+    find = f"SELECT {facts} FROM message WHERE {UNSETTLED} AND state = 'unknown' AND {_OF_ACCOUNT} ORDER BY fate_at, id"  # noqa: S608 - constant texts
+    return [OpenMessage._make([*row, _of(db, row[0])[1]]) for row in db.execute(find, (account,)).fetchall()]
 
 
 def in_ledger(db: Connection, meter: int, hours: Sequence[int]) -> dict[int, int]:
@@ -217,17 +224,18 @@ def held_before(db: Connection, meter: int, hour: int) -> bool:
     return db.execute(find, (meter, hour)).fetchone() is not None
 
 
-def spend(db: Connection, now_ms: int) -> None:
-    """Count one request, durably with what it is for (R22)."""
-    count = "INSERT INTO request_budget VALUES (?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1"
-    db.execute(count, (now_ms // BIN_MS,))
-    db.execute("DELETE FROM request_budget WHERE bin < ?", (now_ms // BIN_MS - BINS_PER_DAY,))
+def spend(db: Connection, now_ms: int, account: str = "") -> None:
+    """Count one request of an account, durably with what it is for (R22)."""
+    count = "INSERT INTO request_budget VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1"
+    db.execute(count, (account, now_ms // BIN_MS))
+    forget = "DELETE FROM request_budget WHERE account = ? AND bin < ?"
+    db.execute(forget, (account, now_ms // BIN_MS - BINS_PER_DAY))
 
 
-def spent(db: Connection, now_ms: int) -> int:
-    """Requests of the last 24 h, and up to one bin more: never fewer than were made (R22)."""
-    find = "SELECT coalesce(sum(requests), 0) FROM request_budget WHERE bin >= ?"
-    return int(db.execute(find, (now_ms // BIN_MS - BINS_PER_DAY,)).fetchone()[0])
+def spent(db: Connection, now_ms: int, account: str = "") -> int:
+    """An account's requests of the last 24 h, and up to one bin more: never fewer than were made (R22)."""
+    find = "SELECT coalesce(sum(requests), 0) FROM request_budget WHERE account = ? AND bin >= ?"
+    return int(db.execute(find, (account, now_ms // BIN_MS - BINS_PER_DAY)).fetchone()[0])
 
 
 def _of(db: Connection, message: int) -> tuple[int, dict[int, int]]:

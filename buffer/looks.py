@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from buffer.store import Connection
 
+_MARKS = "key BETWEEN 'running' AND 'running!'"  # every account's: no name begins with a sign before "!"
+
 AUDITED_MS = 48 * HOUR_MS  # hours accepted so long ago are compared
 
 
@@ -35,23 +37,29 @@ class Seen(NamedTuple):
     own_hour: bool
 
 
-def run_begins(db: Connection, boot_id: str, readable_at: int) -> bool:
-    """Mark that a gateway runs; True when the last one ended with its machine and not by itself.
+def run_begins(db: Connection, boot_id: str, readable_at: int, account: str = "") -> bool:
+    """Mark that an account's delivery runs; True when one of the last ones ended with its machine and not by itself.
 
     Then what it had recorded last may be gone, though the disk promised to keep it, and EnerKey may not show it before
     `readable_at`: every meter is looked at from then on.
     """
-    before = db.execute("SELECT value FROM meta WHERE key = 'running'").fetchone()
-    cut_off = before is not None and before[0] != boot_id
+    # Meters may have changed their account since: the first to begin speaks for all of them.
+    forget = f"DELETE FROM meta WHERE {_MARKS} AND value <> ?"  # noqa: S608 - a constant text
+    cut_off = db.execute(forget, (boot_id,)).rowcount > 0
     if cut_off:
         db.execute("UPDATE meter SET look_after = ?", (readable_at,))
-    db.execute("INSERT INTO meta VALUES ('running', ?) ON CONFLICT DO UPDATE SET value = excluded.value", (boot_id,))
+    begin = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+    db.execute(begin, (_mark(account), boot_id))
     return cut_off
 
 
-def run_ends(db: Connection) -> None:
-    """The gateway stops by itself: all that it did is recorded."""
-    db.execute("DELETE FROM meta WHERE key = 'running'")
+def run_ends(db: Connection, account: str = "") -> None:
+    """An account's delivery stops by itself: all that it did is recorded."""
+    db.execute("DELETE FROM meta WHERE key = ?", (_mark(account),))
+
+
+def _mark(account: str) -> str:
+    return f"running {account}".rstrip()
 
 
 def look_after(db: Connection, meter: int) -> int | None:

@@ -91,6 +91,13 @@ def m006_looks(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m007_accounts(database: Database) -> None:
+    """Which account each meter belongs to; each account's own budget; and which key EnerKey took for what."""
+    for statement in SCHEMA_007.split(";\n"):
+        database.execute(statement)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -295,4 +302,24 @@ CREATE INDEX message_adjustment_message ON message_adjustment (message)
 SCHEMA_006 = """
 ALTER TABLE meter ADD COLUMN look_after INTEGER DEFAULT 0;
 ALTER TABLE meter ADD COLUMN audited_at INTEGER NOT NULL DEFAULT 0
+"""
+
+SCHEMA_007 = """
+ALTER TABLE meter ADD COLUMN account TEXT NOT NULL DEFAULT '';
+ALTER TABLE request_budget RENAME TO former_budget;
+CREATE TABLE request_budget (
+    account TEXT NOT NULL,             -- '' is [enerkey] itself, here and everywhere
+    bin INTEGER NOT NULL,              -- 5-minute bins since the epoch
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (account, bin)
+) STRICT, WITHOUT ROWID;
+INSERT INTO request_budget SELECT '', bin, requests FROM former_budget;
+DROP TABLE former_budget;
+CREATE TABLE key_use (                 -- when EnerKey last took which API key for what; never the key itself
+    account TEXT NOT NULL,
+    family TEXT NOT NULL,
+    reference TEXT NOT NULL,           -- how the configuration names the key
+    accepted_at INTEGER NOT NULL,
+    PRIMARY KEY (account, family, reference)
+) STRICT, WITHOUT ROWID
 """

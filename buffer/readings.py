@@ -28,6 +28,7 @@ class MeterRow(NamedTuple):
     push: str
     source: str  # where the values come from, for people
     register: str = ""  # what makes the source this register and no other
+    account: str = ""  # of EnerKey; "" is the default one
 
 
 class StoredReading(NamedTuple):
@@ -65,12 +66,18 @@ class Rejection(NamedTuple):
 
 
 def register_meters(db: Connection, meters: Sequence[MeterRow]) -> dict[str, int]:
-    """Enter the configured meters and return their numbers by name; meters that left keep all they have (R31)."""
+    """Enter the configured meters and return their numbers by name; meters that left keep all they have (R31).
+
+    What another account shows of a meter nobody has seen: a meter that changed to it is looked at before it sends.
+    """
     db.execute("UPDATE meter SET configured = 0")
     db.executemany(
-        "INSERT INTO meter (name, enerkey_id, unit, kind, push, source, register, configured) VALUES (?, ?, ?, ?, ?, ?, ?, 1)"
+        "INSERT INTO meter (name, enerkey_id, unit, kind, push, source, register, account, configured)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)"
         " ON CONFLICT (name) DO UPDATE SET enerkey_id = excluded.enerkey_id, unit = excluded.unit,"
-        " kind = excluded.kind, push = excluded.push, source = excluded.source, register = excluded.register, configured = 1",
+        " kind = excluded.kind, push = excluded.push, source = excluded.source, register = excluded.register,"
+        " look_after = CASE WHEN account = excluded.account THEN look_after ELSE coalesce(look_after, 0) END,"
+        " account = excluded.account, configured = 1",
         meters,
     )
     return dict(db.execute("SELECT name, id FROM meter WHERE configured"))
@@ -136,10 +143,13 @@ def note(db: Connection, at: int, level: str, subject: str, text: str) -> None:
     db.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (EVENTS_KEPT,))
 
 
-def note_once(db: Connection, at: int, level: str, subject: str, text: str) -> None:
-    """Record an event unless the same words stand there already, also from before a restart."""
-    if db.execute("SELECT 1 FROM event WHERE subject = ? AND text = ? LIMIT 1", (subject, text)).fetchone() is None:
-        note(db, at, level, subject, text)
+def note_once(db: Connection, at: int, level: str, subject: str, text: str) -> bool:
+    """Record an event unless the same words stand there already, also from before a restart; whether it was news."""
+    find = "SELECT 1 FROM event WHERE subject = ? AND text = ? LIMIT 1"
+    if db.execute(find, (subject, text)).fetchone() is not None:
+        return False
+    note(db, at, level, subject, text)
+    return True
 
 
 def samples_of(db: Connection, since: Mapping[int, int]) -> dict[int, list[Sample]]:

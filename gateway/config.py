@@ -6,8 +6,9 @@ config.toml ─▶ drafting (each table by itself) ─▶ here (what tables say 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -16,13 +17,25 @@ from drivers import registry
 from drivers.fields import is_file
 from gateway import secrets
 from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
-from gateway.faults import ConfigFaults, Fault, Findings
+from gateway.faults import ConfigFaults, Fault, Findings, nearest, some
+from gateway.keys import expiry
 from gateway.resolving import Meter, resolve
-from gateway.sections import ClockSection, EnerkeySection, GatewaySection, HoursSection
+from gateway.sections import NAME, NAME_RULE, ApiKey, ClockSection, EnerkeySection, GatewaySection, HoursSection
 
-__all__ = ["Config", "ConfigFaults", "Meter", "load"]
+__all__ = ["Account", "Config", "ConfigFaults", "Meter", "load"]
 
 _MEANT = re.compile(r'(.*); did you mean "([^"]*)"\?', re.DOTALL)  # how a driver ends a message with a suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account at EnerKey. `name` is "" for [enerkey] itself; `where`: the table that its keys stand in."""
+
+    name: str
+    where: str
+    keys: tuple[ApiKey, ...]
+    requests_per_day: int
+    burst: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +50,35 @@ class Config:
     meters: tuple[Meter, ...]
     warnings: tuple[Fault, ...] = ()
 
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """Every account by name, the default one first; empty without [enerkey]."""
+        return _accounts(self.enerkey) if self.enerkey else {}
+
+    @property
+    def pushing(self) -> list[Account]:
+        """The accounts that a meter pushes to."""
+        used = {meter.account for meter in self.meters if meter.push != "off"}
+        return [account for account in self.accounts.values() if account.name in used]
+
     def only(self, names: Iterable[str]) -> Config:
         """The same with these meters alone."""
         wanted = set(names)
         return replace(self, meters=tuple(meter for meter in self.meters if meter.name in wanted))
 
 
-def load(path: Path) -> Config:
-    """Read and check everything; raises ConfigFaults with every mistake. Touches no wire, no database, no secret."""
+def load(path: Path, today: date | None = None) -> Config:
+    """Read and check everything; raises ConfigFaults with every mistake. Touches no wire, no database, no secret.
+
+    `today` (UTC): warn of keys that expire soon, or have.
+    """
     findings, warnings = Findings(str(path)), Findings(str(path))
     draft = read(path, findings)
     meters: list[Meter] = []
     if draft is not None:
         meters = _meters(draft, findings)
         _check_across(draft, findings)
-        _look_closer(draft, meters, warnings)
+        _look_closer(draft, meters, warnings, today)
     if draft is None or len(findings) or draft.file.value is None:
         raise ConfigFaults(list(findings), list(warnings))
     file = draft.file.value
@@ -99,6 +126,7 @@ def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings
 
 def _check_across(draft: Draft, findings: Findings) -> None:
     _check_unique(draft.meters, findings)
+    _check_accounts(draft, findings)
     _check_exclusive(draft.connections.values(), findings)
     _check_pushing(draft, findings)
     enerkey = draft.file.value.enerkey if draft.file.value else None
@@ -112,14 +140,17 @@ def _check_across(draft: Draft, findings: Findings) -> None:
 
 
 def _check_unique(meters: Iterable[MeterDraft], findings: Findings) -> None:
-    """No name and no EnerKey meter twice: two sources would add up in one history."""
-    first: dict[tuple[str, object], MeterDraft] = {}
+    """No name and no EnerKey meter twice: two sources would add up in one history.
+
+    Two accounts may have meters of one number: they may be two customers'. That is only warned of.
+    """
+    first: dict[tuple[object, ...], MeterDraft] = {}
     for meter in meters:
         for key, why in (("name", "its history hangs on it"), ("enerkey_id", "their hours would add up in EnerKey")):
             value = meter.section.written((key,))
             if value is None or key in meter.section.guessed:
                 continue
-            owner = first.setdefault((key, value), meter)
+            owner = first.setdefault((key, value, _account_of(meter) if key == "enerkey_id" else ""), meter)
             if owner is not meter:
                 message = f"is there twice: {_known_as(owner, meter)} has it already; give each meter its own, {why}"
                 meter.section.add(findings, (key,), message)
@@ -158,6 +189,41 @@ def _check_passwords(connections: Iterable[ConnectionDraft], findings: Findings)
                 connection.checked.add(findings, ("password",), str(error))
 
 
+def _check_accounts(draft: Draft, findings: Findings) -> None:
+    """Names that are none, and meters of accounts that are not there."""
+    enerkey = draft.file.value.enerkey if draft.file.value else None
+    names: list[str] = list(enerkey.accounts) if enerkey else []
+    if "enerkey" in draft.file.guessed:  # something is wrong in there, and reported; the names stand all the same
+        written = draft.file.written(("enerkey", "accounts"))
+        if not isinstance(written, dict):
+            return
+        names = list(written)
+    for name in names:
+        if not NAME.fullmatch(name):
+            findings.add(draft.file.at(("enerkey", "accounts", name)), f"is no name for an account: it {NAME_RULE}", {})
+    there = f"there are: {some(names)}; " if names else "write an [enerkey.accounts.NAME] first; "
+    for meter in draft.meters:
+        account = _account_of(meter)
+        if account and account not in names and "account" not in meter.section.guessed:
+            message = f'unknown account "{account}"; {there}without the key it is [enerkey] itself'
+            meter.section.add(findings, ("account",), message, nearest(account, names))
+
+
+def _account_of(meter: MeterDraft) -> str:
+    account = meter.section.written(("account",))
+    return account if isinstance(account, str) else ""
+
+
+def _accounts(enerkey: EnerkeySection) -> dict[str, Account]:
+    share, burst = enerkey.requests_per_day, enerkey.burst
+    default = Account("", "enerkey", enerkey.api_keys, share, burst)
+    further = [
+        Account(name, f"enerkey.accounts.{name}", each.api_keys, each.requests_per_day or share, each.burst or burst)
+        for name, each in enerkey.accounts.items()
+    ]
+    return {account.name: account for account in (default, *further)}
+
+
 def _check_pushing(draft: Draft, findings: Findings) -> None:
     pushing = [meter for meter in draft.meters if _pushes(meter)]
     for meter in pushing:
@@ -166,12 +232,19 @@ def _check_pushing(draft: Draft, findings: Findings) -> None:
     if not pushing or draft.file.value is None or "enerkey" in draft.file.guessed:
         return
     enerkey = draft.file.value.enerkey
-    some = f'meter "{pushing[0].id}" pushes' if len(pushing) == 1 else f"{len(pushing)} meters push"
     if enerkey is None:
-        findings.add(draft.file.at(("enerkey",)), f'missing: {some}; write [enerkey] with api_keys, or push = "off"')
-    elif not enerkey.api_keys:
-        message = f'missing: {some}; write a list of one or two keys, for example ["credential:enerkey-1"]'
-        findings.add(draft.file.at(("enerkey", "api_keys")), message)
+        message = f'missing: {_push(pushing)}; write [enerkey] with api_keys, or push = "off"'
+        findings.add(draft.file.at(("enerkey",)), message)
+        return
+    for account in _accounts(enerkey).values():
+        its = [meter for meter in pushing if _account_of(meter) == account.name]
+        if its and not account.keys:
+            message = f'missing: {_push(its)}; write a list of one or two keys, for example ["credential:enerkey-1"]'
+            findings.add(draft.file.at((*account.where.split(".", 2), "api_keys")), message)
+
+
+def _push(meters: Sequence[MeterDraft]) -> str:
+    return f'meter "{meters[0].id}" pushes' if len(meters) == 1 else f"{len(meters)} meters push"
 
 
 def _pushes(meter: MeterDraft) -> bool:
@@ -182,12 +255,11 @@ def _pushes(meter: MeterDraft) -> bool:
 # --- what works but should be looked at -------------------------------------------------------------------------------
 
 
-def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> None:
+def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings, today: date | None) -> None:
     enerkey = draft.file.value.enerkey if draft.file.value else None
-    for number, key in enumerate(enerkey.api_keys if enerkey else ()):
-        if secrets.is_literal(key):
-            place = draft.file.at(("enerkey", "api_keys", number))
-            warnings.add(place, f"the key stands in this file; better keep it elsewhere: {secrets.FORMS}")
+    if enerkey and "enerkey" not in draft.file.guessed:
+        _look_at_keys(draft, list(_accounts(enerkey).values()), warnings, today)
+        _look_at_accounts(draft, list(_accounts(enerkey).values()), warnings)
     for connection in draft.connections.values():
         password = connection.checked.written(("password",)) if connection.checked else None
         if connection.checked and isinstance(password, str) and secrets.is_literal(password):
@@ -200,3 +272,40 @@ def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> N
                 "not set: no jump of the counter is too large to be believed; write the most that one hour can bring"
             )
             warnings.add(draft_meter.section.at(("max_rate",)), message)
+
+
+def _look_at_keys(draft: Draft, accounts: Iterable[Account], warnings: Findings, today: date | None) -> None:
+    """Keys that stand in the file, that expire, or that stand there twice: those would be spent from two budgets."""
+    seen: dict[str, str] = {}
+    for account in accounts:
+        for number, key in enumerate(account.keys):
+            place = draft.file.at((*account.where.split(".", 2), "api_keys", number))
+            if secrets.is_literal(key.key):
+                warnings.add(place, f"the key stands in this file; better keep it elsewhere: {secrets.FORMS}")
+            first = seen.setdefault(key.key.strip(), place.shown)
+            if first != place.shown:
+                warnings.add(place, f"is the same key as {first}: EnerKey counts the requests of both together")
+            if today and (words := expiry("the key", key.expires, today)):
+                warnings.add(place.at("expires"), words)
+
+
+def _look_at_accounts(draft: Draft, accounts: Sequence[Account], warnings: Findings) -> None:
+    """Accounts without a meter, and EnerKey meters that two accounts have."""
+    used = {_account_of(meter) for meter in draft.meters}
+    if used - {account.name for account in accounts}:  # a mistake, and reported: what follows from it is not
+        return
+    for account in accounts:
+        if account.name not in used and (account.name or (account.keys and len(accounts) > 1)):
+            keys = tuple(account.where.split(".", 2)) if account.name else ("enerkey", "api_keys")
+            warnings.add(draft.file.at(keys), _unused(account.name))
+    first: dict[object, MeterDraft] = {}
+    for meter in draft.meters:
+        number = meter.section.written(("enerkey_id",))
+        owner = meter if number is None else first.setdefault(number, meter)
+        if _account_of(owner) != _account_of(meter):
+            words = f"is also {_known_as(owner, meter)}, of another account: right only where two customers are meant"
+            warnings.add(meter.section.at(("enerkey_id",)), words)
+
+
+def _unused(name: str) -> str:
+    return f'no meter has account = "{name}"' if name else "every meter names another account; these keys are not used"

@@ -22,6 +22,8 @@ from gateway.locate import Unreadable, read_text
 from gateway.sections import (
     NAME,
     NAME_RULE,
+    AccountSection,
+    ApiKey,
     ClockSection,
     EnerkeySection,
     File,
@@ -125,6 +127,7 @@ def _known_keys() -> frozenset[str]:
     """Every key of every table that holds a plain value."""
     drivers = [registry.config_of(each) for each in registry.names()]
     models: list[type[BaseModel]] = [GatewaySection, ClockSection, HoursSection, EnerkeySection, Contract, MeterSection]
+    models += [AccountSection, ApiKey]
     models += [model for each in drivers for model in (each.Connection, each.Source)]
     return frozenset(key for model in models for key in model.model_fields)
 

@@ -31,6 +31,7 @@ _ASSIGNED = re.compile(
     r"""(?<![\w-])([\w-]++)["']?+\s*+=\s*"""
 )  # possessive: a line may be one word of a million letters
 _REFERENCES = {"env:", "file:", "credential:"}  # what sentences about references quote
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")  # what stands beside a key and is none
 _SHORTEST_SECRET = 4  # shorter ones would blank half of every sentence
 
 
@@ -237,7 +238,11 @@ def _without_user(word: str) -> str:
 def literal_secrets(content: object, *, inside: bool = False) -> tuple[str, ...]:
     """Every text under a secret's key, however deep: what no sentence may repeat."""
     if isinstance(content, dict):
-        found = [literal_secrets(value, inside=inside or is_secret(str(key))) for key, value in content.items()]
+        found = [
+            literal_secrets(value, inside=inside or is_secret(str(key)))
+            for key, value in content.items()
+            if not (key == "expires" and _DAY.fullmatch(str(value)))
+        ]
         return tuple(secret for each in found for secret in each)
     if isinstance(content, list):
         return tuple(secret for value in content for secret in literal_secrets(value, inside=inside))

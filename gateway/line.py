@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer import journal
+from buffer import journal, key_use
 from buffer.model import Accepted, Refused, to_ms
 from buffer.readings import note
 from gateway import pacing
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from buffer.model import Fate
-    from buffer.store import Store
+    from buffer.store import Connection, Store
     from drivers.base import Clock, Now
     from gateway.composing import Family
     from gateway.enerkey.client import Answer, EnerkeyClient, ReadBack
@@ -48,6 +48,7 @@ class Line:
     ) -> None:
         """`on_date(wall, server's Date)` lets an answer bear witness to the clock."""
         self.keys = keys
+        self.name = f"delivery {keys.account}".rstrip()
         self._store = store
         self._client = client
         self._share = requests_per_day
@@ -79,12 +80,12 @@ class Line:
     def read(self, enerkey_id: int, from_hour: int, to_hour: int, slot: int) -> ReadBack:
         """What EnerKey has for the hours [from, to) of one meter; the request is counted first."""
         now_ms = to_ms(self._clock.now().wall)
-        self._store.write(lambda db: journal.spend(db, now_ms))
+        self._store.write(lambda db: self._spend(db, now_ms))
         found = self._client.hourly_values(enerkey_id, from_hour, to_hour, self.keys.secret(slot))
         news = self._heard(found.answer, "values", slot)
         if news:
             log.warning("%s", news)
-            self._store.write(lambda db: note(db, now_ms, "error", "delivery", news))
+            self._store.write(lambda db: note(db, now_ms, "error", self.name, news))
         return found
 
     def look(self, now: Now) -> None:
@@ -99,15 +100,25 @@ class Line:
             "limited": self._manners.limited.failures > 0,
             "doubtful": self._manners.doubtful.failures >= pacing.DOUBT_AFTER,
             "remaining": self._left.requests if self._left else None,
+            "requests_per_day": self._share,
             "keys": self.keys.snapshot(),
+            "no_key_for": self.keys.shut_for(),
         }
+
+    def remember(self, db: Connection) -> None:
+        """Write down which keys were taken lately, in a transaction that is made anyway."""
+        key_use.remember(db, self.keys.account, self.keys.to_remember())
 
     def close(self) -> None:
         """Close the connection that is kept alive."""
         self._client.close()
 
+    def _spend(self, db: Connection, now_ms: int) -> None:
+        journal.spend(db, now_ms, self.keys.account)
+        self.remember(db)
+
     def _spent(self, now: Now) -> int:
-        return self._store.read(lambda db: journal.spent(db, to_ms(now.wall)))
+        return self._store.read(lambda db: journal.spent(db, to_ms(now.wall), self.keys.account))
 
     def _heard(self, answer: Answer, family: str, slot: int) -> str:
         """Draw the conclusions that concern every meter; what an operator should hear of a key."""
@@ -128,7 +139,10 @@ class Line:
             return ""
         fate = answer.fate
         new = isinstance(fate, Refused) and fate.why == "key" and self.keys.refused(slot, family, now.boottime)
-        return f"EnerKey refuses API key {slot + 1} for {family}: {said(fate)}" if new else ""
+        if not new:
+            return ""
+        words = f"EnerKey refuses {self.keys.name_of(slot)} for {family}: {said(fate)}"
+        return f"{words}; no other key is left for that, so it waits" if self.keys.is_shut(family) else words
 
 
 def said(fate: Fate) -> str:

@@ -25,6 +25,7 @@ class PushedMeter:
     enerkey_id: int
     family: composing.Family
     offset: float  # s after the hour
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

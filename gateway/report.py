@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import overview
+from buffer import journal, key_use, overview
 from buffer.lock import holder
-from buffer.model import from_micro, from_ms, hour_start
+from buffer.model import from_micro, from_ms, hour_start, to_ms
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
 from gateway.control import ask
 from gateway.errors import DatabaseFailure, NotPermitted, Unreachable
+from gateway.keys import expiry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,9 +29,8 @@ def gather(directory: Path) -> dict[str, Any]:
     """The whole status document; `service` is None when nothing runs. Raises Unreachable before the first run."""
     held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
-    report = {"service": _service(held_by, live), **_stored_in(directory)}
+    report = {"service": _service(held_by, live), **_stored_in(directory, live)}
     report["connections"] = live["connections"] if live else {}
-    report["delivery"] = (live["delivery"] if live else None) or {}
     report["problems"] = list(problems(report))
     return report
 
@@ -81,7 +81,11 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     for meter in report["meters"]:
         explained = report["service"] is None or meter["connection"] in silent
         yield from _meter_problems(meter, explained=explained)
-    yield from _delivery_problems(report["delivery"])
+    service = report["service"]
+    today = datetime.fromisoformat(service["now"]).date() if service and "now" in service else None
+    yield from _delivery_problems(report["delivery"], today)
+    for name, delivery in report["delivery"].get("accounts", {}).items():
+        yield from (f"account {name}: {problem}" for problem in _delivery_problems(delivery, today))
 
 
 def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
@@ -117,18 +121,35 @@ def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
         yield f"{name}: {meter['parked']} {meter['unit']} are parked: meter-gateway meter book {name}, or drop"
 
 
-def _delivery_problems(delivery: dict[str, Any]) -> Iterator[str]:
+def _delivery_problems(delivery: dict[str, Any], today: date | None) -> Iterator[str]:
     if delivery.get("outage"):
         yield "EnerKey cannot be reached; hours wait in the buffer"
     if delivery.get("doubtful"):
         yield "EnerKey does not answer as it should; what became of messages is read back, the rest waits"
     if delivery.get("limited"):
         yield "EnerKey takes no more requests for now (rate limit); hours wait in the buffer"
-    for key in delivery.get("keys", []):
-        if key["refused_for"]:
-            yield f"EnerKey refuses API key {key['key']} for {', '.join(key['refused_for'])}: renew it"
+    yield from _key_problems(delivery, today)
     for name in delivery.get("parked", []):
         yield f"{name}: EnerKey does not take this meter: check its enerkey_id"
+
+
+def _key_problems(delivery: dict[str, Any], today: date | None) -> Iterator[str]:
+    keyless = delivery.get("no_key_for", [])
+    if keyless:
+        yield f"EnerKey refuses every API key for {', '.join(keyless)}: put a new one in place and restart; what waits is kept"
+    for key in delivery.get("keys", []):
+        refused = [family for family in key["refused_for"] if family not in keyless]
+        if refused:
+            yield f"EnerKey refuses {key_name(key)} for {', '.join(refused)}: renew it"
+        expires = date.fromisoformat(key["expires"]) if key.get("expires") else None
+        if today and (words := expiry(key_name(key), expires, today)):
+            yield words
+
+
+def key_name(key: dict[str, Any]) -> str:
+    """How people find a key of the document: its number, if it is known, and its name in the configuration."""
+    reference = f" ({key['reference']})" if key.get("reference") else ""
+    return f"API key {key['key']}{reference}" if key["key"] else f"API key{reference}"
 
 
 def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -138,9 +159,44 @@ def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dic
     return known | ({key: live[key] for key in ("version", "name", "now", "clock", "workers", "late")} if live else {})
 
 
-def _stored_in(directory: Path) -> dict[str, Any]:
+def _stored_in(directory: Path, live: dict[str, Any] | None) -> dict[str, Any]:
     with stored(directory) as db:
-        return _stored(db)
+        return _stored(db) | {"delivery": _delivery(db, live)}
+
+
+def _delivery(db: Connection, live: dict[str, Any] | None) -> dict[str, Any]:
+    """What the running service says of its deliveries, and what they have spent; else which keys were taken last.
+
+    The default account's facts, and under `accounts` the same of each further one.
+    """
+    if live is None:
+        found = {account: {"keys": _keys(db, account)} for account in key_use.accounts(db)}
+        default: dict[str, Any] = dict(found.pop("", {}))
+        return default | {"accounts": found} if found else default
+    said = live["delivery"] or {}
+    now_ms = to_ms(datetime.fromisoformat(live["now"]))
+    for account, delivery in {"": said, **said.get("accounts", {})}.items():
+        if "requests_per_day" in delivery:
+            delivery["requests_24h"] = journal.spent(db, now_ms, account)
+    return dict(said)
+
+
+def _keys(db: Connection, account: str) -> list[dict[str, Any]]:
+    """In the form of the running service, without the configuration's part."""
+    uses = key_use.remembered(db, account)
+    in_use = {use.family: use.reference for use in uses}
+    last = {use.reference: use.accepted_at for use in uses}
+    return [
+        {
+            "key": None,
+            "reference": reference,
+            "expires": None,
+            "in_use_for": sorted(family for family, other in in_use.items() if other == reference),
+            "last_accepted": _time(at),
+            "refused_for": [],
+        }
+        for reference, at in last.items()
+    ]
 
 
 def _stored(db: Connection) -> dict[str, Any]:

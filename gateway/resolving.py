@@ -35,6 +35,7 @@ class Meter:
     name: str
     enerkey_id: int | None
     push: Literal["consumption", "cumulative", "off"]
+    account: str  # of EnerKey; "" is [enerkey] itself
     unit: str
     max_rate: Decimal | None
     resolution: Decimal | None
@@ -171,6 +172,7 @@ def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fra
         name=section.name,
         enerkey_id=section.enerkey_id,
         push=section.push,
+        account=section.account or "",
         unit=section.unit,
         max_rate=_converted(facts.max_rate, facts, factor) if section.max_rate is None else section.max_rate,
         resolution=_converted(facts.resolution, facts, factor),

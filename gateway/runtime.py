@@ -26,8 +26,8 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     for driver in gateway.drivers.values():
         service.add(driver, limit=CONNECTION_LIMIT * pace, close=driver.close)
     service.add(gateway.closer, limit=CLOSER_LIMIT * pace)
-    if gateway.uploader:
-        service.add(gateway.uploader, limit=DELIVERY_LIMIT * pace, close=gateway.uploader.close)
+    for uploader in gateway.uploaders.values():
+        service.add(uploader, limit=DELIVERY_LIMIT * pace, close=uploader.close)
     return service
 
 
@@ -48,8 +48,15 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
         "workers": service.ticks(),
         "late": list(service.late()),
         "connections": {name: asdict(driver.health()) for name, driver in gateway.drivers.items()},
-        "delivery": gateway.uploader.snapshot() if gateway.uploader else None,
+        "delivery": _delivery(gateway),
     }
+
+
+def _delivery(gateway: Gateway) -> dict[str, Any] | None:
+    """What the default account's delivery says of itself, and beside it each further account's."""
+    said = {name: uploader.snapshot() for name, uploader in gateway.uploaders.items()}
+    default = said.pop("", {})
+    return default | {"accounts": said} if said else default or None
 
 
 def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:

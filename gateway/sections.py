@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,10 +74,35 @@ def _reference(value: str) -> str:
     return value
 
 
+def _key_table(value: object) -> object:
+    """A key that is written without a table around it."""
+    if isinstance(value, str):
+        return {"key": value}
+    if not isinstance(value, dict):
+        raise ValueError("must be text in quotes, or a table with key and expires")  # noqa: TRY004 - pydantic wants ValueError
+    return value
+
+
+def _day(value: object) -> date:
+    """A day as TOML writes it, in quotes or not."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value.strip(), re.ASCII):
+        with suppress(ValueError):
+            return date.fromisoformat(value.strip())
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("must be a day, written year-month-day")
+
+
 def _named_tables(value: object) -> object:
     """Tell `[connections]` without a name from a connection with a mistake in it."""
     if not isinstance(value, dict) or any(isinstance(value.get(key), str) for key in ("driver", "url")):
         raise ValueError("must have a name for each connection: [connections.NAME]")
+    return value
+
+
+def _named_accounts(value: object) -> object:
+    if not isinstance(value, dict) or any(key in value and not isinstance(value[key], dict) for key in _OF_ACCOUNT):
+        raise ValueError("must have a name for each account: [enerkey.accounts.NAME]")
     return value
 
 
@@ -119,6 +146,44 @@ class HoursSection(Strict):
     )
 
 
+class ApiKey(Strict):
+    """One API key: `{ key = "credential:enerkey-1", expires = "2027-01-31" }`, or only the text of `key`."""
+
+    key: Reference = Field(repr=False, description="Where the key is, or the key itself (warned about).")
+    expires: Annotated[date, BeforeValidator(_day), Words("a day, written year-month-day")] | None = Field(
+        None,
+        description="From this day on (UTC) EnerKey may refuse it. Thirty days before, that is said in the log, by `check` and "
+        "by `status`; from the day itself on the other key is used first.",
+    )
+
+
+ApiKeys = Annotated[
+    tuple[Annotated[ApiKey, BeforeValidator(_key_table)], ...],
+    Field(max_length=2, strict=False, repr=False),
+    Words("a list of one or two keys"),
+]
+
+
+class AccountSection(Strict):
+    """Another account at EnerKey, for the meters that name it: with its own keys and budget, all else as in `[enerkey]`.
+
+    Whatever keeps one account waiting keeps no other.
+    """
+
+    api_keys: ApiKeys = Field((), description="As in `[enerkey]`. Required as soon as a meter of this account pushes.")
+    requests_per_day: int | None = Field(
+        None,
+        ge=1,
+        description="This gateway's share of this account's requests in 24 hours. Default: as in `[enerkey]`.",
+    )
+    burst: Annotated[str, AfterValidator(_burst), Words('requests per time such as "20/10s"')] | None = Field(
+        None, description="Most requests of this account within a short time. Default: as in `[enerkey]`."
+    )
+
+
+_OF_ACCOUNT = tuple(AccountSection.model_fields)
+
+
 class EnerkeySection(Strict):
     """Where hours go, with which key, and how. May be missing while every meter has `push = "off"`."""
 
@@ -126,13 +191,10 @@ class EnerkeySection(Strict):
         "https://api.enerkey.com",
         description="Root of the EnerKey API. `http://` only to this machine itself (simulator).",
     )
-    api_keys: tuple[Reference, ...] = Field(
+    api_keys: ApiKeys = Field(
         (),
-        max_length=2,
-        strict=False,
-        repr=False,
         description="One or two API keys in order of preference: `credential:NAME` (systemd), `env:NAME`, `file:/PATH`, "
-        "or the key itself (warned about). Required as soon as a meter pushes.",
+        "or the key itself (warned about); or tables as below. Required as soon as a meter pushes.",
     )
     requests_per_day: int = Field(40_000, ge=1, description="This gateway's share of the key's requests in 24 hours.")
     burst: Annotated[str, AfterValidator(_burst), Words('requests per time such as "20/10s"')] = Field(
@@ -170,6 +232,9 @@ class EnerkeySection(Strict):
     contract: Contract = Field(
         default_factory=Contract, description="Paths and JSON names of the endpoints: see below."
     )
+    accounts: Annotated[dict[str, AccountSection], BeforeValidator(_named_accounts)] = Field(
+        default_factory=dict, description="Further accounts: see below."
+    )
 
 
 class MeterSection(Strict):
@@ -181,6 +246,9 @@ class MeterSection(Strict):
     )
     push: Literal["consumption", "cumulative", "off"] = Field(
         description="Send each hour's consumption, the register at each full hour, or nothing (collect only)."
+    )
+    account: Name | None = Field(
+        None, description="Whose meter it is: the NAME of an `[enerkey.accounts.NAME]`. Default: `[enerkey]` itself."
     )
     unit: Annotated[str, Words('a unit such as "kWh"')] = Field(
         description="Unit of the meter in EnerKey; readings are converted to it exactly."

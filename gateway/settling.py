@@ -52,7 +52,7 @@ class Settler:
 
     def next(self, now: Now) -> bool:
         """Settle the message that has waited longest and may be read back; False when there is none."""
-        messages = self._store.read(journal.unknown_messages)
+        messages = self._store.read(lambda db: journal.unknown_messages(db, self._line.keys.account))
         rest = pacing.Pause(0, now.boottime + self._rules.settle)
         self._rests = {message.id: self._rests.get(message.id, rest) for message in messages}
         for message in messages:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from buffer import journal, looks
 from buffer.journal import Intent
 from buffer.model import Accepted, Fate, Refused, Unknown, from_micro, hour_of, hour_start, to_ms
-from buffer.readings import note
+from buffer.readings import note, note_once
 from buffer.store import StoreError
 from gateway import pacing
 from gateway.enerkey.models import push_body
+from gateway.knocking import Knocker
 from gateway.line import Line, said
 from gateway.lookout import Lookout
 from gateway.messages import DeliveryRules, PushedMeter, Waiting, draft_of, waiting
@@ -53,7 +54,7 @@ class _Outgoing(NamedTuple):
 
 
 class Uploader:
-    """The delivery worker."""
+    """The delivery worker of one account, over the meters that it has: what stops one account stops no other (R23)."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands over every port by name
         self,
@@ -69,7 +70,6 @@ class Uploader:
         on_date: Callable[[datetime, datetime], None],
     ) -> None:
         """`on_date(wall, server's Date)` lets an answer bear witness to the clock."""
-        self.name = "delivery"
         self.wake = Event()
         self._store = store
         self._contract = contract
@@ -81,6 +81,8 @@ class Uploader:
         burst = pacing.Burst(*rules.burst)
         self._line = Line(store, client, keys, rules.requests_per_day, burst, clock, random, on_date)
         self._lookout = Lookout(store, self._line, self._meters, rules, clock, random)
+        self.name = self._line.name
+        self._knocker = Knocker(self._line, rules, clock)
         names = {meter.id: meter.name for meter in meters}
         self._settler = Settler(store, self._line, names, rules, clock, random, self._lookout.proved)
         self._asked = pacing.Pause()  # for the time, while the clock is not trusted
@@ -99,16 +101,16 @@ class Uploader:
         """Settle one unknown fate or send one message; returns when to be called again (boottime)."""
         try:
             if self._orphans:
-                self._store.write(lambda db: journal.orphaned_intents(db, to_ms(now.wall)))
+                account = self._line.keys.account
+                self._store.write(lambda db: journal.orphaned_intents(db, to_ms(now.wall), account))
                 self._orphans = False
             if now.boottime < self._line.until:
                 return self._line.until
             if not now.trusted:
                 return self._ask_the_time(now)
             if not self._begun:
-                readable = to_ms(now.wall) + round(self._rules.settle * 1000)
-                self._store.write(lambda db: looks.run_begins(db, self._boot_id, readable))
-                self._begun = True
+                self._begin_run(now)
+            self._tell_of_expiry(now)
             return self._act(now)
         except StoreError as error:
             # What was sent may be unrecorded: the journal decides, and an intent still open there has an unknown fate.
@@ -121,7 +123,7 @@ class Uploader:
         self._line.close()
         if self._begun and clean:
             try:
-                self._store.write(looks.run_ends)
+                self._store.write(self._end_run)
             except StoreError as error:
                 log.warning("stopped without a mark, so the next start reads before it sends: %s", error)
 
@@ -129,6 +131,23 @@ class Uploader:
         """For `status`; any thread may take it."""
         parked = [self._meters[meter].name for meter in list(self._parked)]
         return self._line.snapshot() | {"parked": parked, "cadence_hours": self._cadence}
+
+    def _begin_run(self, now: Now) -> None:
+        readable, account = to_ms(now.wall) + round(self._rules.settle * 1000), self._line.keys.account
+        self._store.write(lambda db: looks.run_begins(db, self._boot_id, readable, account))
+        self._begun = True
+
+    def _end_run(self, db: Connection) -> None:
+        self._line.remember(db)
+        looks.run_ends(db, self._line.keys.account)
+
+    def _tell_of_expiry(self, now: Now) -> None:
+        news = self._line.keys.today(now.wall.date())
+        if news:
+            at, name = to_ms(now.wall), self.name
+            new = self._store.write(lambda db: [each for each in news if note_once(db, at, "warning", name, each)])
+            for words in new:
+                log.warning("%s: %s", name, words)
 
     def _act(self, now: Now) -> float:
         turns = (self._push_next, self._settle_next) if self._settled_last else (self._settle_next, self._push_next)
@@ -184,6 +203,9 @@ class Uploader:
             if looked.unknown_meter:
                 self._parked[meter.id] = now.boottime + PARKED
             return looked.asked
+        if (knocked := self._knocker.before(meter, slot, now)) is not None:
+            self._blocked[meter.id] = knocked.until
+            return knocked.asked
         self._served[meter.id] = now.boottime
         self._send(self._begin(meter, draft, slot, now))
         return True
@@ -192,7 +214,9 @@ class Uploader:
         """Make the intent durable (R12)."""
         body = push_body(self._contract, meter.enerkey_id, draft.items)
         intent = Intent(meter.id, meter.family, meter.enerkey_id, body, draft.values, slot, draft.adjusted)
-        message = self._store.write(lambda db: journal.begin(db, intent, self._boot_id, to_ms(now.wall)))
+        message = self._store.write(
+            lambda db: journal.begin(db, intent, self._boot_id, to_ms(now.wall), self._line.keys.account)
+        )
         return _Outgoing(message, meter, body, draft.values, slot)
 
     def _send(self, outgoing: _Outgoing) -> None:
@@ -203,8 +227,9 @@ class Uploader:
 
         def work(db: Connection) -> None:
             journal.settle(db, outgoing.message, fate, to_ms(now.wall), whole=self._rules.whole_refusals)
+            self._line.remember(db)
             if words:
-                note(db, to_ms(now.wall), "error", "delivery" if pushed.key_news else meter.name, words)
+                note(db, to_ms(now.wall), "error", self.name if pushed.key_news else meter.name, words)
 
         self._store.write(work)
         if words:

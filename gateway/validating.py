@@ -104,15 +104,27 @@ def _nested(model: type[BaseModel], checked: Checked[Any], findings: Findings) -
     table = dict(checked.table)
     guessed: set[str] = set()
     for key, value in checked.table.items():
-        models = _models_in(model.model_fields[key].annotation)
-        if isinstance(value, dict) and len(models) == 1 and key not in checked.guessed:
+        annotation = model.model_fields[key].annotation
+        models = _models_in(annotation)
+        listed = get_origin(annotation) is tuple
+        if isinstance(value, dict) and len(models) == 1 and not listed and key not in checked.guessed:
             before = len(findings)
-            below = check_table(models[0], value, checked.at((key,)), findings)
-            if below.value is not None:
+            if get_origin(annotation) is dict:
+                table[key] = _named(models[0], value, checked.at((key,)), findings)
+            elif (below := check_table(models[0], value, checked.at((key,)), findings)).value is not None:
                 table[key] = below.value
             if len(findings) > before:
                 guessed.add(key)
     return table, guessed
+
+
+def _named(model: type[BaseModel], tables: Mapping[str, Any], place: Place, findings: Findings) -> dict[str, Any]:
+    """Check tables of one model that stand below a name each; what is none is left for the whole to complain of."""
+    checked = dict(tables)
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            checked[name] = check_table(model, table, place.at(name), findings).value or table
+    return checked
 
 
 def _respelt(
@@ -197,8 +209,8 @@ def _table_form(message: str, place: Place) -> str:
 
 
 def _wanted(model: type[BaseModel], keys: KeyPath) -> str:
-    field = model.model_fields.get(str(keys[0])) if len(keys) == 1 else None
-    return in_words(field.annotation, field.metadata) if field else "it"
+    found = [each.model_fields[str(keys[-1])] for each in _models_at(model, keys[:-1]) if keys[-1] in each.model_fields]
+    return in_words(found[0].annotation, found[0].metadata) if found else "it"
 
 
 def _report_whole(model: type[BaseModel], filled: Mapping[str, Any], checked: Checked[Any], findings: Findings) -> None:

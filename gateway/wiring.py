@@ -16,6 +16,7 @@ from buffer import readings
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
+from buffer.key_use import remembered
 from buffer.lock import LockHeld
 from buffer.migrations import NewerDatabase
 from buffer.model import to_micro, to_ms
@@ -29,7 +30,7 @@ from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
 from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
-from gateway.keys import KeyRing
+from gateway.keys import Key, KeyRing
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.pacing import push_offset
 from gateway.sections import parse_burst
@@ -39,7 +40,7 @@ from gateway.watermarks import Watermarks
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gateway.config import Config, Meter
+    from gateway.config import Account, Config, Meter
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Gateway:
     store: Store
     drivers: dict[str, Driver]
     closer: Closer
-    uploader: Uploader | None
+    uploaders: dict[str, Uploader]  # by account; "" is the default one
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,7 @@ class _Site:
 
 def check_credentials(config: Config) -> None:
     """Raise Misconfigured with every secret that cannot be had: nobody wants to hear of them one start at a time."""
-    wanted = (
-        [(key, "enerkey.api_keys") for key in config.enerkey.api_keys] if config.enerkey and _pushes(config) else []
-    )
+    wanted = [(key.key, f"{account.where}.api_keys") for account in config.pushing for key in account.keys]
     for name, connection in config.connections.items():
         password = dict(connection).get("password")
         if password and any(meter.source.connection == name for meter in config.meters):
@@ -123,17 +122,16 @@ def socket_path(config: Config) -> Path:
 
 def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random: Random) -> Gateway:
     """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials it cannot have."""
-    keys = KeyRing(_api_keys(config)) if _pushes(config) else None
+    keys = {account.name: _keys(account) for account in config.pushing}
     rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
     numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
     site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
     drivers: dict[str, Driver] = {}
-    uploader = _uploader(site, keys) if keys else None
+    uploaders = {name: _uploader(site, name, its) for name, its in keys.items()}
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
     lateness = {numbers[meter.name]: meter.lateness for meter in config.meters if meter.lateness is not None}
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
-    on_closed = uploader.wake.set if uploader else _nobody
-    closer = Closer(store, closing, watermarks, site.boot, clock.trust, on_closed)
+    closer = Closer(store, closing, watermarks, site.boot, clock.trust, lambda: _wake(uploaders))
     rules = {meter.name: meter.rule for meter in closing}
     collected = {
         meter.name: CollectedMeter(numbers[meter.name], meter.factor, rules[meter.name]) for meter in config.meters
@@ -144,7 +142,12 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
             drivers[name] = _driver(site, name, collector)
         else:
             log.warning("connection %s has no meters and is not opened", name)
-    return Gateway(config, clock, store, drivers, closer, uploader)
+    return Gateway(config, clock, store, drivers, closer, uploaders)
+
+
+def _wake(uploaders: Mapping[str, Uploader]) -> None:
+    for uploader in uploaders.values():
+        uploader.wake.set()
 
 
 # --- drivers ----------------------------------------------------------------------------------------------------------
@@ -273,16 +276,17 @@ def _forget(batch: object) -> None:
 # --- delivery ---------------------------------------------------------------------------------------------------------
 
 
-def _uploader(site: _Site, keys: KeyRing) -> Uploader:
+def _uploader(site: _Site, account: str, keys: list[Key]) -> Uploader:
     section = site.config.enerkey
     if section is None:
         raise AssertionError("there are keys only with [enerkey]")
     client = EnerkeyClient(section.url, section.contract, ca_file=section.ca_file)
-    pushed = pushed_meters(site.config, site.numbers, site.identity)
-    rules = delivery_rules(site.config)
+    pushed = [meter for meter in pushed_meters(site.config, site.numbers, site.identity) if meter.account == account]
+    rules = delivery_rules(site.config, account)
+    ring = KeyRing(keys, account, site.store.read(lambda db: remembered(db, account)))
     clock = site.clock
     return Uploader(
-        site.store, client, section.contract, pushed, rules, keys, clock, site.random, site.boot, clock.trust.witness
+        site.store, client, section.contract, pushed, rules, ring, clock, site.random, site.boot, clock.trust.witness
     )
 
 
@@ -291,15 +295,20 @@ def pushed_meters(config: Config, numbers: Mapping[str, int], identity: str) -> 
     spread = config.enerkey.push_spread if config.enerkey else 0.0
     return [
         PushedMeter(
-            numbers[meter.name], meter.name, meter.enerkey_id, meter.push, push_offset(identity, meter.name, spread)
+            numbers[meter.name],
+            meter.name,
+            meter.enerkey_id,
+            meter.push,
+            push_offset(identity, meter.name, spread),
+            meter.account,
         )
         for meter in config.meters
         if meter.push != "off" and meter.enerkey_id is not None and meter.name in numbers
     ]
 
 
-def delivery_rules(config: Config) -> DeliveryRules:
-    """The settings of [enerkey] that delivery lives by."""
+def delivery_rules(config: Config, account: str = "") -> DeliveryRules:
+    """The settings of [enerkey] that delivery lives by, for one of its accounts."""
     section = config.enerkey
     if section is None:
         raise Misconfigured("there is no [enerkey] section: nothing is sent anywhere")
@@ -310,18 +319,21 @@ def delivery_rules(config: Config) -> DeliveryRules:
         hour_stamp=section.hour_stamp,
         decimals=section.push_decimals,
         most_hours=section.max_days * 24,
-        requests_per_day=section.requests_per_day,
-        burst=parse_burst(section.burst),
+        requests_per_day=config.accounts[account].requests_per_day,
+        burst=parse_burst(config.accounts[account].burst),
         push_estimated=section.push_estimated,
     )
 
 
-def _pushes(config: Config) -> bool:
-    return config.enerkey is not None and any(meter.push != "off" for meter in config.meters)
-
-
-def _api_keys(config: Config) -> list[str]:
-    return [_secret(key, "enerkey.api_keys") for key in config.enerkey.api_keys] if config.enerkey else []
+def _keys(account: Account) -> list[Key]:
+    """An account's keys; one that stands in the file is known by its place there."""
+    where = f"{account.where}.api_keys"
+    return [
+        Key(
+            _secret(key.key, where), f"{where}[{slot}]" if secrets.is_literal(key.key) else key.key.strip(), key.expires
+        )
+        for slot, key in enumerate(account.keys)
+    ]
 
 
 def _secret(reference: str, where: str) -> str:
@@ -336,7 +348,9 @@ def _secret(reference: str, where: str) -> str:
 
 def _row(meter: Meter) -> MeterRow:
     where = f"{meter.source.connection}: {meter.where}"
-    return MeterRow(meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, where, meter.register)
+    return MeterRow(
+        meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, where, meter.register, meter.account
+    )
 
 
 def _closing(meter: Meter, number: int) -> ClosingMeter:
@@ -368,7 +382,3 @@ def _identity(db: Connection) -> str:
     db_uuid = db.execute("SELECT value FROM meta WHERE key = 'db_uuid'").fetchone()[0]
     machine = MACHINE_ID.read_text().strip() if MACHINE_ID.exists() else ""
     return hashlib.sha256(f"{machine}/{db_uuid}".encode()).hexdigest()[:12]
-
-
-def _nobody() -> None:
-    return

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     path = find_config(args.config)
     check_installation()
     try:
-        config = load(path)
+        config = load(path, SystemClock().now().wall.date())
         config = replace(config, warnings=(*config.warnings, *_zone_warnings()))
     except ConfigFaults as error:
         if args.json:

@@ -74,6 +74,7 @@ def _message(enerkey: EnerkeySection, meter: PushedMeter, draft: Draft) -> dict[
     method, target, headers = request_of(enerkey.url, enerkey.contract, meter.family, meter.enerkey_id)
     return {
         "meter": meter.name,
+        "account": meter.account or None,
         "method": method,
         "url": target,
         "headers": headers,
@@ -85,7 +86,8 @@ def _message(enerkey: EnerkeySection, meter: PushedMeter, draft: Draft) -> dict[
 def _show(messages: list[dict[str, Any]], waiting: list[dict[str, str]]) -> None:
     for message in messages:
         hours = f"{len(message['hours'])} h from {terminal.stamp(datetime.fromisoformat(message['hours'][0]))}"
-        terminal.show(terminal.coloured(f"# {message['meter']}: {hours}", "bold"))
+        account = f", account {message['account']}" if message["account"] else ""
+        terminal.show(terminal.coloured(f"# {message['meter']}: {hours}{account}", "bold"))
         terminal.show(f"{message['method']} {message['url']}")
         for name, value in message["headers"].items():
             terminal.show(f"{name}: {value}")

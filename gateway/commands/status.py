@@ -9,7 +9,7 @@ from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.errors import FAILED, OK, Unreachable
 from gateway.locate import data_dir, find_config
-from gateway.report import age, gather
+from gateway.report import age, gather, key_name
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +48,9 @@ def _show(report: dict[str, Any]) -> None:
         state = "does not answer" if service else "not running"
         terminal.show(f"{terminal.coloured(state, 'FAIL')}; what the buffer holds:")
     _show_connections(report["connections"])
+    _show_delivery("EnerKey", report["delivery"], now)
+    for name, delivery in report["delivery"].get("accounts", {}).items():
+        _show_delivery(f"EnerKey, account {name}", delivery, now)
     _show_meters(report["meters"], now)
     _show_rejected(report)
     _show_problems(report["problems"])
@@ -60,6 +63,19 @@ def _show_connections(connections: dict[str, Any]) -> None:
         counts = ", ".join(f"{count} {what}" for what, count in health["counts"].items() if count)
         if counts:
             terminal.show(terminal.coloured(terminal.wrapped(f"  {counts}", "  "), "dim"))
+
+
+def _show_delivery(title: str, delivery: dict[str, Any], now: datetime) -> None:
+    """An account's requests, and its keys: which one is in use for what, and when it was taken last."""
+    if "requests_per_day" in delivery:
+        terminal.show(f"{title}: {delivery['requests_24h']} of {delivery['requests_per_day']} requests in 24 h")
+    elif delivery.get("keys"):
+        terminal.show(f"{title}:")
+    for key in delivery.get("keys", []):
+        use = f"in use for {', '.join(key['in_use_for'])}" if key["in_use_for"] else "not in use"
+        taken = f"taken {terminal.ago(age(key['last_accepted'], now))} ago" if key["last_accepted"] else "not taken yet"
+        expires = f", expires {key['expires']}" if key["expires"] else ""
+        terminal.show(terminal.coloured(terminal.wrapped(f"  {key_name(key)}: {use}, {taken}{expires}", "    "), "dim"))
 
 
 def _show_meters(meters: list[dict[str, Any]], now: datetime) -> None:

@@ -126,8 +126,8 @@ def test_what_the_work_raises_comes_back_as_it_is_and_undoes_only_its_own(store,
         ("INSERT INTO nowhere VALUES (1)", (), sqlite3.OperationalError),
         ("INSERT INTO meta VALUES (?, ?)", ("a",), sqlite3.ProgrammingError),
         ("INSERT INTO meta VALUES (?, ?)", ("a", ""), sqlite3.IntegrityError),
-        ("INSERT INTO request_budget VALUES (1, ?)", (2**63,), OverflowError),
-        ("INSERT INTO request_budget VALUES (1, ?)", ("many",), sqlite3.IntegrityError),
+        ("INSERT INTO request_budget VALUES ('', 1, ?)", (2**63,), OverflowError),
+        ("INSERT INTO request_budget VALUES ('', 1, ?)", ("many",), sqlite3.IntegrityError),
     ],
 )
 def test_a_mistake_in_the_work_is_the_callers_and_not_the_disks(store, statement, values, error):

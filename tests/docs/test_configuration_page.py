@@ -18,7 +18,16 @@ from drivers import registry
 from gateway.cli import COMMANDS
 from gateway.enerkey.contract import Contract
 from gateway.faults import Findings, Origin, Place
-from gateway.sections import ClockSection, EnerkeySection, File, GatewaySection, HoursSection, MeterSection
+from gateway.sections import (
+    AccountSection,
+    ApiKey,
+    ClockSection,
+    EnerkeySection,
+    File,
+    GatewaySection,
+    HoursSection,
+    MeterSection,
+)
 from gateway.validating import check_table
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +39,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "clock": ClockSection,
     "hours": HoursSection,
     "enerkey": EnerkeySection,
+    "enerkey.accounts.north": AccountSection,
     "enerkey.contract": Contract,
     "connections.main": registry.config_of("modbus").Connection,
     "connections.hall": registry.config_of("mqtt").Connection,
@@ -37,7 +47,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "meters.source on Modbus": registry.config_of("modbus").Source,
     "meters.source on MQTT": registry.config_of("mqtt").Source,
 }
-TABLES = {"contract", "source"}  # written as tables of their own
+TABLES = {"accounts", "contract", "source"}  # written as tables of their own
 
 _HEADER = re.compile(r"(?:# )?\[{1,2}([\w.]+)\]{1,2}\s*(?:#.*(on Modbus|on MQTT))?")
 _KEY = re.compile(r"(# )?(\w+) = ")
@@ -109,6 +119,13 @@ def test_the_example_shows_every_key_and_no_other(name: str):
     assert set(written(name)) - TABLES == set(MODELS[name].model_fields) - TABLES
 
 
+def test_the_page_tells_what_a_key_in_a_table_has():
+    """And the example shows one that expires."""
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert all(f"| `{key}` |" in page for key in ApiKey.model_fields)
+    assert "expires = 2027-01-31" in EXAMPLE
+
+
 def test_the_example_names_what_stands_above_the_first_section():
     """The spreadsheet."""
     assert set(written("")) == set(File.model_fields) - {
@@ -126,7 +143,7 @@ def test_the_examples_values_are_right_and_its_comments_are_the_defaults(name: s
     assert [str(fault) for fault in findings] == []
     for key in written(name, comments_only=True):
         default = model.model_fields[key].get_default(call_default_factory=True)
-        if default is not None and not model.model_fields[key].is_required():
+        if default not in {None, ()} and not model.model_fields[key].is_required():
             assert getattr(checked.value, key) == default, key
 
 

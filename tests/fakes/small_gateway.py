@@ -6,7 +6,7 @@ Time is a FakeClock, `run` calls the workers when they are due, a crash drops ev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ import httpx
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
+from buffer.key_use import remembered
 from buffer.model import EPOCH, hour_start, to_ms
 from buffer.overview import HourView, hours
 from buffer.readings import MeterRow
@@ -28,7 +29,7 @@ from gateway.collector import CollectedMeter, Collector
 from gateway.composing import Family
 from gateway.enerkey.client import EnerkeyClient
 from gateway.enerkey.contract import Contract
-from gateway.keys import KeyRing
+from gateway.keys import Key, KeyRing
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.uploader import Uploader
@@ -64,6 +65,8 @@ class SmallGateway:
     """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed.
 
     `rule_of`: the meters that are no counters, or counters of another pace.
+    `expires`: the default account's keys do.
+    `account_of`: the meters of other accounts than the default one, whose keys and servers are in `keys_of` and `handler_of`.
     Unless `looked` is false, nothing is read before the first push, as in a database that has pushed before.
     """
 
@@ -84,6 +87,10 @@ class SmallGateway:
         rule_of: Mapping[str, Rule] | None = None,
         client: type[EnerkeyClient] = EnerkeyClient,
         looked: bool = True,
+        account_of: Mapping[str, str] | None = None,
+        keys_of: Mapping[str, Sequence[str]] | None = None,
+        handler_of: Mapping[str, Callable[[httpx.Request], httpx.Response]] | None = None,
+        expires: date | None = None,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -92,7 +99,8 @@ class SmallGateway:
         self._grace, self._keys, self._offsets = grace, keys, offsets
         self._counter = counter
         self._rule_of = {name: (rule_of or {}).get(name, rule) for name in meters}
-        self._client = client
+        self._client, self._expires = client, expires
+        self.account_of, self._keys_of, self._handler_of = account_of or {}, keys_of or {}, handler_of or {}
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -105,46 +113,69 @@ class SmallGateway:
     def open(self) -> None:
         self.store = Store(self.directory, threaded=False)
         rows = [
-            MeterRow(name, 100 + n, "kWh", self._rule_of[name].kind, _push(name), "bench", self.register)
+            MeterRow(
+                name,
+                100 + n,
+                "kWh",
+                self._rule_of[name].kind,
+                _push(name),
+                "bench",
+                self.register,
+                self.account_of.get(name, ""),
+            )
             for n, name in enumerate(self.meters)
         ]
         self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
+        accounts = dict.fromkeys(["", *(row.account for row in rows)])
+        self.uploaders = {name: self._uploader(name, [row for row in rows if row.account == name]) for name in accounts}
+        self.uploader = self.uploaders[""]
+        closing = [
+            ClosingMeter(self.numbers[name], name, self._rule_of[name], "bench", self._counter) for name in self.meters
+        ]
+        marks = Watermarks(self._grace, lambda _: self.ready)
+        self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self.wake)
+        collected = {
+            name: CollectedMeter(number, Fraction(1), self._rule_of[name]) for name, number in self.numbers.items()
+        }
+        self.collector = Collector(self.store, collected, self.clock, self.boot, self.closer.saw)
+        self._due = {self.closer: 0.0} | dict.fromkeys(self.uploaders.values(), 0.0)
+
+    def _uploader(self, account: str, rows: Sequence[MeterRow]) -> Uploader:
         contract = Contract()
         pushed = [
             PushedMeter(self.numbers[row.name], row.name, row.enerkey_id or 0, _family(row.push), self._offsets)
             for row in rows
             if row.push != "off"
         ]
-        self.uploader = Uploader(
+        secrets, expires = self._keys_of.get(account, self._keys), None if account else self._expires
+        keys = [Key(secret, f"env:{secret.upper()}", expires) for secret in secrets]
+        handler = self._handler_of.get(account)
+        return Uploader(
             self.store,
-            self._client(URL, contract, transport=self._transport),
+            self._client(URL, contract, transport=httpx.MockTransport(handler) if handler else self._transport),
             contract,
             pushed,
             self._rules,
-            KeyRing(self._keys),
+            KeyRing(keys, account, self.store.read(lambda db: remembered(db, account))),
             self.clock,
             self.random,
             self.boot,
             self._heard_the_time,
         )
-        closing = [
-            ClosingMeter(self.numbers[name], name, self._rule_of[name], "bench", self._counter) for name in self.meters
-        ]
-        marks = Watermarks(self._grace, lambda _: self.ready)
-        self.closer = Closer(self.store, closing, marks, self.boot, self.clock.trust, self.uploader.wake.set)
-        collected = {
-            name: CollectedMeter(number, Fraction(1), self._rule_of[name]) for name, number in self.numbers.items()
-        }
-        self.collector = Collector(self.store, collected, self.clock, self.boot, self.closer.saw)
-        self._due = {self.closer: 0.0, self.uploader: 0.0}
+
+    def wake(self) -> None:
+        for uploader in self.uploaders.values():
+            uploader.wake.set()
 
     def close(self) -> None:
-        self.uploader.close()
+        for uploader in self.uploaders.values():
+            uploader.close()
         self.store.close()
 
     def crash(self) -> None:
         """As SIGKILL: nothing of the process is left but the file."""
-        self.uploader.close(clean=False)
+        for uploader in self.uploaders.values():
+            uploader.close(clean=False)
         self.store.close()
         self.open()
 
@@ -157,7 +188,7 @@ class SmallGateway:
 
     def step(self) -> float:
         """Every worker that is due or woken, once; the boottime of the next one."""
-        for worker in (self.closer, self.uploader):
+        for worker in self._due:
             if worker.wake.is_set() or self._due[worker] <= self.clock.boottime:
                 worker.wake.clear()
                 self._due[worker] = worker.step(self.clock.now())

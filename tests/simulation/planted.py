@@ -155,7 +155,8 @@ class ForgetsOrphans(Plant):
     name = "orphans are pending again"
 
     def patch(self, monkeypatch: Any) -> None:
-        def orphaned(db: Any, now_ms: int) -> int:
+        def orphaned(db: Any, now_ms: int, account: str | None = None) -> int:
+            del account
             rows = db.execute("SELECT id FROM message WHERE state = 'open'").fetchall()
             for (message,) in rows:
                 journal.settle(db, message, NotSent("forgotten"), now_ms)

@@ -20,7 +20,7 @@ from buffer.store import DATABASE, Store, StoreError
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
     "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch",
-    "parked", "suspect", "message_adjustment",
+    "parked", "suspect", "message_adjustment", "key_use",
 }  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def later(monkeypatch):
     steps(name="m004_suspects")(migrations.m004_suspects)
     steps(name="m005_postings")(migrations.m005_postings)
     steps(name="m006_looks")(migrations.m006_looks)
+    steps(name="m007_accounts")(migrations.m007_accounts)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 
@@ -203,3 +204,19 @@ def test_a_database_of_the_first_schema_goes_on_where_its_counters_stood(db):
     migrate(db)
     assert frozen_of(db, 1) == Frozen(100, 5000, "measured", (360_000_000, 4990), Track(4990, 359_000_000))
     assert frozen_of(db, 2) == Frozen(100, 5000, "measured", (360_000_000, 4990))
+
+
+def test_a_database_before_accounts_goes_on_with_what_its_one_account_has_spent(db):
+    """R22: an update of the program is no new day."""
+    former = Migrations("meter-gateway")
+    for step in ("m001_initial", "m002_tracks", "m003_parked", "m004_suspects", "m005_postings", "m006_looks"):
+        former(name=step)(getattr(migrations, step))
+    former.apply(Database(db))
+    meter = (
+        "INSERT INTO meter (name, unit, kind, push, source, configured) VALUES ('a', 'kWh', 'counter', 'off', '', 1)"
+    )
+    db.execute(meter)
+    db.executemany("INSERT INTO request_budget VALUES (?, ?)", [(7, 3), (8, 4)])
+    migrate(db)
+    assert db.execute("SELECT * FROM request_budget ORDER BY bin").fetchall() == [("", 7, 3), ("", 8, 4)]
+    assert db.execute("SELECT account FROM meter").fetchall() == [("",)]

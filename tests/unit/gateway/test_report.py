@@ -106,12 +106,33 @@ def test_held_hours_come_with_the_reason_and_the_command():
             {"keys": [{"key": 1, "refused_for": []}, {"key": 2, "refused_for": ["consumption", "values"]}]},
             "EnerKey refuses API key 2 for consumption, values: renew it",
         ),
+        (
+            {"keys": [{"key": 1, "refused_for": ["consumption", "values"]}], "no_key_for": ["consumption"]},
+            [
+                "EnerKey refuses every API key for consumption: put a new one in place and restart; what waits is kept",
+                "EnerKey refuses API key 1 for values: renew it",
+            ],
+        ),
+        (
+            {"keys": [{"key": 2, "reference": "env:B", "refused_for": [], "expires": "2026-11-30"}]},
+            "API key 2 (env:B) expires on 2026-11-30: put a new one in its place before that",
+        ),
+        (
+            {"keys": [{"key": 2, "reference": "env:B", "refused_for": [], "expires": "2026-11-01"}]},
+            "API key 2 (env:B) expired on 2026-11-01: put a new one in its place",
+        ),
+        (
+            {"accounts": {"north": {"limited": True}, "south": {}}},
+            "account north: EnerKey takes no more requests for now (rate limit); hours wait in the buffer",
+        ),
+        ({"keys": [{"key": 1, "refused_for": [], "expires": "2027-01-31"}]}, []),
         ({"parked": ["boiler"]}, "boiler: EnerKey does not take this meter: check its enerkey_id"),
     ],
 )
-def test_what_is_wrong_with_the_delivery(delivery: dict[str, Any], problem: str):
+def test_what_is_wrong_with_the_delivery(delivery: dict[str, Any], problem: str | list[str]):
     """In the words of who has to act."""
-    assert said(delivery=delivery) == [problem]
+    service = RUNNING | {"now": "2026-11-02T10:00:00+00:00"}
+    assert said(service=service, delivery=delivery) == ([problem] if isinstance(problem, str) else problem)
 
 
 def test_the_newest_words_on_a_meter_explain_its_held_hours(tmp_path: Path):

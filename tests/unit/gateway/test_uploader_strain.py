@@ -14,6 +14,7 @@ from buffer.model import EPOCH
 from buffer.store import Store, StoreError
 from gateway.pacing import LONGEST_PAUSE
 from gateway.simulator.enerkey import EnerkeySimulator
+from gateway.simulator.http import Request
 from gateway.uploader import IDLE
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.small_gateway import SmallGateway, closed_hours
@@ -146,7 +147,7 @@ def test_a_refused_key_costs_no_pause(make: Make):
     assert gateway.messages() == [("refused", 0), ("accepted", 1), ("accepted", 1)]
     level, subject, text = gateway.events()[0]
     assert (level, subject) == ("error", "delivery")
-    assert text.startswith("EnerKey refuses API key 1 for consumption: HTTP 401: ")
+    assert text.startswith("EnerKey refuses API key 1 (env:ONE) for consumption: HTTP 401: ")
 
 
 def test_a_403_counts_for_its_family_only(make: Make):
@@ -157,16 +158,102 @@ def test_a_403_counts_for_its_family_only(make: Make):
     assert gateway.messages() == [("refused", 0), ("accepted", 0), ("accepted", 1)]  # the cumulative one between
 
 
-def test_with_every_key_refused_hours_wait_and_the_keys_are_tried_now_and_then(make: Make):
+def asked(gateway: SmallGateway) -> list[tuple[int, str, str]]:
+    """Minute, method and key of every request from here on."""
+    found: list[tuple[int, str, str]] = []
+    began, serve = gateway.clock.boottime, gateway.simulator.handle
+
+    def handle(request: Request):
+        found.append((round((gateway.clock.boottime - began) / 60), request.method, request.headers["authorization"]))
+        return serve(request)
+
+    gateway.simulator.handle = handle
+    return found
+
+
+def test_while_every_key_is_refused_no_push_leaves_and_one_read_asks_now_and_then(make: Make):
+    """After 15 min, then 30, then every hour, with the keys in turn; whichever is taken again serves (R24)."""
+    gateway = make(server={"keys": ["three"]})
+    closed_hours(gateway, EIGHT, 1)
+    requests = asked(gateway)
+    gateway.run(4 * 3600)
+    assert requests == [
+        (0, "POST", "one"), (0, "POST", "two"),
+        (15, "GET", "one"), (45, "GET", "two"), (105, "GET", "one"), (165, "GET", "two"), (225, "GET", "one"),
+    ]  # fmt: skip
+    assert gateway.states() == ["pending"]
+    assert gateway.uploader.snapshot()["no_key_for"] == ["consumption"]
+    alarms = [text for level, _, text in gateway.events() if level == "error" and "no other key is left" in text]
+    assert len(alarms) == 1
+    gateway.simulator.keys = {"two"}
+    gateway.run(3600)
+    assert requests[7:] == [(285, "GET", "two"), (285, "POST", "two")]
+    assert gateway.states() == ["accepted"]
+    assert gateway.uploader.snapshot()["no_key_for"] == []
+
+
+def test_where_a_read_is_answered_and_the_push_is_not_the_pauses_grow_all_the_same(make: Make):
+    """A 403 on pushes says nothing about reads, and a read nothing about pushes."""
+    gateway = make()
+    gateway.simulator.forbidden = {("one", "consumption"), ("two", "consumption")}
+    closed_hours(gateway, EIGHT, 1)
+    requests = asked(gateway)
+    gateway.run(2 * 3600)
+    assert [(at, method) for at, method, _ in requests] == [
+        (0, "POST"), (0, "POST"), (15, "GET"), (15, "POST"), (45, "GET"), (45, "POST"), (105, "GET"), (105, "POST"),
+    ]  # fmt: skip
+
+
+def test_a_key_that_may_push_again_but_never_read_is_found_within_a_day(make: Make):
+    """R24: no key is given up for ever."""
     gateway = make(server={"keys": ["three"]})
     closed_hours(gateway, EIGHT, 1)
     gateway.run(3600)
-    assert 8 <= len(gateway.messages()) <= 10
-    assert gateway.states() == ["pending"]
-    assert len([event for event in gateway.events() if event[0] == "error"]) == 2
-    gateway.simulator.keys = {"one"}
-    gateway.run(1000)
+    gateway.simulator.keys = {"one", "two"}
+    gateway.simulator.forbidden = {("one", "values"), ("two", "values")}
+    gateway.run(86_400 + 3600)
     assert gateway.states() == ["accepted"]
+
+
+def test_where_no_key_may_read_the_push_itself_is_tried(make: Make):
+    """on_unknown = "hold"."""
+    gateway = make(server={"keys": ["three"]}, on_unknown="hold")
+    closed_hours(gateway, EIGHT, 1)
+    requests = asked(gateway)
+    gateway.run(3000)
+    assert [(at, method) for at, method, _ in requests] == [(0, "POST"), (0, "POST"), (15, "POST"), (45, "POST")]
+
+
+def test_a_key_refused_in_the_middle_loses_no_hour(make: Make):
+    """The same hours go as a new message with the other key: the server has them once."""
+    gateway = make(most_hours=24)
+    closed_hours(gateway, NINE - 96, 96)
+    gateway.simulator.faults = lambda _: gateway.simulator.keys.discard("one") if gateway.simulator.pushes else None
+    gateway.run(1)
+    assert gateway.messages() == [("accepted", 0), ("refused", 0), ("accepted", 1), ("accepted", 1), ("accepted", 1)]
+    bodies = gateway.store.read(lambda db: db.execute("SELECT body FROM message ORDER BY id").fetchall())
+    assert bodies[1] == bodies[2]
+    assert gateway.simulator.hourly(100) == dict.fromkeys(range(NINE - 96, NINE), 500_000)
+
+
+def test_which_key_is_in_use_outlives_the_process(make: Make):
+    """No restart tries the refused key again, and `status` knows when each was accepted."""
+    gateway = make(server={"keys": ["two"]})
+    closed_hours(gateway, EIGHT - 1, 1)
+    gateway.run(10)
+    accepted = gateway.uploader.snapshot()["keys"]
+    gateway.crash()
+    (one, two) = gateway.uploader.snapshot()["keys"]
+    assert one | {"refused_for": ["consumption"]} == accepted[0]
+    assert two == accepted[1]
+    assert (two["in_use_for"], two["reference"]) == (["consumption"], "env:TWO")
+    assert two["last_accepted"] == "2026-03-02T09:55:00+00:00"
+    requests = asked(gateway)
+    closed_hours(gateway, EIGHT, 1)
+    gateway.run(3600)
+    assert {key for _, _, key in requests} == {"two"}
+    stored = gateway.store.read(lambda db: db.execute("SELECT * FROM key_use").fetchall())
+    assert {row[2] for row in stored} == {"env:TWO"}
 
 
 def test_a_key_that_may_not_read_leaves_the_fate_unknown_and_the_other_one_reads(make: Make):

@@ -31,6 +31,7 @@ from gateway.wiring import (
     Gateway,
     _client_id,
     build,
+    check_credentials,
     delivery_rules,
     drivers_for_reading,
     event_writer,
@@ -159,7 +160,7 @@ def test_each_connection_with_meters_gets_a_driver_and_no_other(site: Site, capl
     spare = '[connections.spare]\ndriver = "modbus"\nurl = "tcp://127.0.0.1:2"\n[connections.main]'
     with built(changed(site, ("[connections.main]", spare))) as gateway:
         assert set(gateway.drivers) == {"main", "hall"}
-        assert gateway.uploader
+        assert set(gateway.uploaders) == {""}
     assert "connection spare has no meters and is not opened" in caplog.text
 
 
@@ -167,7 +168,43 @@ def test_without_a_pushed_meter_nothing_is_sent_and_no_key_is_needed(site: Site)
     """Keys often come weeks after the wiring."""
     config = changed(site, *ALL_OFF, ("canary-key-5a17", "env:NOT_SET_ANYWHERE"))
     with built(config) as gateway:
-        assert gateway.uploader is None
+        assert gateway.uploaders == {}
+
+
+def test_each_account_that_a_meter_pushes_to_gets_its_own_delivery(site: Site):
+    """With its own meters, limits and keys; one that is only collected for needs no key."""
+    accounts = """[enerkey.accounts.north]
+api_keys = ["canary-key-north"]
+requests_per_day = 24
+burst = "3/1s"
+[enerkey.accounts.quiet]
+api_keys = ["env:NOT_SET_ANYWHERE"]
+[connections.main]"""
+    changes = [('name = "chiller"', 'name = "chiller"\naccount = "north"')]
+    changes += [('name = "cold-water"', 'name = "cold-water"\naccount = "quiet"')]
+    config = changed(site, ("[connections.main]", accounts), *changes)
+    check_credentials(config)
+    with built(config) as gateway:
+        names = {name: uploader.name for name, uploader in gateway.uploaders.items()}
+        assert names == {"": "delivery", "north": "delivery north"}
+        its = {name: [meter.name for meter in each._meters.values()] for name, each in gateway.uploaders.items()}
+        assert its == {"": ["main-electricity"], "north": ["chiller"]}
+        assert gateway.uploaders["north"].snapshot()["cadence_hours"] == 2
+        assert (delivery_rules(config, "north").burst, delivery_rules(config).burst) == ((3, 1.0), (20, 10.0))
+        found = gateway.store.read(lambda db: dict(db.execute("SELECT name, account FROM meter").fetchall()))
+    assert found == {"main-electricity": "", "chiller": "north", "cold-water": "quiet"}
+
+
+def test_the_keys_of_every_account_are_looked_for_before_the_start(site: Site):
+    """All at once, each with its place."""
+    accounts = '[enerkey.accounts.north]\napi_keys = ["env:NOT_SET_EITHER"]\n[connections.main]'
+    changes = [("[connections.main]", accounts), ('name = "chiller"', 'name = "chiller"\naccount = "north"')]
+    config = changed(site, ("canary-key-5a17", "env:NOT_SET_ANYWHERE"), *changes)
+    with pytest.raises(Misconfigured) as caught:
+        check_credentials(config)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("enerkey.api_keys: the environment variable NOT_SET_ANYWHERE")
+    assert lines[1].startswith("enerkey.accounts.north.api_keys: the environment variable NOT_SET_EITHER")
 
 
 def test_a_credential_that_cannot_be_had_is_named_with_its_place(site: Site):
@@ -185,8 +222,7 @@ def test_a_database_keeps_its_identity_and_a_copy_elsewhere_has_its_own(site: Si
 
     def offsets(config: Config) -> list[float]:
         with built(config) as gateway:
-            assert gateway.uploader
-            return [meter.offset for meter in gateway.uploader._meters.values()]
+            return [meter.offset for meter in gateway.uploaders[""]._meters.values()]
 
     config = changed(site, ('push_spread = "0s"', 'push_spread = "15m"'))
     first = offsets(config)

@@ -55,11 +55,10 @@ def site(tmp_path: Path, enerkey: Listener) -> Site:
 def deliver(site: Site, until: Callable[[], bool]) -> None:
     """Let the real delivery act until something has come about."""
     with site.running() as gateway:
-        assert gateway.uploader
         for _ in range(20):
-            gateway.uploader.step(gateway.clock.now())
+            gateway.uploaders[""].step(gateway.clock.now())
             if until():
-                gateway.uploader.close()
+                gateway.uploaders[""].close()
                 return
     raise AssertionError("it did not come about")
 
@@ -184,3 +183,20 @@ def test_it_does_not_send(meter_gateway):
     done = meter_gateway("push")
     assert done.code == 2
     assert "--dry-run" in done.err
+
+
+def test_a_message_of_another_account_says_so(site: Site, enerkey: Listener, meter_gateway):
+    """It goes with that account's key."""
+    text = site.config.read_text().replace(
+        "[connections.main]", f'[enerkey.accounts.north]\napi_keys = ["{KEY}-n"]\n[connections.main]'
+    )
+    site.config.write_text(text.replace('name = "chiller"', 'name = "chiller"\naccount = "north"'))
+    site.close_hours("chiller", FIRST, 2)
+    site.close_hours("main-electricity", FIRST, 2)
+    lines = meter_gateway("push", "--dry-run").out.splitlines()
+    assert [line for line in lines if line.startswith("#")] == [
+        "# main-electricity: 1 h from 2026-11-01 22:00Z",
+        "# chiller: 2 h from 2026-11-01 22:00Z, account north",
+    ]
+    shown = json.loads(meter_gateway("push", "--dry-run", "--json").out)["messages"]
+    assert [each["account"] for each in shown] == [None, "north"]

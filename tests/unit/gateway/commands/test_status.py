@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from buffer import readings
+from buffer import journal, key_use, readings
+from buffer.key_use import KeyUse
+from buffer.model import to_ms
 from buffer.readings import Rejection
 from tests.fakes.site import Site
 
@@ -46,14 +48,19 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
     lines = done.out.splitlines()
     assert lines[0].startswith("site-042: running, version ")
     assert lines[1].endswith(", trusted (configured)")
-    assert lines[2:4] == ["connection main: starting", "connection hall: starting"]
-    assert lines[5:9] == [
+    assert lines[2:6] == [
+        "connection main: starting",
+        "connection hall: starting",
+        "EnerKey: 0 of 40000 requests in 24 h",
+        "  API key 1 (enerkey.api_keys[0]): not in use, not taken yet",
+    ]
+    assert lines[7:11] == [
         "meter             last reading     age  accepted up to  waiting  held",
         "chiller           12345.678 kWh  3 min  -                     3     1",
         "cold-water        none yet           -  off                   0     0",
         "main-electricity  none yet           -  -                     0     0",
     ]
-    assert lines[10:] == [
+    assert lines[12:] == [
         "1. chiller: 1 h held for a decision: meter-gateway hours chiller",
         "2. cold-water: no reading yet: meter-gateway read cold-water",
         "3. main-electricity: no reading yet: meter-gateway read main-electricity",
@@ -134,6 +141,40 @@ def test_an_alarm_of_a_meter_stays_until_somebody_has_said_what_it_was(site: Sit
     assert f"1. chiller: {alarm}" in " ".join(said(site, meter_gateway).split())
     site.write(lambda db: readings.note(db, 0, "info", "chiller", "meter replaced (ada)"))
     assert alarm not in said(site, meter_gateway)
+
+
+ACCOUNT = """
+[enerkey.accounts.north]
+api_keys = [{ key = "env:NORTH_KEY", expires = 2999-01-31 }]
+requests_per_day = 500
+[connections.main]
+"""
+
+
+def test_each_account_is_shown_with_its_requests_and_its_keys(site: Site, meter_gateway, monkeypatch):
+    """Which key is in use for what, and when it was taken: also when the service does not run any more."""
+    monkeypatch.setenv("NORTH_KEY", "canary-north")
+    text = site.config.read_text().replace("[connections.main]", ACCOUNT)
+    site.config.write_text(text.replace('name = "chiller"', 'name = "chiller"\naccount = "north"'))
+    site.make()
+    taken = to_ms(datetime.now(UTC) - timedelta(minutes=5))
+    uses = [KeyUse("values", "env:NORTH_KEY", taken - 60_000), KeyUse("consumption", "env:NORTH_KEY", taken)]
+    site.write(lambda db: key_use.remember(db, "north", uses))
+    site.write(lambda db: [journal.spend(db, taken, account) for account in ("", "north", "north")])
+    shown = "  API key 1 (env:NORTH_KEY): in use for consumption, values, taken 5 min ago, expires 2999-01-31"
+    with site.running():
+        out = meter_gateway("status").out
+        document = json.loads(meter_gateway("status", "--json").out)["delivery"]
+    assert "EnerKey: 1 of 40000 requests in 24 h\n  API key 1 (enerkey.api_keys[0]): not in use" in out
+    assert f"EnerKey, account north: 2 of 500 requests in 24 h\n{shown}\n" in out
+    assert (document["requests_24h"], document["requests_per_day"]) == (1, 40_000)
+    (key,) = document["accounts"]["north"]["keys"]
+    assert (key["key"], key["in_use_for"], key["expires"]) == (1, ["consumption", "values"], "2999-01-31")
+    assert "canary" not in out + json.dumps(document)
+    out = meter_gateway("status").out
+    assert (
+        "EnerKey, account north:\n  API key (env:NORTH_KEY): in use for consumption, values, taken 5 min ago\n" in out
+    )
 
 
 def said(site: Site, meter_gateway) -> str:
