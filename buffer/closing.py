@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from buffer import doubts
 from buffer.counter import Epoch
 from buffer.frozen import Former, Frozen, Track
 from buffer.hours import ClosedHour
@@ -87,7 +88,7 @@ def imbalance(db: Connection, meter: int, since: int | None = None) -> int | Non
 
 def hold(db: Connection, meter: int) -> None:
     """Nothing more of this meter is sent until a person has decided."""
-    db.execute("UPDATE hour SET state = 'held' WHERE meter = ? AND state = 'pending'", (meter,))
+    doubts.hold_pending(db, meter)
 
 
 def inputs_after(db: Connection, meter: int) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer import poison, postings
+from buffer import doubts, poison, postings
 from buffer.model import HOUR_MS
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ class Seen(NamedTuple):
     """What EnerKey showed of the hours that a meter was about to send.
 
     `found` are there already, with these values; `adjusted`: what a message would take along, by hour (`own_hour`: of
-    that hour's own adjustments); `held` fit to nothing.
+    that hour's own adjustments); `held` fit to nothing: `values` was to be sent, EnerKey has what is `shown`.
     """
 
     found: Mapping[int, int]
     adjusted: Mapping[int, int]
     held: Collection[int]
     own_hour: bool
+    values: Mapping[int, int]
+    shown: Mapping[int, int]
 
 
 def run_begins(db: Connection, boot_id: str, readable_at: int) -> bool:
@@ -72,6 +74,7 @@ def looked(db: Connection, meter: int, seen: Seen, now_ms: int) -> None:
     move = "UPDATE hour SET state = ? WHERE meter = ? AND hour = ? AND state IN ('pending', 'accepted', 'missing')"
     db.executemany(move, [("accepted", meter, hour) for hour in seen.found])
     db.executemany(move, [("held", meter, hour) for hour in seen.held])
+    doubts.hold_unsent(db, meter, seen.held, seen.values, seen.adjusted, seen.shown, now_ms)
     poison.settled(db, meter, [*seen.found, *seen.held])
     db.execute("UPDATE meter SET look_after = NULL WHERE id = ?", (meter,))
 
@@ -93,8 +96,9 @@ def accepted_lately(db: Connection, meter: int, until: int, now_ms: int) -> dict
     return dict(db.execute(find, (meter, now_ms - AUDITED_MS, until)).fetchall())
 
 
-def audited(db: Connection, meter: int, differing: Collection[int], now_ms: int) -> None:
+def audited(db: Connection, meter: int, differing: Collection[int], shown: Mapping[int, int], now_ms: int) -> None:
     """A meter was compared; what differs waits for a person, and is never sent again by itself."""
     hold = "UPDATE hour SET state = 'held' WHERE meter = ? AND hour = ? AND state = 'accepted'"
     db.executemany(hold, [(meter, hour) for hour in differing])
+    doubts.hold_accepted(db, meter, differing, shown, now_ms)
     db.execute("UPDATE meter SET audited_at = ? WHERE id = ?", (now_ms, meter))
