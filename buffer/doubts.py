@@ -110,9 +110,9 @@ def blocked(db: Connection) -> set[int]:
 
 
 def of_meter(db: Connection, meter: int, first: int = -(2**62), last: int = 2**62) -> list[Doubt]:
-    """A meter's held hours in [first, last], in order of time; one that nobody noted is as its ledger says."""
+    """A meter's held hours in [first, last], in order of time; one of which nothing was noted is as its ledger says."""
     find = (
-        "SELECT hour.hour, coalesce(why, 'sent'), accepted, coalesce(doubt.value, CASE WHEN accepted IS NULL THEN consumption"
+        "SELECT hour.hour, coalesce(why, 'unnoted'), accepted, coalesce(doubt.value, CASE WHEN accepted IS NULL THEN consumption"
         " ELSE 0 END), coalesce(adjusted, 0), shown, seen_at, doubt.message, coalesce(fate, '') FROM hour"
         " LEFT JOIN doubt ON doubt.meter = hour.meter AND doubt.hour = hour.hour"
         " LEFT JOIN ledger ON ledger.meter = hour.meter AND ledger.hour = hour.hour"
