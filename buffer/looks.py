@@ -96,6 +96,32 @@ def accepted_lately(db: Connection, meter: int, until: int, now_ms: int) -> dict
     return dict(db.execute(find, (meter, now_ms - AUDITED_MS, until)).fetchall())
 
 
+def strangers(db: Connection, meter: int, shown: Mapping[int, int], tolerance: int) -> dict[int, int]:
+    """Of hours that wait to be sent: what each would be, where EnerKey shows something else for it already; by hour.
+
+    Only of a consumption: between the boundaries of a cumulative meter EnerKey shows what it derives from them.
+    """
+    find = (
+        "SELECT hour.hour, consumption + (SELECT coalesce(sum(amount - posted), 0) FROM adjustment"
+        " WHERE adjustment.meter = hour.meter AND adjustment.hour = hour.hour) FROM hour"
+        " LEFT JOIN ledger ON ledger.meter = hour.meter AND ledger.hour = hour.hour"
+        " WHERE hour.meter = ? AND state = 'pending' AND hour.hour BETWEEN ? AND ? AND accepted IS NULL"
+    )
+    ours: dict[int, int] = dict(db.execute(find, (meter, min(shown), max(shown)))) if shown else {}
+    return {
+        hour: value
+        for hour, value in ours.items()
+        if hour in shown and abs(shown[hour]) > tolerance and abs(shown[hour] - value) > tolerance
+    }
+
+
+def found_strangers(db: Connection, meter: int, ours: Mapping[int, int], shown: Mapping[int, int], now_ms: int) -> None:
+    """Hold hours that somebody else fills, and with them the meter."""
+    hold = "UPDATE hour SET state = 'held' WHERE meter = ? AND hour = ? AND state = 'pending'"
+    db.executemany(hold, [(meter, hour) for hour in ours])
+    doubts.hold_unsent(db, meter, ours, ours, {}, shown, now_ms)
+
+
 def audited(db: Connection, meter: int, differing: Collection[int], shown: Mapping[int, int], now_ms: int) -> None:
     """A meter was compared; what differs waits for a person, and is never sent again by itself."""
     hold = "UPDATE hour SET state = 'held' WHERE meter = ? AND hour = ? AND state = 'accepted'"

@@ -154,7 +154,7 @@ class Lookout:
                 sent = f"to be sent was {from_micro(whole.values[hour])}"
                 words = f"{len(held)} h held before they were sent: {_shown(hour, server)}, {sent}"
                 if any(hour not in ledger for hour in held):
-                    words += f". Somebody else fills this meter: nothing of it is sent until: meter-gateway takeover {meter.name}"
+                    words += f". {_SOMEBODY} {meter.name}"
                 note(db, to_ms(now.wall), "warning", meter.name, words)
 
         self._store.write(work)
@@ -207,6 +207,8 @@ class Lookout:
         differing = verify.audit(ledger, server, self._rules.tolerance)
 
         def work(db: Connection) -> None:
+            if meter.family == "consumption":
+                self._find_strangers(db, meter, server, now_ms)
             looks.audited(db, meter.id, differing, server, now_ms)
             if differing:
                 hour = differing[0]
@@ -216,6 +218,20 @@ class Lookout:
 
         self._store.write(work)
         return True
+
+    def _find_strangers(self, db: Connection, meter: PushedMeter, server: Mapping[int, int], now_ms: int) -> None:
+        tolerance = self._rules.tolerance + 10 ** (6 - self._rules.decimals)  # also what rounding makes of a sum
+        ours = looks.strangers(db, meter.id, server, tolerance)
+        if not ours:
+            return
+        looks.found_strangers(db, meter.id, ours, server, now_ms)
+        shown = _shown(min(ours), server)
+        words = f"{len(ours)} h held: {shown}, which nothing of this meter's was accepted for. {_SOMEBODY} {meter.name}"
+        note(db, now_ms, "error", meter.name, words)
+        log.warning("%s: %s", meter.name, words)
+
+
+_SOMEBODY = "Somebody else fills this meter: nothing of it is sent until: meter-gateway takeover"
 
 
 def _shown(hour: int, server: Mapping[int, int]) -> str:
