@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from buffer.doubts import Doubt
 
 WHY = {
-    "sent": "sent once, and it fits to neither outcome",
-    "unread": "sent once, and nobody has read what became of it",
+    "sent": "sent, fits to neither outcome",
+    "unread": "sent, not read whether it arrived",
     "before": "found when it was to be corrected",
     "foreign": "filled by somebody else",
     "audit": "changed after it was accepted",
     "refused": "refused by EnerKey",
     "unnoted": "held before reasons were noted",
-    "sums": "the hours do not add up to the boundaries",
+    "sums": "does not add up to the boundaries",
 }
 OPTIONS = {
     "accept": "EnerKey has it: its number stands",
@@ -37,7 +37,8 @@ def why(doubt: Doubt) -> str:
 
 def told(doubt: Doubt) -> str:
     """Why and both numbers, in one sentence."""
-    return "; ".join(words for words in (WHY[why(doubt)], numbers_of(doubt)) if words)
+    why_told = "" if doubt.why == "refused" else WHY[why(doubt)]  # its numbers say it again
+    return "; ".join(words for words in (why_told, numbers_of(doubt)) if words)
 
 
 def row(doubt: Doubt) -> dict[str, Any]:

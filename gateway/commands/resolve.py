@@ -12,7 +12,8 @@ from gateway import doubting, terminal
 from gateway.commands.common import configuration, no_meter
 from gateway.commands.hours import instant
 from gateway.doubting import OPTIONS, option
-from gateway.errors import OK, GatewayError
+from gateway.errors import OK, USAGE, GatewayError
+from gateway.faults import counted
 from gateway.locate import data_dir, find_config
 from gateway.report import gather, stored
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 MOST_HOURS = 12  # of a meter, where several are listed
+
+
+class _NoMeterError(GatewayError):
+    """A decision about everything at once is no decision."""
+
+    code = USAGE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +68,7 @@ def _decide(args: argparse.Namespace) -> int:
     from gateway.commands.telling import author, tell  # noqa: PLC0415 - the list needs no wiring
 
     if args.meter is None:
-        raise GatewayError(f"--{args.decision} needs a meter: meter-gateway resolve lists what is in doubt")
+        raise _NoMeterError(f"--{args.decision} needs a meter: meter-gateway resolve lists what is in doubt")
     config = configuration(args)
     names = [meter.name for meter in config.meters]
     if args.meter not in names:
@@ -138,11 +145,7 @@ def _show(listed: list[dict[str, Any]], only: str | None) -> None:
         if meter["held"]:
             _show_held(meter, MOST_HOURS if only is None else len(meter["held"]))
         for message in meter["unknown"]:
-            _say(
-                f"{message['hours']} h from {message['from']} to {message['to']} are in a message of unknown fate since"
-                f" {message['since'][:16]}Z: read back by itself; or --accept, --resend as below"
-            )
-            _say(f"meter-gateway resolve {meter['meter']} --hour {message['from']}..{message['to']} --accept")
+            _show_unknown(meter["meter"], message)
         if meter["parked"]:
             _say(f"{meter['parked']} {meter['unit']} are parked: meter-gateway meter book {meter['meter']}, or drop")
         if meter["not_taken"]:
@@ -161,9 +164,20 @@ def _show_held(meter: dict[str, Any], most: int) -> None:
     name = meter["meter"]
     if meter["blocked"]:
         _say(f"nothing of this meter is sent until: meter-gateway takeover {name}")
-    hours = f"--hour {rows[0]['hour']}"
+    several = "" if len(rows) == 1 else " (or FROM..TO, or no --hour for all)"
+    _say(f"to decide: meter-gateway resolve {name} --hour {rows[0]['hour']} DECISION{several}")
     for decision in meter["decisions"]:
-        _say(f"meter-gateway resolve {name} {hours} --{decision}   # {OPTIONS[decision]}")
+        _say(f"  --{decision:<8} {OPTIONS[decision]}")
+
+
+def _show_unknown(name: str, message: dict[str, Any]) -> None:
+    alone = message["from"] == message["to"]
+    span = message["from"] if alone else f"{message['from']}..{message['to']}"
+    _say(
+        f"a message with {counted(message['hours'], 'hour')} has an unknown fate since {message['since'][:16]}Z; it is read back"
+        " by itself. Who knows better says --accept (EnerKey has it) or --resend (it has not):"
+    )
+    _say(f"  meter-gateway resolve {name} --hour {span} --accept")
 
 
 def _there(row: dict[str, Any]) -> str:

@@ -103,14 +103,15 @@ def _lines(told: dict[str, Any]) -> list[str]:
         f" {each['shown']} {unit} there, {each['ours']} {unit} here"
         for each in told["foreign"][:MOST_RANGES]
     ]
-    if more := len(told["foreign"]) - MOST_RANGES:
-        found += [f"and {more} more ranges: --json"] if more > 0 else []
+    if more := len(told["foreign"][MOST_RANGES:]):
+        found.append(f"and {more} more ranges: --json")
     if not told["foreign"]:
         waits = (
             f"{told['waiting']} h from {told['waiting_from']} on wait" if told["waiting"] else "no closed hour waits"
         )
         found.append(f"{name}: no hour of another feed was found at EnerKey; {waits}")
-        found.append(f"to leave hours to another feed all the same: meter-gateway takeover {name} --at TIME")
+        if not told["taken_over"]:
+            found.append(f"to leave hours to another feed all the same: meter-gateway takeover {name} --at TIME")
         return found
     found.append(
         f"Nothing of {name} is sent for now. To leave what is there to the other feed and send all that follows:"
