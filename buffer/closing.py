@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from buffer import doubts
 from buffer.counter import Epoch
 from buffer.frozen import Former, Frozen, Track
 from buffer.hours import ClosedHour
@@ -38,6 +39,7 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
     opening = (frozen.edge, frozen.boundary) if not hours else (hours[0].hour, hours[0].boundary - hours[0].consumption)
     row = (meter, *opening, frozen.quality, *(frozen.tail or (None, None)), *_columns(frozen.track))
     moving = ("quality", "tail_at", "tail_total", *_TRACK)
+    ours = _taken_over(db, meter)
     db.execute(
         f"INSERT INTO counter_state (meter, opening_hour, opening, {', '.join(moving)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - constant names
         f" ON CONFLICT (meter) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in moving)}",
@@ -47,7 +49,7 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
         "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at, state, covered_seconds)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (meter, row.hour, row.consumption, row.boundary, row.quality, now_ms, _state(row), _seconds(row))
+            (meter, row.hour, row.consumption, row.boundary, row.quality, now_ms, _state(row, ours), _seconds(row))
             for row in hours
         ],
     )  # fmt: skip
@@ -87,7 +89,7 @@ def imbalance(db: Connection, meter: int, since: int | None = None) -> int | Non
 
 def hold(db: Connection, meter: int) -> None:
     """Nothing more of this meter is sent until a person has decided."""
-    db.execute("UPDATE hour SET state = 'held' WHERE meter = ? AND state = 'pending'", (meter,))
+    doubts.hold_pending(db, meter)
 
 
 def inputs_after(db: Connection, meter: int) -> int | None:
@@ -134,7 +136,15 @@ def _columns(track: Track | None) -> tuple[int | None, ...]:
     return (track.raw, track.changed, track.offset, track.awaits, *(track.former or (None,) * 4))
 
 
-def _state(row: ClosedHour) -> str:
+def _taken_over(db: Connection, meter: int) -> int:
+    """From which hour on a meter's hours are this gateway's to send."""
+    row = db.execute("SELECT taken_over FROM meter WHERE id = ?", (meter,)).fetchone()
+    return row[0] if row and row[0] is not None else -(2**62)
+
+
+def _state(row: ClosedHour, ours: int) -> str:
+    if row.hour < ours:
+        return "dropped"
     return "missing" if row.quality == "missing" else "pending"  # missing is never sent, not even as 0 (DESIGN 5)
 
 

@@ -2,7 +2,8 @@
 
     hour:     pending ─▶ claimed ─▶ accepted
                  ▲          ├─▶ as before (not applied)
-                 └──────────┴─▶ held (refused alone, or a read-back that fits nothing: a person decides)
+                 └──────────┴─▶ held (refused alone, or a read-back that fits nothing: a person decides, `deciding`)
+    dropped: a person has decided that the hour is never sent
     message:  open ─▶ accepted | refused | not_sent | unknown ─▶ verified
 
 A message that is refused for one of its hours may have left the others applied: its fate is unknown, too, unless it is
@@ -18,7 +19,7 @@ import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from buffer import poison, postings
+from buffer import doubts, poison, postings
 from buffer.model import Accepted, Fate, NotSent, Refused
 
 if TYPE_CHECKING:
@@ -135,10 +136,23 @@ def settle(db: Connection, message: int, fate: Fate, now_ms: int, *, whole: bool
             state, words, hours = "unknown", fate.text, "claimed"
     _move(db, message, "open", state, words, now_ms)
     _release(db, meter, dict.fromkeys(values, hours))
+    if hours == "held":
+        doubts.hold_message(db, message, values, "refused", None, now_ms)
 
 
-def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], words: str, now_ms: int) -> None:
-    """Close an unknown message with what a read-back proved for each of its hours; JournalError when it is not one."""
+def settle_by_hour(
+    db: Connection,
+    message: int,
+    fates: Mapping[int, HourFate],
+    words: str,
+    now_ms: int,
+    *,
+    shown: Mapping[int, int] | None = None,
+) -> None:
+    """Close an unknown message with what a read-back proved for each of its hours; JournalError when it is not one.
+
+    `shown`: what EnerKey shows, for those that are held; None where nothing was read.
+    """
     meter, values = _of(db, message)
     accepted = {hour: value for hour, value in values.items() if fates[hour] == "accepted"}
     _credit(db, meter, accepted, message, now_ms)
@@ -149,6 +163,7 @@ def settle_by_hour(db: Connection, message: int, fates: Mapping[int, HourFate], 
     _move(db, message, "unknown", "verified", words, now_ms)
     _release(db, meter, {hour: fates[hour] for hour in values})
     poison.settled(db, meter, [hour for hour in values if fates[hour] != "pending"])
+    doubts.hold_message(db, message, [hour for hour in values if fates[hour] == "held"], "sent", shown, now_ms)
 
 
 def orphaned_intents(db: Connection, now_ms: int, account: str | None = None) -> int:
@@ -214,8 +229,9 @@ def in_ledger(db: Connection, meter: int, hours: Sequence[int]) -> dict[int, int
 
 
 def ever_accepted(db: Connection, meter: int) -> bool:
-    """Whether EnerKey has accepted anything of this meter."""
-    return db.execute("SELECT 1 FROM ledger WHERE meter = ? LIMIT 1", (meter,)).fetchone() is not None
+    """Whether EnerKey has accepted anything of this meter, since it was taken over where it was another's before."""
+    find = "SELECT 1 FROM ledger WHERE meter = ?1 AND hour >= coalesce((SELECT taken_over FROM meter WHERE id = ?1), hour) LIMIT 1"
+    return db.execute(find, (meter,)).fetchone() is not None
 
 
 def held_before(db: Connection, meter: int, hour: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer import poison, postings
+from buffer import doubts, poison, postings
 from buffer.model import HOUR_MS
 
 if TYPE_CHECKING:
@@ -28,13 +28,15 @@ class Seen(NamedTuple):
     """What EnerKey showed of the hours that a meter was about to send.
 
     `found` are there already, with these values; `adjusted`: what a message would take along, by hour (`own_hour`: of
-    that hour's own adjustments); `held` fit to nothing.
+    that hour's own adjustments); `held` fit to nothing: `values` was to be sent, EnerKey has what is `shown`.
     """
 
     found: Mapping[int, int]
     adjusted: Mapping[int, int]
     held: Collection[int]
     own_hour: bool
+    values: Mapping[int, int]
+    shown: Mapping[int, int]
 
 
 def run_begins(db: Connection, boot_id: str, readable_at: int, account: str = "") -> bool:
@@ -80,6 +82,7 @@ def looked(db: Connection, meter: int, seen: Seen, now_ms: int) -> None:
     move = "UPDATE hour SET state = ? WHERE meter = ? AND hour = ? AND state IN ('pending', 'accepted', 'missing')"
     db.executemany(move, [("accepted", meter, hour) for hour in seen.found])
     db.executemany(move, [("held", meter, hour) for hour in seen.held])
+    doubts.hold_unsent(db, meter, seen.held, seen.values, seen.adjusted, seen.shown, now_ms)
     poison.settled(db, meter, [*seen.found, *seen.held])
     db.execute("UPDATE meter SET look_after = NULL WHERE id = ?", (meter,))
 
@@ -101,8 +104,35 @@ def accepted_lately(db: Connection, meter: int, until: int, now_ms: int) -> dict
     return dict(db.execute(find, (meter, now_ms - AUDITED_MS, until)).fetchall())
 
 
-def audited(db: Connection, meter: int, differing: Collection[int], now_ms: int) -> None:
+def strangers(db: Connection, meter: int, shown: Mapping[int, int], tolerance: int) -> dict[int, int]:
+    """Of hours that wait to be sent: what each would be, where EnerKey shows something else for it already; by hour.
+
+    Only of a consumption: between the boundaries of a cumulative meter EnerKey shows what it derives from them.
+    """
+    find = (
+        "SELECT hour.hour, consumption + (SELECT coalesce(sum(amount - posted), 0) FROM adjustment"
+        " WHERE adjustment.meter = hour.meter AND adjustment.hour = hour.hour) FROM hour"
+        " LEFT JOIN ledger ON ledger.meter = hour.meter AND ledger.hour = hour.hour"
+        " WHERE hour.meter = ? AND state = 'pending' AND hour.hour BETWEEN ? AND ? AND accepted IS NULL"
+    )
+    ours: dict[int, int] = dict(db.execute(find, (meter, min(shown), max(shown)))) if shown else {}
+    return {
+        hour: value
+        for hour, value in ours.items()
+        if hour in shown and abs(shown[hour]) > tolerance and abs(shown[hour] - value) > tolerance
+    }
+
+
+def found_strangers(db: Connection, meter: int, ours: Mapping[int, int], shown: Mapping[int, int], now_ms: int) -> None:
+    """Hold hours that somebody else fills, and with them the meter."""
+    hold = "UPDATE hour SET state = 'held' WHERE meter = ? AND hour = ? AND state = 'pending'"
+    db.executemany(hold, [(meter, hour) for hour in ours])
+    doubts.hold_unsent(db, meter, ours, ours, {}, shown, now_ms)
+
+
+def audited(db: Connection, meter: int, differing: Collection[int], shown: Mapping[int, int], now_ms: int) -> None:
     """A meter was compared; what differs waits for a person, and is never sent again by itself."""
     hold = "UPDATE hour SET state = 'held' WHERE meter = ? AND hour = ? AND state = 'accepted'"
     db.executemany(hold, [(meter, hour) for hour in differing])
+    doubts.hold_accepted(db, meter, differing, shown, now_ms)
     db.execute("UPDATE meter SET audited_at = ? WHERE id = ?", (now_ms, meter))

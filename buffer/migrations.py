@@ -98,6 +98,30 @@ def m007_accounts(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m009_doubts(database: Database) -> None:
+    """Why an hour waits for a person, with both numbers; hours that are never sent; from when on a meter is taken over."""
+    for statement in SCHEMA_009.split(";\n"):
+        database.execute(statement)
+    _allow_state(database, "dropped")
+
+
+def _allow_state(database: Database, state: str) -> None:
+    """Let an hour have one more state: SQLite changes no CHECK, so the table is written anew, with all its columns."""
+    (table,) = database.execute("SELECT sql FROM sqlite_schema WHERE name = 'hour'").fetchone()
+    indexes = database.execute(
+        "SELECT sql FROM sqlite_schema WHERE tbl_name = 'hour' AND type = 'index' AND sql NOT NULL"
+    ).fetchall()
+    head, states, rest = table.partition("CHECK (state IN (")
+    opening = head.index("(")
+    database.execute(f"CREATE TABLE hour_anew {head[opening:]}{states}'{state}', {rest}")
+    database.execute("INSERT INTO hour_anew SELECT * FROM hour")
+    database.execute("DROP TABLE hour")
+    database.execute("ALTER TABLE hour_anew RENAME TO hour")
+    for (index,) in indexes:
+        database.execute(index)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -322,4 +346,21 @@ CREATE TABLE key_use (                 -- when EnerKey last took which API key f
     accepted_at INTEGER NOT NULL,
     PRIMARY KEY (account, family, reference)
 ) STRICT, WITHOUT ROWID
+"""
+
+SCHEMA_009 = """
+CREATE TABLE doubt (                   -- why an hour is held, with the numbers that a person decides by
+    id INTEGER PRIMARY KEY,
+    meter INTEGER NOT NULL REFERENCES meter(id),
+    hour INTEGER NOT NULL,
+    why TEXT NOT NULL,                 -- sent, before, foreign, audit, refused, sums: see buffer/doubts.py
+    value INTEGER NOT NULL,            -- what a message added to the hour, or would have added
+    adjusted INTEGER NOT NULL,         -- as much of that is adjustments
+    shown INTEGER,                     -- what EnerKey showed for the hour; NULL: nothing
+    seen_at INTEGER,                   -- when it did; NULL: it was not read
+    message INTEGER,
+    UNIQUE (meter, hour)
+) STRICT;
+CREATE INDEX doubt_foreign ON doubt (meter) WHERE why = 'foreign';
+ALTER TABLE meter ADD COLUMN taken_over INTEGER
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from buffer import doubts, identity
 from buffer.journal import UNSETTLED
 from buffer.readings import newest_samples
 
@@ -28,6 +29,11 @@ class MeterOverview(NamedTuple):
     held: int
     unknown: int
     parked: int  # micro that are in no hour until a person has decided
+    unknown_since: int | None  # ms; of the oldest message of unknown fate
+    dropped: int
+    foreign: list[doubts.Doubt]  # hours that somebody else fills: nothing of the meter is sent while there are any
+    doubt: doubts.Doubt | None  # of the first held hour
+    taken_over: int | None
 
 
 class HourView(NamedTuple):
@@ -41,6 +47,7 @@ class HourView(NamedTuple):
     accepted: int | None  # what the ledger says EnerKey has
     adjusted: int
     unposted: int = 0  # how much of that EnerKey does not have yet
+    doubt: doubts.Doubt | None = None
 
 
 class EventView(NamedTuple):
@@ -75,15 +82,21 @@ def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None)
         return found
 
     name, unit, push, kind, source = facts
+    held = doubts.of_meter(db, number)
     last_at, last_value = newest or (None, None)
     return MeterOverview(
         name, unit, push, kind, source, last_at, last_value,
         one("SELECT max(hour) FROM hour WHERE meter = ?"),
         one("SELECT max(hour) FROM ledger WHERE meter = ?"),
         one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'pending'") or 0,
-        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'") or 0,
+        len(held),
         one(f"SELECT count(*) FROM message WHERE meter = ? AND {UNSETTLED} AND state = 'unknown'") or 0,  # noqa: S608 - a constant text
         one("SELECT sum(amount) FROM parked WHERE meter = ?") or 0,
+        one(f"SELECT min(fate_at) FROM message WHERE meter = ? AND {UNSETTLED} AND state = 'unknown'"),  # noqa: S608
+        one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'dropped'") or 0,
+        [doubt for doubt in held if doubt.why == "foreign"],
+        held[0] if held else None,
+        one("SELECT taken_over FROM meter WHERE id = ?"),
     )  # fmt: skip
 
 
@@ -103,7 +116,8 @@ def hours(db: Connection, meter: int, since: int, until: int) -> list[HourView]:
         " WHERE hour.meter = ? AND hour.hour >= ? AND hour.hour < ? ORDER BY hour.hour",
         (meter, since, until),
     )
-    return [HourView(*row) for row in rows]
+    held = {doubt.hour: doubt for doubt in doubts.of_meter(db, meter, since, until - 1)}
+    return [HourView._make([*row, held.get(row[0])]) for row in rows]
 
 
 def open_hour(db: Connection, meter: int) -> int | None:
@@ -123,6 +137,11 @@ def events(db: Connection, most: int) -> list[EventView]:
     """The newest events, newest first."""
     find = "SELECT at, level, subject, text FROM event ORDER BY id DESC LIMIT ?"
     return [EventView(*row) for row in db.execute(find, (most,))]
+
+
+def stranger(db: Connection) -> str | None:
+    """Why nothing is sent from this machine; None when the database belongs here."""
+    return identity.stranger(db)
 
 
 def unplaced(db: Connection) -> int:

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 Amount = tuple[int, int]  # hour, micro
 
+_TO_POST = (
+    "meter = ? AND posted <> amount AND NOT EXISTS (SELECT 1 FROM hour"
+    " WHERE hour.meter = adjustment.meter AND hour.hour = adjustment.hour AND state = 'dropped')"
+)
+
 
 def unposted(db: Connection, meter: int) -> list[Amount]:
-    """What is still to be posted of a meter's adjustments, by the hour that they belong to, oldest first."""
-    find = "SELECT hour, sum(amount - posted) FROM adjustment WHERE meter = ? AND posted <> amount GROUP BY hour ORDER BY hour"
+    """What is still to be posted of a meter's adjustments, by the hour that they belong to, oldest first.
+
+    Nothing of an hour that is never sent.
+    """
+    find = f"SELECT hour, sum(amount - posted) FROM adjustment WHERE {_TO_POST} GROUP BY hour ORDER BY hour"  # noqa: S608 - constant texts
     return db.execute(find, (meter,)).fetchall()
 
 
@@ -78,9 +86,33 @@ def post(db: Connection, message: int, items: Collection[int]) -> None:
     db.executemany("UPDATE adjustment SET posted = posted + ? WHERE id = ?", rows)
 
 
+def undone(db: Connection, meter: int, hour: int, *, own_hour: bool) -> None:
+    """EnerKey does not have an hour any more, nor what it took along: that is to be posted again."""
+    if own_hour:
+        db.execute("UPDATE adjustment SET posted = 0 WHERE meter = ? AND hour = ?", (meter, hour))
+        return
+    taken = (
+        "SELECT adjustment, sum(amount) FROM message_adjustment JOIN message ON message.id = message_adjustment.message"
+        " LEFT JOIN message_hour ON message_hour.message = message.id AND message_hour.hour = message_adjustment.hour"
+        " WHERE message.meter = ? AND message_adjustment.hour = ? AND (message.state = 'accepted'"
+        " OR message_hour.fate = 'accepted') GROUP BY adjustment"
+    )
+    rows = [(amount, number) for number, amount in db.execute(taken, (meter, hour)).fetchall()]
+    db.executemany("UPDATE adjustment SET posted = posted - ? WHERE id = ?", rows)
+
+
+def given_up(db: Connection, meter: int, hour: int) -> int:
+    """What waits of an hour's adjustments is not posted any more, and counts as if it were; how much that is."""
+    waits: int = db.execute(
+        "SELECT coalesce(sum(amount - posted), 0) FROM adjustment WHERE meter = ? AND hour = ?", (meter, hour)
+    ).fetchone()[0]
+    db.execute("UPDATE adjustment SET posted = amount WHERE meter = ? AND hour = ?", (meter, hour))
+    return waits
+
+
 def _parts(db: Connection, meter: int, takes: Mapping[int, int], *, own_hour: bool) -> list[tuple[int, int, int]]:
     """Which adjustment gives how much to which item: (adjustment, hour of the item, micro)."""
-    waiting = "SELECT id, hour, amount - posted FROM adjustment WHERE meter = ? AND posted <> amount ORDER BY hour, id"
+    waiting = f"SELECT id, hour, amount - posted FROM adjustment WHERE {_TO_POST} ORDER BY hour, id"  # noqa: S608 - constant texts
     left = {number: (hour, amount) for number, hour, amount in db.execute(waiting, (meter,))} if takes else {}
     found = []
     for item, amount in sorted(takes.items()):

@@ -27,6 +27,9 @@ COMMANDS: dict[str, str] = {
     "status": "how the gateway, its connections and its meters are",
     "hours": "a meter's hours: value, boundary, quality and what became of them",
     "push": "what would be sent now, byte for byte (--dry-run)",
+    "resolve": "hours in doubt, with both numbers; decide them",
+    "takeover": "a meter that another feed has filled: from when on it is this gateway's",
+    "adopt": "a database that was copied or moved: it belongs to this machine now",
     "meter": "say what you know: a meter was replaced or retired, or an estimate",
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from buffer import corrections
+from buffer import corrections, deciding, takeover
 from buffer.corrections import CorrectionError, Done, Word
 
 if TYPE_CHECKING:
@@ -40,4 +40,8 @@ _KINDS: dict[str, Callable[[Connection, Word, dict[str, Any]], Done]] = {
     "estimate": lambda db, word, asked: corrections.estimated(db, word, asked["since"], asked["until"], asked["total"]),
     "book": lambda db, word, asked: corrections.booked(db, word, asked.get("into")),
     "drop": lambda db, word, _: corrections.dropped(db, word),
+    "resolve": lambda db, word, asked: deciding.decide(
+        db, word, asked["decision"], asked.get("first", deciding.FIRST), asked.get("last", deciding.LAST)
+    ),
+    "takeover": lambda db, word, asked: takeover.take_over(db, word, asked["at"]),
 }

@@ -143,7 +143,8 @@ class Lookout:
         now = self._clock.now()
 
         def work(db: Connection) -> None:
-            seen = looks.Seen(found, whole.adjusted, held, meter.family == "consumption")
+            own = meter.family == "consumption"
+            seen = looks.Seen(found, whole.adjusted, held, own, whole.values, server)
             looks.looked(db, meter.id, seen, to_ms(now.wall))
             if found:
                 there = f"{len(found)} h were at EnerKey already, found before they were sent"
@@ -152,6 +153,8 @@ class Lookout:
                 hour = held[0]
                 sent = f"to be sent was {from_micro(whole.values[hour])}"
                 words = f"{len(held)} h held before they were sent: {_shown(hour, server)}, {sent}"
+                if any(hour not in ledger for hour in held):
+                    words += f". {_SOMEBODY} {meter.name}"
                 note(db, to_ms(now.wall), "warning", meter.name, words)
 
         self._store.write(work)
@@ -204,7 +207,9 @@ class Lookout:
         differing = verify.audit(ledger, server, self._rules.tolerance)
 
         def work(db: Connection) -> None:
-            looks.audited(db, meter.id, differing, now_ms)
+            if meter.family == "consumption":
+                self._find_strangers(db, meter, server, now_ms)
+            looks.audited(db, meter.id, differing, server, now_ms)
             if differing:
                 hour = differing[0]
                 words = f"{len(differing)} h held: {_shown(hour, server)}, accepted was {from_micro(ledger[hour])}"
@@ -213,6 +218,20 @@ class Lookout:
 
         self._store.write(work)
         return True
+
+    def _find_strangers(self, db: Connection, meter: PushedMeter, server: Mapping[int, int], now_ms: int) -> None:
+        tolerance = self._rules.tolerance + 10 ** (6 - self._rules.decimals)  # also what rounding makes of a sum
+        ours = looks.strangers(db, meter.id, server, tolerance)
+        if not ours:
+            return
+        looks.found_strangers(db, meter.id, ours, server, now_ms)
+        shown = _shown(min(ours), server)
+        words = f"{len(ours)} h held: {shown}, which nothing of this meter's was accepted for. {_SOMEBODY} {meter.name}"
+        note(db, now_ms, "error", meter.name, words)
+        log.warning("%s: %s", meter.name, words)
+
+
+_SOMEBODY = "Somebody else fills this meter: nothing of it is sent until: meter-gateway takeover"
 
 
 def _shown(hour: int, server: Mapping[int, int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from buffer import journal, poison, postings
+from buffer import doubts, journal, poison, postings
 from buffer.journal import PendingHour
 from buffer.model import hour_of
 from gateway import composing
@@ -59,13 +59,13 @@ class Waiting(NamedTuple):
 
 
 def waiting(db: Connection, meters: Iterable[PushedMeter], rules: DeliveryRules) -> dict[int, Waiting]:
-    """What waits of each meter; meters with an open message or with nothing are left out.
+    """What waits of each meter; those with an open message, with nothing, or that somebody else fills are left out.
 
     An adjustment to an accepted hour counts as one of the hour in which it was made: a device that is always late costs one
     message an hour at most. Of a cumulative meter adjustments wait for the next boundary.
     """
     by_number = {meter.id: meter for meter in meters}
-    free = journal.without_open_message(db, by_number)
+    free = journal.without_open_message(db, by_number) - doubts.blocked(db)
     found: dict[int, Waiting] = {}
     for number in free:
         ends = journal.pending_ends(db, number, estimated=rules.push_estimated)
@@ -88,7 +88,7 @@ def everything(db: Connection, meter: PushedMeter, rules: DeliveryRules, most: i
 def draft_of(db: Connection, meter: PushedMeter, rules: DeliveryRules, most_hours: int) -> composing.Draft | None:
     """The next message of a meter as it would be sent now; None when nothing may be sent."""
     hours = _next_hours(db, meter, rules, most_hours)
-    if not hours:
+    if not hours or meter.id in doubts.blocked(db):
         return None
     if meter.family == "cumulative" and journal.held_before(db, meter.id, hours[-1].hour):
         # A boundary in doubt, or refused, is settled by a person before later ones follow: without it EnerKey would

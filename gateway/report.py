@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buffer import journal, key_use, overview
+from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start, to_ms
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
+from gateway.clock import SystemClock
 from gateway.control import ask
 from gateway.errors import DatabaseFailure, NotPermitted, Unreachable
 from gateway.keys import expiry
+from gateway.machine import STRANGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 EVENTS_SHOWN = 20
+LONG_UNKNOWN = (
+    86_400.0  # s; a person should hear of a message whose fate is unknown for longer (reliability 3.1, rule 8)
+)
 NOT_YET = ("not read yet", "nothing heard yet")  # how drivers begin; said of the meter, if at all
 EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
@@ -73,6 +79,8 @@ def _not_permitted(path: Path) -> NotPermitted:
 def problems(report: dict[str, Any]) -> Iterator[str]:
     """What a person should look at, each cause once and with the next step."""
     yield from _service_problems(report["service"])
+    if report["stranger"]:
+        yield STRANGER[report["stranger"]]
     silent = set()  # connections without any answer: that their meters have no reading follows
     for name, health in report["connections"].items():
         yield from _connection_problems(name, health)
@@ -81,6 +89,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     for meter in report["meters"]:
         explained = report["service"] is None or meter["connection"] in silent
         yield from _meter_problems(meter, explained=explained)
+        yield from _doubt_problems(meter, _now_of(report["service"]))
     service = report["service"]
     today = datetime.fromisoformat(service["now"]).date() if service and "now" in service else None
     yield from _delivery_problems(report["delivery"], today)
@@ -112,13 +121,35 @@ def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
     name = meter["name"]
     if meter["last_reading"] is None and not explained:
         yield f"{name}: no reading yet: meter-gateway read {name}"
-    if meter["held"]:
-        said = f" ({meter['trouble']})" if meter["trouble"] else ""
-        yield f"{name}: {meter['held']} h held for a decision{said}: meter-gateway hours {name}"
-    elif meter["alarm"]:
+    if meter["alarm"] and not meter["held"]:
         yield f"{name}: {meter['alarm']}"
     if meter["parked"]:
         yield f"{name}: {meter['parked']} {meter['unit']} are parked: meter-gateway meter book {name}, or drop"
+
+
+def _doubt_problems(meter: dict[str, Any], now: datetime) -> Iterator[str]:
+    """What of a meter a person has to decide."""
+    name, foreign = meter["name"], meter["foreign"]
+    if foreign:
+        yield (
+            f"{name}: somebody else fills this meter at EnerKey ({foreign['hours']} h from {foreign['from']} to {foreign['to']}:"
+            f" {foreign['shown']} {meter['unit']} there, {foreign['ours']} here), so nothing of it is sent:"
+            f" meter-gateway takeover {name}"
+        )
+    others = meter["held"] - (foreign["hours"] if foreign else 0)
+    if others:
+        numbers = meter["doubt"] if not foreign else None
+        said = numbers or meter["trouble"]
+        yield f"{name}: {others} h held for a decision{f' ({said})' if said else ''}: meter-gateway resolve {name}"
+    since = meter["unknown_since"]
+    if since and age(since, now) > LONG_UNKNOWN:
+        long = f"a message of it has an unknown fate since {since[:16]}Z, because EnerKey cannot be read"
+        yield f"{name}: {long}; nothing more of it is sent: meter-gateway resolve {name}"
+
+
+def _now_of(service: dict[str, Any] | None) -> datetime:
+    """The service's clock; this machine's without one."""
+    return datetime.fromisoformat(service["now"]) if service and "now" in service else SystemClock().now().wall
 
 
 def _delivery_problems(delivery: dict[str, Any], today: date | None) -> Iterator[str]:
@@ -208,6 +239,7 @@ def _stored(db: Connection) -> dict[str, Any]:
         "meters": [meter | {"alarm": alarms.get(meter["name"])} for meter in meters],
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
+        "stranger": overview.stranger(db),
         "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
     }
 
@@ -240,7 +272,31 @@ def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]
         "unknown": meter.unknown,
         "parked": f"{from_micro(meter.parked).normalize():f}" if meter.parked else None,
         "trouble": trouble,
+        "unknown_since": None if meter.unknown_since is None else _time(meter.unknown_since),
+        "dropped": meter.dropped,
+        "foreign": _foreign(meter),
+        "doubt": f"{_hour_shown(meter.doubt.hour)}: {said}"
+        if meter.doubt and (said := numbers_of(meter.doubt))
+        else None,
+        "taken_over": _hour(meter.taken_over),
     }
+
+
+def _foreign(meter: overview.MeterOverview) -> dict[str, Any] | None:
+    """The hours that somebody else fills, with the sums of both numbers."""
+    if not meter.foreign:
+        return None
+    return {
+        "hours": len(meter.foreign),
+        "from": _hour_shown(meter.foreign[0].hour),
+        "to": _hour_shown(meter.foreign[-1].hour + 1),
+        "shown": shown(sum(each.shown or 0 for each in meter.foreign)),
+        "ours": shown(sum(each.expected for each in meter.foreign)),
+    }
+
+
+def _hour_shown(hour: int) -> str:
+    return f"{hour_start(hour):%Y-%m-%d %H:%M}Z"
 
 
 def _time(ms: int) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from buffer import identity
 from buffer.corrections import CorrectionError
 from buffer.model import to_ms
 from gateway import __version__
 from gateway.correcting import correct
 from gateway.service import LONGEST_WAIT, Service
+from gateway.wiring import settle_ms
 
 if TYPE_CHECKING:
     from gateway.systemd import Notifier
@@ -32,7 +34,9 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
 
 
 def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a control request: `{"want": "status"}`, `{"want": "reads"}`, or `{"correct": ...}`."""
+    """The answer to a control request: `{"want": "status"}`, `{"want": "reads"}`, `{"correct": ...}`, or `{"adopt": ...}`."""
+    if "adopt" in request:
+        return _adopted(gateway, request["adopt"]["author"])
     if "correct" in request:
         return _corrected(gateway, request["correct"])
     if request["want"] == "reads":
@@ -67,4 +71,16 @@ def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
     except CorrectionError as error:
         return {"refused": str(error)}
     gateway.closer.saw({meter: done.reaches}, now.boottime)
+    for uploader in gateway.uploaders.values():
+        uploader.wake.set()
     return {"done": done.text}
+
+
+def _adopted(gateway: Gateway, author: str) -> dict[str, Any]:
+    """Bind the database to this machine; what another one sent may not be readable before `settle` is over."""
+    now_ms = to_ms(gateway.clock.now().wall)
+    readable = now_ms + settle_ms(gateway.config)
+    adopted = gateway.store.write(lambda db: identity.adopt(db, gateway.machine, author, readable, now_ms))
+    for uploader in gateway.uploaders.values():
+        uploader.wake.set()
+    return {"adopted": adopted}

@@ -73,7 +73,7 @@ class Settler:
     def _settle(self, message: OpenMessage, now: Now) -> None:
         if self._rules.on_unknown == "hold":
             words = "the fate of a message is unknown, and on_unknown is hold"
-            self._record(message, dict.fromkeys(message.values, "held"), words)
+            self._record(message, dict.fromkeys(message.values, "held"), words, None)
             return
         slot = self._line.keys.usable("values", now.boottime)
         if slot is None:
@@ -91,7 +91,7 @@ class Settler:
             return
         ledger = self._store.read(lambda db: journal.in_ledger(db, message.meter, hours))
         verdicts = verify.read_back(message.values, ledger, found.values, tolerance=self._rules.tolerance)
-        self._record(message, verdicts, _proved(verdicts, message, found.values))
+        self._record(message, verdicts, _proved(verdicts, message, found.values), found.values)
         self._on_read(message.meter, hours, self._clock.now().boottime)
 
     def _failed(self, message: OpenMessage, fate: Fate) -> None:
@@ -105,15 +105,21 @@ class Settler:
     def _rest(self, message: OpenMessage, until: float) -> None:
         self._rests[message.id] = pacing.Pause(self._rests[message.id].failures, until)
 
-    def _record(self, message: OpenMessage, verdicts: dict[int, verify.Verdict], words: str) -> None:
+    def _record(
+        self, message: OpenMessage, verdicts: dict[int, verify.Verdict], words: str, shown: Mapping[int, int] | None
+    ) -> None:
         now_ms = to_ms(self._clock.now().wall)
         level = "warning" if "held" in verdicts.values() else "info"
 
         def work(db: Connection) -> None:
-            journal.settle_by_hour(db, message.id, verdicts, words, now_ms)
+            journal.settle_by_hour(db, message.id, verdicts, words, now_ms, shown=shown)
             note(db, now_ms, level, self._name(message.meter), words)
 
-        self._store.write(work)
+        try:
+            self._store.write(work)
+        except journal.JournalError:  # a person decided while it was read
+            log.info("%s: was decided while it was read back", self._name(message.meter))
+            return
         self._rests.pop(message.id, None)
         log.log(logging.WARNING if level == "warning" else logging.INFO, "%s: %s", self._name(message.meter), words)
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
-from buffer import journal, looks
+from buffer import identity, journal, looks
 from buffer.journal import Intent
 from buffer.model import Accepted, Fate, Refused, Unknown, from_micro, hour_of, hour_start, to_ms
 from buffer.readings import note, note_once
@@ -96,6 +96,7 @@ class Uploader:
         self._settled_last = False
         self._orphans = True
         self._begun = False
+        self._ours = False
 
     def step(self, now: Now) -> float:
         """Settle one unknown fate or send one message; returns when to be called again (boottime)."""
@@ -108,6 +109,9 @@ class Uploader:
                 return self._line.until
             if not now.trusted:
                 return self._ask_the_time(now)
+            self._ours = self._ours or self._store.read(identity.stranger) is None
+            if not self._ours:  # R20; `adopt` may end it at any time
+                return now.boottime + IDLE
             if not self._begun:
                 self._begin_run(now)
             self._tell_of_expiry(now)
@@ -206,8 +210,14 @@ class Uploader:
         if (knocked := self._knocker.before(meter, slot, now)) is not None:
             self._blocked[meter.id] = knocked.until
             return knocked.asked
+        try:
+            outgoing = self._begin(meter, draft, slot, now)
+        except journal.JournalError:  # a person decided about these hours in between
+            log.info("%s: its hours have changed, they are looked at again", meter.name)
+            self._blocked[meter.id] = now.boottime + AFTER_FAILURE
+            return False
         self._served[meter.id] = now.boottime
-        self._send(self._begin(meter, draft, slot, now))
+        self._send(outgoing)
         return True
 
     def _begin(self, meter: PushedMeter, draft: Draft, slot: int, now: Now) -> _Outgoing:

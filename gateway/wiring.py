@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import readings
+from buffer import identity, readings
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -31,6 +31,7 @@ from gateway.collector import CollectedMeter, Collector
 from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
 from gateway.keys import Key, KeyRing
+from gateway.machine import STRANGER, machine_id
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.pacing import push_offset
 from gateway.sections import parse_burst
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MACHINE_ID = Path("/etc/machine-id")
 SOCKET = "control.sock"
 LONGEST_CONNECTION = 36  # characters of a connection's name in an MQTT client id, which then has 60
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -60,6 +60,7 @@ class Gateway:
     drivers: dict[str, Driver]
     closer: Closer
     uploaders: dict[str, Uploader]  # by account; "" is the default one
+    machine: str  # the machine's id, "" where it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,22 @@ def socket_path(config: Config) -> Path:
     return Path(os.environ.get("RUNTIME_DIRECTORY") or config.gateway.data_dir) / SOCKET
 
 
-def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random: Random) -> Gateway:
-    """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials it cannot have."""
+def build(
+    config: Config,
+    store: Store,
+    clock: SystemClock | ScaledClock,
+    random: Random,
+    machine: str | None = None,
+) -> Gateway:
+    """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials it cannot have.
+
+    `machine`: the id of the machine, where it is not this one's.
+    """
+    machine = machine_id() if machine is None else machine
     keys = {account.name: _keys(account) for account in config.pushing}
     rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
     numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
-    site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
+    site = _Site(config, store, clock, random, numbers, store.write(lambda db: _identity(db, machine)), boot_id())
     drivers: dict[str, Driver] = {}
     uploaders = {name: _uploader(site, name, its) for name, its in keys.items()}
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
@@ -142,7 +153,7 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
             drivers[name] = _driver(site, name, collector)
         else:
             log.warning("connection %s has no meters and is not opened", name)
-    return Gateway(config, clock, store, drivers, closer, uploaders)
+    return Gateway(config, clock, store, drivers, closer, uploaders, machine)
 
 
 def _wake(uploaders: Mapping[str, Uploader]) -> None:
@@ -336,6 +347,11 @@ def _keys(account: Account) -> list[Key]:
     ]
 
 
+def settle_ms(config: Config) -> int:
+    """How long EnerKey may take to show what it has accepted."""
+    return round(config.enerkey.settle * 1000) if config.enerkey else 0
+
+
 def _secret(reference: str, where: str) -> str:
     try:
         return secrets.resolve(reference, os.environ)
@@ -376,9 +392,11 @@ def _closing(meter: Meter, number: int) -> ClosingMeter:
     return ClosingMeter(number, meter.name, rule, meter.source.connection, counter, to_micro(meter.start_value))
 
 
-def _identity(db: Connection) -> str:
+def _identity(db: Connection, machine: str) -> str:
     """Twelve characters for this database on this machine: a cloned card must not fight for an MQTT session."""
+    stranger = identity.opened(db, machine)
+    if stranger:
+        log.error("%s", STRANGER[stranger])
     db.execute("INSERT INTO meta VALUES ('db_uuid', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
     db_uuid = db.execute("SELECT value FROM meta WHERE key = 'db_uuid'").fetchone()[0]
-    machine = MACHINE_ID.read_text().strip() if MACHINE_ID.exists() else ""
     return hashlib.sha256(f"{machine}/{db_uuid}".encode()).hexdigest()[:12]

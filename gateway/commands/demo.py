@@ -174,7 +174,7 @@ def _gateway(settings: Path, clock: ScaledClock, scale: float, stack: ExitStack)
     config = load_or_exit(settings)
     store = open_store(config, command="demo")
     try:
-        gateway = build(config, store, clock, Random(3))  # noqa: S311
+        gateway = build(config, store, clock, Random(3), machine="demo")  # noqa: S311
     except BaseException:
         store.close()
         raise

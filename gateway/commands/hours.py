@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from buffer import overview
 from buffer.model import EPOCH, from_micro, hour_start
-from gateway import terminal
+from gateway import doubting, terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import no_meter
 from gateway.errors import OK
@@ -24,8 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DEFAULT_SPAN = timedelta(hours=48)
-COLUMNS = ("hour", "consumption", "boundary", "quality", "state", "accepted", "adjusted", "unposted")
-PROBLEMS = ("estimated", "pending", "claimed", "held", "missing")
+COLUMNS = (
+    "hour",
+    "consumption",
+    "boundary",
+    "quality",
+    "state",
+    "accepted",
+    "adjusted",
+    "unposted",
+    "doubt",
+    "ours",
+    "shown",
+)
+PROBLEMS = ("estimated", "pending", "claimed", "held", "missing", "dropped")
+MOST_DOUBTS = 8  # lines; the rest is in `resolve`
 MOST_COLUMNS = 100  # of a plot: longer bars tell no more
 WIDE = 72  # columns that the whole table may need; on less, a day's hours stand under its date
 
@@ -54,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         views = overview.hours(db, number, since, until)
         first_open = overview.open_hour(db, number)
     shown_open = first_open if first_open is not None and since <= first_open < until else None
-    _print(args, unit, [_row(view, push) for view in views], shown_open)
+    _print(args, unit, [_row(view, push) for view in views], shown_open, _doubts(args.meter, views))
     return OK
 
 
@@ -85,6 +98,9 @@ def _row(view: overview.HourView, push: str) -> dict[str, Any]:
         "accepted": None if view.accepted is None else _number(view.accepted),
         "adjusted": _number(view.adjusted) if view.adjusted else None,
         "unposted": _number(view.unposted) if view.unposted and push != "off" else None,
+        "doubt": doubting.why(view.doubt) if view.doubt else None,
+        "ours": _number(view.doubt.expected) if view.doubt else None,
+        "shown": _number(view.doubt.shown) if view.doubt and view.doubt.shown is not None else None,
     }
 
 
@@ -92,7 +108,21 @@ def _number(micro: int) -> str:
     return f"{from_micro(micro).normalize():f}"
 
 
-def _print(args: argparse.Namespace, unit: str, rows: list[dict[str, Any]], first_open: int | None) -> None:
+def _doubts(meter: str, views: list[overview.HourView]) -> list[str]:
+    """What is held, with both numbers, and what to do."""
+    held = [view.doubt for view in views if view.doubt]
+    found = [f"{hour_start(doubt.hour):%Y-%m-%d %H:%M}Z held: {doubting.told(doubt)}" for doubt in held[:MOST_DOUBTS]]
+    if more := len(held) - len(found):
+        found.append(f"and {more} more hours are held")
+    if held:
+        foreign = any(doubt.why == "foreign" for doubt in held)
+        found.append(f"to decide: meter-gateway {'takeover' if foreign else 'resolve'} {meter}")
+    return found
+
+
+def _print(
+    args: argparse.Namespace, unit: str, rows: list[dict[str, Any]], first_open: int | None, doubts: list[str]
+) -> None:
     still_open = None if first_open is None else hour_start(first_open).strftime("%Y-%m-%dT%H:%M:%SZ")
     if args.json:
         document = {"meter": args.meter, "unit": unit, "hours": rows, "open_from": still_open}
@@ -110,7 +140,7 @@ def _print(args: argparse.Namespace, unit: str, rows: list[dict[str, Any]], firs
         span = "in this span" if args.all or args.since else "in the last 48 hours (--all shows every one)"
         terminal.show(terminal.wrapped(f"{args.meter}: no closed hour {span}"))
     opened = [f"open from {still_open[:16]}Z on"] if still_open else []
-    for line in [*_adjustments(unit, rows), *opened, *_coverage(rows)]:
+    for line in [*doubts, *_adjustments(unit, rows), *opened, *_coverage(rows)]:
         terminal.show(terminal.wrapped(line, "  "))
 
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer.corrections import CorrectionError
 from buffer.model import to_ms
 from gateway import terminal, units
-from gateway.clock import SystemClock
 from gateway.commands.common import configuration, no_meter
 from gateway.commands.hours import instant
-from gateway.control import ask
-from gateway.correcting import correct
-from gateway.errors import OK, GatewayError, Unreachable
-from gateway.report import holder_of
-from gateway.wiring import open_store
+from gateway.commands.telling import author, tell
+from gateway.errors import OK, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.config import Config, Meter
+    from gateway.config import Meter
 
 TIME = "TIME"
 VALUE = "VALUE"
@@ -92,8 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.meter not in meters:
         raise no_meter(args.meter, meters, "the configuration")
     asked = _asked(args, meters[args.meter])
-    held_by = holder_of(config.gateway.data_dir)
-    text = _by_service(held_by, asked) if held_by else _by_ourselves(config, asked)
+    text = tell(config, asked, command="meter")
     if args.json:
         terminal.document({"meter": args.meter, "done": text})
     else:
@@ -102,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace, meter: Meter) -> dict[str, Any]:
-    asked: dict[str, Any] = {"what": args.what, "meter": meter.name, "author": _author()}
+    asked: dict[str, Any] = {"what": args.what, "meter": meter.name, "author": author()}
     factor = units.factor(args.unit or meter.unit, meter.unit, "counter")
     if factor is None:
         raise GatewayError(f"{args.unit} cannot become {meter.unit}, the meter's unit")
@@ -113,27 +104,3 @@ def _asked(args: argparse.Namespace, meter: Meter) -> dict[str, Any]:
         given = getattr(args, name, None)
         asked[name] = None if given is None else units.to_micro(given, factor)
     return asked
-
-
-def _author() -> str:
-    """The person, also behind sudo."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
-
-
-def _by_service(held_by: dict[str, Any], asked: dict[str, Any]) -> str:
-    answer = ask(Path(held_by.get("socket", "")), {"correct": asked})
-    if answer is None:
-        raise Unreachable(f"process {held_by.get('pid', '?')} holds the data but does not answer; nothing was changed")
-    if "refused" in answer:
-        raise GatewayError(answer["refused"])
-    return str(answer["done"])
-
-
-def _by_ourselves(config: Config, asked: dict[str, Any]) -> str:
-    store = open_store(config, command="meter")
-    try:
-        return store.write(lambda db: correct(db, asked, to_ms(SystemClock().now().wall))).done.text
-    except CorrectionError as error:
-        raise GatewayError(str(error)) from None
-    finally:
-        store.close()

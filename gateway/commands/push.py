@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from buffer import journal, overview
+from buffer import doubts, journal, overview
 from buffer.model import hour_start
 from gateway import terminal
 from gateway.commands.common import configuration, no_meter
@@ -57,6 +57,7 @@ def _outlook(db: Connection, config: Config, enerkey: EnerkeySection, only: str 
     rules = delivery_rules(config)
     meters = [each for each in pushed_meters(config, overview.numbers(db), "") if only in {None, each.name}]
     free = journal.without_open_message(db, [meter.id for meter in meters])
+    blocked = doubts.blocked(db)
     messages, waiting = [], []
     for meter in meters:
         draft = draft_of(db, meter, rules, rules.most_hours)
@@ -65,7 +66,9 @@ def _outlook(db: Connection, config: Config, enerkey: EnerkeySection, only: str 
         elif draft:
             waiting.append({"meter": meter.name, "why": "an earlier message is settled first"})
         elif journal.pending(db, meter.id, 1, estimated=rules.push_estimated):
-            why = f"an earlier hour waits for a decision: meter-gateway hours {meter.name}"
+            why = f"an earlier hour waits for a decision: meter-gateway resolve {meter.name}"
+            if meter.id in blocked:
+                why = f"somebody else fills this meter: meter-gateway takeover {meter.name}"
             waiting.append({"meter": meter.name, "why": why})
     return {"messages": messages, "waiting": waiting}
 

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Self
 
 READY_WITHIN = 20.0  # s
+ON_MACHINE = "import pathlib; from gateway import machine; machine.MACHINE_ID = pathlib.Path({!r}); import gateway.__main__ as m; m.main()"
 
 
 class GatewayProcess:
-    """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts."""
+    """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts.
 
-    def __init__(self, config: Path, log: Path, *options: str) -> None:
+    `machine`: the file with the machine's id, where it is not this box's own.
+    """
+
+    def __init__(self, config: Path, log: Path, *options: str, machine: Path | None = None) -> None:
         self._config = config
         self._options = options
+        self._program = ["-m", "gateway"] if machine is None else ["-c", ON_MACHINE.format(str(machine))]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,7 +39,7 @@ class GatewayProcess:
             notified.bind(address)
             notified.settimeout(READY_WITHIN)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run", "-c", str(self._config), *self._options],
+                [sys.executable, *self._program, "run", "-c", str(self._config), *self._options],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")},

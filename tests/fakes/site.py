@@ -29,6 +29,7 @@ from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, open_store, socket_path
 
 T = TypeVar("T")
+MACHINE = "5" * 32
 KEY, PASSWORD = "canary-key-5a17", "canary-password-9c3e"
 
 CONFIG = """
@@ -140,6 +141,6 @@ class Site:
         config = load(self.config)
         store = open_store(config, command="run")
         try:
-            yield build(config, store, SystemClock(Trust("always")), Random(1))
+            yield build(config, store, SystemClock(Trust("always")), Random(1), MACHINE)
         finally:
             store.close()

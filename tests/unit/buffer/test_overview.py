@@ -6,6 +6,7 @@ import pytest
 
 from buffer import journal, overview, poison, postings
 from buffer.closing import freeze, frozen_of
+from buffer.doubts import Doubt
 from buffer.frozen import Frozen
 from buffer.hours import ClosedHour
 from buffer.journal import Intent
@@ -23,6 +24,7 @@ from buffer.readings import (
 )
 
 FIRST = 480_000
+HELD = Doubt(FIRST + 1, "sent", None, 10, 0, None, None, 2, "")
 ADJUST = "INSERT INTO adjustment (meter, hour, amount, reason, author, at) VALUES"
 
 
@@ -71,6 +73,11 @@ def test_every_configured_meter_is_shown_with_what_it_has(filled):
         held=1,
         unknown=1,
         parked=0,
+        unknown_since=at,
+        dropped=0,
+        foreign=[],
+        doubt=HELD,
+        taken_over=None,
     )
     assert (b.name, b.last_at, b.last_value, b.last_hour, b.last_accepted, b.pending) == ("b", at - 9, 7, None, None, 0)
     assert (c.name, c.last_at, c.last_value, c.held, c.unknown) == ("c", None, None, 0, 0)
@@ -89,7 +96,7 @@ def test_hours_show_what_became_of_them(filled):
     assert filled.read(overview.numbers) == {"a": 1, "b": 2, "c": 3}
     assert filled.read(lambda db: overview.hours(db, 1, FIRST, FIRST + 3)) == [
         overview.HourView(FIRST, 10, 10, "measured", "accepted", 10, 2, 2),
-        overview.HourView(FIRST + 1, 10, 20, "measured", "held", None, 0),
+        overview.HourView(FIRST + 1, 10, 20, "measured", "held", None, 0, doubt=HELD),
         overview.HourView(FIRST + 2, 10, 30, "measured", "claimed", None, 0),
     ]
 

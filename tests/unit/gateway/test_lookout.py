@@ -179,17 +179,31 @@ def test_a_killed_process_on_the_same_boot_needs_no_look(make: Make):
 
 
 @pytest.mark.parametrize("meter", ["a", "cumulative"])
-def test_hours_that_somebody_else_filled_are_held_with_both_numbers(make: Make, meter: str):
+def test_a_meter_that_somebody_else_fills_is_held_with_both_numbers_and_rests(make: Make, meter: str):
+    """DESIGN 6: nothing more of it is sent, whatever closes, until somebody has decided."""
     gateway = make(meter, looked=False)
     by_hand(gateway, EIGHT - 1, "7")
     closed_hours(gateway, EIGHT - 3, 4, (meter,))
     gateway.run(3600)
-    words = "1 h held before they were sent: EnerKey shows 7.000000 for 2026-03-02 07:00Z, to be sent was 0.500000"
+    words = (
+        "1 h held before they were sent: EnerKey shows 7.000000 for 2026-03-02 07:00Z, to be sent was 0.500000."
+        f" Somebody else fills this meter: nothing of it is sent until: meter-gateway takeover {meter}"
+    )
     assert ("warning", meter, words) in gateway.events()
-    assert gateway.simulator.hourly(100)[EIGHT - 1] == 7_000_000
-    assert gateway.states(meter)[2] == "held"
-    if meter == "a":
-        assert gateway.states()[3] == "accepted"
+    closed_hours(gateway, NINE, 1, (meter,))
+    gateway.run(2 * 86_400)
+    assert gateway.simulator.hourly(100) == {EIGHT - 1: 7_000_000}
+    assert gateway.states(meter) == ["pending", "pending", "held", "pending", "pending"]
+    assert "POST" not in gateway.asked
+
+
+def test_one_meter_that_somebody_else_fills_stops_no_other(make: Make):
+    """R23."""
+    gateway = make("a", "b", looked=False)
+    by_hand(gateway, EIGHT, "7")
+    closed_hours(gateway, EIGHT, 1, ("a", "b"))
+    gateway.run(60)
+    assert (gateway.states("a"), gateway.states("b")) == (["held"], ["accepted"])
 
 
 def test_what_an_hour_would_have_taken_along_counts_as_posted_when_it_is_there(make: Make):

@@ -21,13 +21,14 @@ def meter(name: str = "boiler", **facts: Any) -> dict[str, Any]:
     """A meter of connection main with a reading and nothing held."""
     return {
         "name": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None,
-        "alarm": None, "parked": None,
+        "alarm": None, "parked": None, "unit": "kWh", "foreign": None, "doubt": None, "unknown_since": None,
     } | facts  # fmt: skip
 
 
 def report(**parts: Any) -> dict[str, Any]:
     """A document in which all is well but for `parts`."""
-    return {"service": RUNNING, "connections": {"main": FINE}, "meters": [meter()], "delivery": {}} | parts
+    fine = {"service": RUNNING, "connections": {"main": FINE}, "meters": [meter()], "delivery": {}, "stranger": None}
+    return fine | parts
 
 
 def said(**parts: Any) -> list[str]:
@@ -89,7 +90,7 @@ def test_what_a_driver_says_of_a_device_while_its_line_is_well_is_told():
 def test_held_hours_come_with_the_reason_and_the_command():
     """The words of the event that led to it."""
     assert said(meters=[meter(held=3, trouble="EnerKey shows 7, sent was 8")]) == [
-        "boiler: 3 h held for a decision (EnerKey shows 7, sent was 8): meter-gateway hours boiler"
+        "boiler: 3 h held for a decision (EnerKey shows 7, sent was 8): meter-gateway resolve boiler"
     ]
 
 
@@ -151,7 +152,9 @@ def test_the_newest_words_on_a_meter_explain_its_held_hours(tmp_path: Path):
     assert {each["name"]: each["trouble"] for each in document["meters"]} == {
         "chiller": "EnerKey refused 1 h", "cold-water": None, "main-electricity": "another story",
     }  # fmt: skip
-    assert "chiller: 1 h held for a decision (EnerKey refused 1 h): meter-gateway hours chiller" in document["problems"]
+    assert (
+        "chiller: 1 h held for a decision (EnerKey refused 1 h): meter-gateway resolve chiller" in document["problems"]
+    )
     assert document["events"][0]["text"] == "another story", "the newest first"
 
 

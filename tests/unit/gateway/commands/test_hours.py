@@ -38,6 +38,8 @@ def test_a_table_with_the_points_below_each_other(busy_site: Site, meter_gateway
             "2026-11-01T01:00Z  0.5    1000.5  missing    missing\n"
             "2026-11-01T02:00Z  0.5    1000.5  measured   pending\n"
             "2026-11-01T03:00Z  0.5    1001.0  measured   pending\n"
+            "2026-11-01 00:00Z held: held before reasons were noted\n"
+            "to decide: meter-gateway resolve chiller\n"
             "open from 2026-11-01T04:00Z on\n"
             "2026-10: 2 of 2 accepted\n"
             "2026-11: 0 of 4 accepted, 1 estimated, 2 pending, 1 held, 1 missing\n"
@@ -52,6 +54,8 @@ def test_on_a_narrow_terminal_the_hours_stand_under_their_day(busy_site: Site, m
         "2026-10-31 (UTC, kWh)\n22:00  0.5  accepted\n23:00  0.5  accepted\n"
         "2026-11-01 (UTC, kWh)\n00:00  0.5  held, estimated\n01:00  0.5  missing\n"
         "02:00  0.5  pending\n03:00  0.5  pending\n"
+        "2026-11-01 00:00Z held: held before\n  reasons were noted\n"
+        "to decide: meter-gateway resolve chiller\n"
         "open from 2026-11-01T04:00Z on\n"
         "2026-10: 2 of 2 accepted\n"
         "2026-11: 0 of 4 accepted, 1 estimated, 2\n  pending, 1 held, 1 missing\n"
@@ -67,6 +71,7 @@ def test_csv_holds_the_numbers_as_they_are(busy_site: Site, meter_gateway):
     assert rows[1] == {
         "hour": "2026-10-31T23:00:00Z", "consumption": "0.5", "boundary": "1001", "quality": "measured",
         "state": "accepted", "accepted": "", "adjusted": "", "unposted": "",
+        "doubt": "", "ours": "", "shown": "",
     }  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def test_boundaries_behind_a_held_hour_wait_for_the_decision(site: Site, meter_g
         "waiting": [
             {
                 "meter": "main-electricity",
-                "why": "an earlier hour waits for a decision: meter-gateway hours main-electricity",
+                "why": "an earlier hour waits for a decision: meter-gateway resolve main-electricity",
             }
         ],
     }

@@ -61,7 +61,7 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
         "main-electricity  none yet           -  -                     0     0",
     ]
     assert lines[12:] == [
-        "1. chiller: 1 h held for a decision: meter-gateway hours chiller",
+        "1. chiller: 1 h held for a decision: meter-gateway resolve chiller",
         "2. cold-water: no reading yet: meter-gateway read cold-water",
         "3. main-electricity: no reading yet: meter-gateway read main-electricity",
     ]
