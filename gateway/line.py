@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from buffer import journal
 from buffer.model import Accepted, Refused, to_ms
 from buffer.readings import note
+from buffer.store import StoreError
 from gateway import pacing
 
 if TYPE_CHECKING:
@@ -58,14 +59,25 @@ class Line:
         self._manners = pacing.Manners()
         self._left: pacing.Left | None = None
 
-    @property
-    def until(self) -> float:
+    def until(self, now: float) -> float:
         """The boottime until which nothing is asked."""
-        return max(self._manners.until, self._burst.until)
+        most = self._manners.rate.of(self._burst.most, now)
+        return max(self._manners.until, self._burst.until(most))
+
+    def share(self, now: float) -> int:
+        """What of the day's share is used for now: less for a while after the server has said that it is too much."""
+        return self._manners.day.of(self._share, now)
 
     def may_push(self, now: Now) -> bool:
         """Whether the budget has room for a push."""
         return pacing.may_push(self._spent(now), self._share, self._left, now.boottime)
+
+    def may_catch_up(self, now: Now) -> bool:
+        """Whether it has room for one of the backlog, which gives way first where the share is halved.
+
+        Live hours need not: at the cadence that fits the halved share they are fewer.
+        """
+        return pacing.may_push(self._spent(now), self.share(now.boottime), self._left, now.boottime)
 
     def may_read(self, now: Now) -> bool:
         """Whether the budget has room for a read."""
@@ -98,13 +110,29 @@ class Line:
             "outage": self._manners.outage,
             "limited": self._manners.limited.failures > 0,
             "doubtful": self._manners.doubtful.failures >= pacing.DOUBT_AFTER,
-            "remaining": self._left.requests if self._left else None,
+            "recovering": self._manners.ramp.gap > 0,
+            "budget": self._budget(self._clock.now()),
             "keys": self.keys.snapshot(),
         }
 
     def close(self) -> None:
         """Close the connection that is kept alive."""
         self._client.close()
+
+    def _budget(self, now: Now) -> dict[str, int | None]:
+        """Requests in 24 h; `spent` None while the buffer cannot be read, `remaining` None before the server has said it."""
+        try:
+            spent = self._spent(now)
+        except StoreError:
+            spent = None
+        share = self.share(now.boottime)
+        return {
+            "share": self._share,
+            "in_use": share,
+            "spent": spent,
+            "remaining": self._left.requests if self._left else None,
+            "reserved_for_reads": pacing.reserved(self._share),
+        }
 
     def _spent(self, now: Now) -> int:
         return self._store.read(lambda db: journal.spent(db, to_ms(now.wall)))
@@ -114,7 +142,7 @@ class Line:
         now = self._clock.now()
         self._burst = self._burst.after(now.boottime)
         outage = self._manners.outage
-        self._manners = self._manners.after(answer.fate, now.boottime, self._random)
+        self._manners = self._manners.after(answer.fate, now.boottime, self._random, left=answer.remaining)
         if self._manners.outage != outage:
             _tell_outage(answer.fate, over=outage)
         if answer.remaining is not None:

@@ -71,7 +71,6 @@ class Lookout:
         self._rules = rules
         self._clock = clock
         self._random = random
-        self._old = max(rules.old_hours, 2 * pacing.cadence(len(meters), rules.requests_per_day))
         self._proofs: dict[int, list[_Proof]] = {}
         self._failed: dict[int, pacing.Pause] = {}
         self._audits: dict[int, float] | None = None  # meter -> when (boottime) it is audited next
@@ -84,7 +83,7 @@ class Lookout:
             return False
         if self._store.read(lambda db: looks.look_after(db, meter.id)) is not None:
             return True
-        old = [hour for hour in draft.values if hour < hour_of(to_ms(now.wall)) - self._old]
+        old = [hour for hour in draft.values if hour < hour_of(to_ms(now.wall)) - self._old(now.boottime)]
         proofs = [proof for proof in self._proofs.get(meter.id, []) if proof.until > now.boottime]
         self._proofs[meter.id] = proofs
         old = [hour for hour in old if not any(proof.first <= hour < proof.end for proof in proofs)]
@@ -94,8 +93,12 @@ class Lookout:
     def proved(self, meter: int, hours: Sequence[int], now: float) -> None:
         """EnerKey was just read for these hours, sorted, and those that wait are not there."""
         if hours:
-            proof = _Proof(hours[0], hours[-1] + 1, now + self._old * 3600.0)
+            proof = _Proof(hours[0], hours[-1] + 1, now + self._old(now) * 3600.0)
             self._proofs[meter] = [*self._proofs.get(meter, []), proof]
+
+    def _old(self, now: float) -> int:
+        """How many hours an hour may have waited without being old: what comes late by the cadence alone is not."""
+        return max(self._rules.old_hours, 2 * pacing.cadence(len(self._meters), self._line.share(now)))
 
     def look(self, meter: PushedMeter, draft: Draft, now: Now) -> Looked:
         """Read all that waits of a meter, and record what is there."""

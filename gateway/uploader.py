@@ -90,7 +90,6 @@ class Uploader:
         self._most = {meter.id: rules.most_hours for meter in meters}
         self._served: dict[int, float] = {}
         self._live_in_a_row = 0
-        self._cadence = pacing.cadence(len(self._meters), rules.requests_per_day)
         self._settled_last = False
         self._orphans = True
         self._begun = False
@@ -101,8 +100,8 @@ class Uploader:
             if self._orphans:
                 self._store.write(lambda db: journal.orphaned_intents(db, to_ms(now.wall)))
                 self._orphans = False
-            if now.boottime < self._line.until:
-                return self._line.until
+            if now.boottime < (free := self._line.until(now.boottime)):
+                return free
             if not now.trusted:
                 return self._ask_the_time(now)
             if not self._begun:
@@ -128,7 +127,8 @@ class Uploader:
     def snapshot(self) -> dict[str, object]:
         """For `status`; any thread may take it."""
         parked = [self._meters[meter].name for meter in list(self._parked)]
-        return self._line.snapshot() | {"parked": parked, "cadence_hours": self._cadence}
+        cadence = self._cadence(self._clock.now())
+        return self._line.snapshot() | {"parked": parked, "cadence_hours": cadence}
 
     def _act(self, now: Now) -> float:
         turns = (self._push_next, self._settle_next) if self._settled_last else (self._settle_next, self._push_next)
@@ -142,7 +142,7 @@ class Uploader:
             self._line.look(now)
             self._asked = self._asked.failed(now.boottime, self._random)
         after = self._clock.now()
-        return after.boottime if after.trusted else max(self._line.until, self._asked.until)
+        return after.boottime if after.trusted else max(self._line.until(after.boottime), self._asked.until)
 
     def _settle_next(self, now: Now) -> bool:
         settled = self._settler.next(now)
@@ -161,6 +161,8 @@ class Uploader:
         }
         if not due or not self._line.may_push(now):
             return False
+        if not self._line.may_catch_up(now):
+            due = {meter: live for meter, live in due.items() if live}
         for meter in pacing.turns(due, self._served, self._live_in_a_row):
             if self._serve(self._meters[meter], now):
                 self._live_in_a_row = self._live_in_a_row + 1 if due[meter] else 0
@@ -252,8 +254,11 @@ class Uploader:
     def _waiting(self) -> dict[int, Waiting]:
         return self._store.read(lambda db: waiting(db, self._meters.values(), self._rules))
 
+    def _cadence(self, now: Now) -> int:
+        return pacing.cadence(len(self._meters), self._line.share(now.boottime))
+
     def _due(self, meter: int, waits: Waiting, now: Now) -> float:
-        wall = hour_start(pacing.slot(waits.oldest, self._cadence)) + timedelta(seconds=self._meters[meter].offset)
+        wall = hour_start(pacing.slot(waits.oldest, self._cadence(now))) + timedelta(seconds=self._meters[meter].offset)
         at = now.boottime + (wall - now.wall).total_seconds()
         return max(at, self._parked.get(meter, 0.0), self._blocked.get(meter, 0.0))
 

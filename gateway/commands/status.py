@@ -48,6 +48,8 @@ def _show(report: dict[str, Any]) -> None:
         state = "does not answer" if service else "not running"
         terminal.show(f"{terminal.coloured(state, 'FAIL')}; what the buffer holds:")
     _show_connections(report["connections"])
+    if "budget" in report["delivery"]:
+        _show_budget(report["delivery"])
     _show_meters(report["meters"], now)
     _show_rejected(report)
     _show_problems(report["problems"])
@@ -60,6 +62,19 @@ def _show_connections(connections: dict[str, Any]) -> None:
         counts = ", ".join(f"{count} {what}" for what, count in health["counts"].items() if count)
         if counts:
             terminal.show(terminal.coloured(terminal.wrapped(f"  {counts}", "  "), "dim"))
+
+
+def _show_budget(delivery: dict[str, Any]) -> None:
+    """Requests to EnerKey: what they come to in a day, and how often a meter is pushed."""
+    budget = delivery["budget"]
+    spent = "an unknown number" if budget["spent"] is None else budget["spent"]
+    share = f"{budget['share']}"
+    if budget["in_use"] < budget["share"]:
+        share = f"{budget['in_use']} (for now; EnerKey asked for fewer than {share})"
+    told = "" if budget["remaining"] is None else f"; EnerKey says {budget['remaining']} are left"
+    every = "every hour" if delivery["cadence_hours"] == 1 else f"every {delivery['cadence_hours']} h"
+    kept = f"{budget['reserved_for_reads']} kept for reads"
+    _say(f"requests in 24 h: {spent} of {share}, {kept}{told}; each meter is pushed {every}")
 
 
 def _show_meters(meters: list[dict[str, Any]], now: datetime) -> None:

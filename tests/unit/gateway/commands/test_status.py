@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from buffer import readings
 from buffer.readings import Rejection
+from gateway.commands import status
 from tests.fakes.site import Site
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -47,13 +48,14 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
     assert lines[0].startswith("site-042: running, version ")
     assert lines[1].endswith(", trusted (configured)")
     assert lines[2:4] == ["connection main: starting", "connection hall: starting"]
-    assert lines[5:9] == [
+    assert lines[4] == "requests in 24 h: 0 of 40000, 4000 kept for reads; each meter is pushed every hour"
+    assert lines[6:10] == [
         "meter             last reading     age  accepted up to  waiting  held",
         "chiller           12345.678 kWh  3 min  -                     3     1",
         "cold-water        none yet           -  off                   0     0",
         "main-electricity  none yet           -  -                     0     0",
     ]
-    assert lines[10:] == [
+    assert lines[11:] == [
         "1. chiller: 1 h held for a decision: meter-gateway hours chiller",
         "2. cold-water: no reading yet: meter-gateway read cold-water",
         "3. main-electricity: no reading yet: meter-gateway read main-electricity",
@@ -139,3 +141,30 @@ def test_an_alarm_of_a_meter_stays_until_somebody_has_said_what_it_was(site: Sit
 def said(site: Site, meter_gateway) -> str:
     with site.running():
         return meter_gateway("status").out
+
+
+def test_the_budget_is_told_in_full_where_enerkey_asked_for_fewer(monkeypatch, capsys):
+    """Share, what of it is in use, what was spent, what EnerKey says is left, what is kept for reads, and the cadence."""
+    monkeypatch.setenv("COLUMNS", "80")
+    budget = {"share": 3000, "in_use": 1500, "spent": 1200, "remaining": 17, "reserved_for_reads": 300}
+    status._show_budget({"budget": budget, "cadence_hours": 2})
+    assert capsys.readouterr().out.splitlines() == [
+        "requests in 24 h: 1200 of 1500 (for now; EnerKey asked for fewer than 3000), 300",
+        "  kept for reads; EnerKey says 17 are left; each meter is pushed every 2 h",
+    ]
+    status._show_budget({"budget": budget | {"spent": None, "remaining": None, "in_use": 3000}, "cadence_hours": 1})
+    assert capsys.readouterr().out.splitlines() == [
+        "requests in 24 h: an unknown number of 3000, 300 kept for reads; each meter is",
+        "  pushed every hour",
+    ]
+
+
+def test_the_budget_is_in_the_document(site: Site, meter_gateway):
+    """For scripts: every number by itself."""
+    site.make()
+    with site.running():
+        delivery = json.loads(meter_gateway("status", "--json").out)["delivery"]
+    assert delivery["cadence_hours"] == 1
+    assert delivery["budget"] == {
+        "share": 40_000, "in_use": 40_000, "spent": 0, "remaining": None, "reserved_for_reads": 4000,
+    }  # fmt: skip
