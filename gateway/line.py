@@ -12,7 +12,7 @@ from buffer.store import StoreError
 from gateway import pacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from random import Random
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from buffer.store import Store
     from drivers.base import Clock, Now
     from gateway.composing import Family
-    from gateway.enerkey.client import Answer, EnerkeyClient, ReadBack
+    from gateway.enerkey.client import Answer, EnerkeyClient, ReadBack, ReadMany
     from gateway.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -90,19 +90,24 @@ class Line:
 
     def read(self, enerkey_id: int, from_hour: int, to_hour: int, slot: int) -> ReadBack:
         """What EnerKey has for the hours [from, to) of one meter; the request is counted first."""
-        now_ms = to_ms(self._clock.now().wall)
-        self._store.write(lambda db: journal.spend(db, now_ms))
+        now_ms = self._count_read()
         found = self._client.hourly_values(enerkey_id, from_hour, to_hour, self.keys.secret(slot))
-        news = self._heard(found.answer, "values", slot)
-        if news:
-            log.warning("%s", news)
-            self._store.write(lambda db: note(db, now_ms, "error", "delivery", news))
+        self._heard_of_read(found.answer, slot, now_ms)
         return found
 
-    def look(self, now: Now) -> None:
-        """Ask for nothing but the time. Not counted in the budget, whose bins an untrusted clock would misplace."""
+    def read_many(self, enerkey_ids: Sequence[int], from_hour: int, to_hour: int, slot: int) -> ReadMany:
+        """The same of several meters in one request."""
+        now_ms = self._count_read()
+        found = self._client.hourly_values_of(enerkey_ids, from_hour, to_hour, self.keys.secret(slot))
+        self._heard_of_read(found.answer, slot, now_ms)
+        return found
+
+    def look(self, now: Now) -> bool:
+        """Ask for nothing but the time; whether it was told. Not counted in the budget, whose bins an untrusted clock would misplace."""
         slot = self.keys.usable("look", now.boottime) or 0
-        self._heard(self._client.look(self.keys.secret(slot)), "look", slot)
+        answer = self._client.look(self.keys.secret(slot))
+        self._heard(answer, "look", slot)
+        return answer.date is not None
 
     def snapshot(self) -> dict[str, object]:
         """For `status`; any thread may take it."""
@@ -118,6 +123,17 @@ class Line:
     def close(self) -> None:
         """Close the connection that is kept alive."""
         self._client.close()
+
+    def _count_read(self) -> int:
+        now_ms = to_ms(self._clock.now().wall)
+        self._store.write(lambda db: journal.spend(db, now_ms))
+        return now_ms
+
+    def _heard_of_read(self, answer: Answer, slot: int, now_ms: int) -> None:
+        news = self._heard(answer, "values", slot)
+        if news:
+            log.warning("%s", news)
+            self._store.write(lambda db: note(db, now_ms, "error", "delivery", news))
 
     def _budget(self, now: Now) -> dict[str, int | None]:
         """Requests in 24 h; `spent` None while the buffer cannot be read, `remaining` None before the server has said it."""

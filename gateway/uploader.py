@@ -22,6 +22,7 @@ from gateway.enerkey.models import push_body
 from gateway.line import Line, said
 from gateway.lookout import Lookout
 from gateway.messages import DeliveryRules, PushedMeter, Waiting, draft_of, waiting
+from gateway.reads import Reads
 from gateway.settling import Settler
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDLE = 60.0  # s; the longest sleep while nothing is due
+STEPPED = 2.0  # s; a clock that moved more against the time since boot was set
 AFTER_FAILURE = 5.0  # s before the store is tried again
 PARKED = 86_400.0  # s; a meter that EnerKey does not know gets one try a day (reliability 3.8)
 MOST_REFUSALS = 64  # per meter and day: where every hour is refused it is not the hours (reliability 3.8)
@@ -80,10 +82,12 @@ class Uploader:
         self._boot_id = boot_id
         burst = pacing.Burst(*rules.burst)
         self._line = Line(store, client, keys, rules.requests_per_day, burst, clock, random, on_date)
-        self._lookout = Lookout(store, self._line, self._meters, rules, clock, random)
+        reads = Reads(self._line, contract, clock)
+        self._lookout = Lookout(store, self._line, reads, self._meters, rules, clock, random)
         names = {meter.id: meter.name for meter in meters}
-        self._settler = Settler(store, self._line, names, rules, clock, random, self._lookout.proved)
+        self._settler = Settler(store, self._line, reads, names, rules, clock, random, self._lookout)
         self._asked = pacing.Pause()  # for the time, while the clock is not trusted
+        self._asked_with = 0.0  # wall time less boottime (s) then
         self._parked: dict[int, float] = {}  # meter that EnerKey does not take -> until when it is not tried
         self._blocked: dict[int, float] = {}  # meter that has nothing to send for now -> until when it is not asked
         self._refusals: dict[int, deque[float]] = {}  # meter -> when its data were refused, the last day's
@@ -137,12 +141,16 @@ class Uploader:
         return self._next_due(now)
 
     def _ask_the_time(self, now: Now) -> float:
-        """The pauses keep it to 100 requests a day."""
-        if now.boottime >= self._asked.until:
-            self._line.look(now)
-            self._asked = self._asked.failed(now.boottime, self._random)
+        """The pauses keep it to 100 requests a day. An answer that did not help says the same until the clock is set."""
+        set_to = now.wall.timestamp() - now.boottime
+        if now.boottime >= self._asked.until or abs(set_to - self._asked_with) > STEPPED:
+            heard = self._line.look(now)
+            after_answer = self._asked.told(now.boottime, pacing.LONGEST_PAUSE, self._random)
+            self._asked = after_answer if heard else self._asked.failed(now.boottime, self._random)
+            self._asked_with = set_to
         after = self._clock.now()
-        return after.boottime if after.trusted else max(self._line.until(after.boottime), self._asked.until)
+        again = min(self._asked.until, after.boottime + IDLE)
+        return after.boottime if after.trusted else max(self._line.until(after.boottime), again)
 
     def _settle_next(self, now: Now) -> bool:
         settled = self._settler.next(now)

@@ -84,6 +84,7 @@ class SmallGateway:
         rule_of: Mapping[str, Rule] | None = None,
         client: type[EnerkeyClient] = EnerkeyClient,
         looked: bool = True,
+        contract: Contract | None = None,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -93,6 +94,7 @@ class SmallGateway:
         self._counter = counter
         self._rule_of = {name: (rule_of or {}).get(name, rule) for name in meters}
         self._client = client
+        self._contract = contract or Contract()
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -109,7 +111,7 @@ class SmallGateway:
             for n, name in enumerate(self.meters)
         ]
         self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
-        contract = Contract()
+        contract = self._contract
         pushed = [
             PushedMeter(self.numbers[row.name], row.name, row.enerkey_id or 0, _family(row.push), self._offsets)
             for row in rows
@@ -207,12 +209,12 @@ def ramp(source: str, first: datetime, last: datetime, every: timedelta, per_hou
 
 
 def closed_hours(
-    gateway: SmallGateway, hour: int, count: int, meters: Iterable[str] = ("a",), value: int = 500_000
+    gateway: SmallGateway, hour: int, count: int, meters: Iterable[str] = ("a",), value: int = 500_000, before: int = 0
 ) -> None:
-    """Hours that are closed already, without readings behind them."""
+    """Hours that are closed already, without readings behind them; the register has risen for so many hours `before`."""
     for name in meters:
         number = gateway.numbers[name]
-        rows = [(number, hour + n, value, (n + 1) * value + 10**9, "measured", 0) for n in range(count)]
+        rows = [(number, hour + n, value, (before + n + 1) * value + 10**9, "measured", 0) for n in range(count)]
         gateway.store.write(
             lambda db, rows=rows: db.executemany(
                 "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at) VALUES (?, ?, ?, ?, ?, ?)",

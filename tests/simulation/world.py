@@ -78,6 +78,7 @@ class World:
             handler=self.wire.request,
             offsets=scenario.offset,
             client=self.plant.client,
+            contract=scenario.contract,
             **{
                 "settle": SETTLE,
                 "hour_stamp": scenario.stamp,
