@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from buffer import journal, key_use
 from buffer.model import Accepted, Refused, to_ms
 from buffer.readings import note
+from buffer.store import StoreError
 from gateway import pacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from random import Random
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from buffer.store import Connection, Store
     from drivers.base import Clock, Now
     from gateway.composing import Family
-    from gateway.enerkey.client import Answer, EnerkeyClient, ReadBack
+    from gateway.enerkey.client import Answer, EnerkeyClient, ReadBack, ReadMany
     from gateway.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -59,14 +60,25 @@ class Line:
         self._manners = pacing.Manners()
         self._left: pacing.Left | None = None
 
-    @property
-    def until(self) -> float:
+    def until(self, now: float) -> float:
         """The boottime until which nothing is asked."""
-        return max(self._manners.until, self._burst.until)
+        most = self._manners.rate.of(self._burst.most, now)
+        return max(self._manners.until, self._burst.until(most))
+
+    def share(self, now: float) -> int:
+        """What of the day's share is used for now: less for a while after the server has said that it is too much."""
+        return self._manners.day.of(self._share, now)
 
     def may_push(self, now: Now) -> bool:
         """Whether the budget has room for a push."""
         return pacing.may_push(self._spent(now), self._share, self._left, now.boottime)
+
+    def may_catch_up(self, now: Now) -> bool:
+        """Whether it has room for one of the backlog, which gives way first where the share is halved.
+
+        Live hours need not: at the cadence that fits the halved share they are fewer.
+        """
+        return pacing.may_push(self._spent(now), self.share(now.boottime), self._left, now.boottime)
 
     def may_read(self, now: Now) -> bool:
         """Whether the budget has room for a read."""
@@ -79,19 +91,24 @@ class Line:
 
     def read(self, enerkey_id: int, from_hour: int, to_hour: int, slot: int) -> ReadBack:
         """What EnerKey has for the hours [from, to) of one meter; the request is counted first."""
-        now_ms = to_ms(self._clock.now().wall)
-        self._store.write(lambda db: self._spend(db, now_ms))
+        now_ms = self._count_read()
         found = self._client.hourly_values(enerkey_id, from_hour, to_hour, self.keys.secret(slot))
-        news = self._heard(found.answer, "values", slot)
-        if news:
-            log.warning("%s", news)
-            self._store.write(lambda db: note(db, now_ms, "error", self.name, news))
+        self._heard_of_read(found.answer, slot, now_ms)
         return found
 
-    def look(self, now: Now) -> None:
-        """Ask for nothing but the time. Not counted in the budget, whose bins an untrusted clock would misplace."""
+    def read_many(self, enerkey_ids: Sequence[int], from_hour: int, to_hour: int, slot: int) -> ReadMany:
+        """The same of several meters in one request."""
+        now_ms = self._count_read()
+        found = self._client.hourly_values_of(enerkey_ids, from_hour, to_hour, self.keys.secret(slot))
+        self._heard_of_read(found.answer, slot, now_ms)
+        return found
+
+    def look(self, now: Now) -> bool:
+        """Ask for nothing but the time; whether it was told. Not counted in the budget, whose bins an untrusted clock would misplace."""
         slot = self.keys.usable("look", now.boottime) or 0
-        self._heard(self._client.look(self.keys.secret(slot)), "look", slot)
+        answer = self._client.look(self.keys.secret(slot))
+        self._heard(answer, "look", slot)
+        return answer.date is not None
 
     def snapshot(self) -> dict[str, object]:
         """For `status`; any thread may take it."""
@@ -99,8 +116,8 @@ class Line:
             "outage": self._manners.outage,
             "limited": self._manners.limited.failures > 0,
             "doubtful": self._manners.doubtful.failures >= pacing.DOUBT_AFTER,
-            "remaining": self._left.requests if self._left else None,
-            "requests_per_day": self._share,
+            "recovering": self._manners.ramp.gap > 0,
+            "budget": self._budget(self._clock.now()),
             "keys": self.keys.snapshot(),
             "no_key_for": self.keys.shut_for(),
         }
@@ -117,6 +134,32 @@ class Line:
         journal.spend(db, now_ms, self.keys.account)
         self.remember(db)
 
+    def _count_read(self) -> int:
+        now_ms = to_ms(self._clock.now().wall)
+        self._store.write(lambda db: self._spend(db, now_ms))
+        return now_ms
+
+    def _heard_of_read(self, answer: Answer, slot: int, now_ms: int) -> None:
+        news = self._heard(answer, "values", slot)
+        if news:
+            log.warning("%s", news)
+            self._store.write(lambda db: note(db, now_ms, "error", self.name, news))
+
+    def _budget(self, now: Now) -> dict[str, int | None]:
+        """Requests in 24 h; `spent` None while the buffer cannot be read, `remaining` None before the server has said it."""
+        try:
+            spent = self._spent(now)
+        except StoreError:
+            spent = None
+        share = self.share(now.boottime)
+        return {
+            "share": self._share,
+            "in_use": share,
+            "spent": spent,
+            "remaining": self._left.requests if self._left else None,
+            "reserved_for_reads": pacing.reserved(self._share),
+        }
+
     def _spent(self, now: Now) -> int:
         return self._store.read(lambda db: journal.spent(db, to_ms(now.wall), self.keys.account))
 
@@ -125,7 +168,7 @@ class Line:
         now = self._clock.now()
         self._burst = self._burst.after(now.boottime)
         outage = self._manners.outage
-        self._manners = self._manners.after(answer.fate, now.boottime, self._random)
+        self._manners = self._manners.after(answer.fate, now.boottime, self._random, left=answer.remaining)
         if self._manners.outage != outage:
             _tell_outage(answer.fate, over=outage)
         if answer.remaining is not None:

@@ -15,7 +15,8 @@ from buffer.model import Fate, Refused, from_micro, hour_of, hour_start, to_ms
 from buffer.readings import note, note_once
 from gateway import pacing, verify
 from gateway.line import said
-from gateway.messages import everything
+from gateway.messages import draft_of, everything
+from gateway.reads import Wanted, fits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.composing import Draft
     from gateway.line import Line
     from gateway.messages import DeliveryRules, PushedMeter
+    from gateway.reads import Reads
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ WITHOUT_BUDGET = 60.0  # s until the budget is asked again
 READ_REFUSED = 3600.0  # s; a look that EnerKey refuses is a matter for a person
 AUDIT_EVERY = 86_400.0  # s
 AUDIT_PAUSE = 900.0  # s that audits wait for a key or for the budget
+AUDIT_COMPANY = 12 * 3600.0  # s that an audit comes early, where several meters are read in one request
+AUDIT_AGE = 3600.0  # s; an older audit is renewed by whatever else reads the meter
 
 
 class _Proof(NamedTuple):
@@ -55,10 +59,11 @@ class Looked(NamedTuple):
 class Lookout:
     """Looks and audits; part of the delivery worker, in its thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - every port by name
         self,
         store: Store,
         line: Line,
+        reads: Reads,
         meters: Mapping[int, PushedMeter],
         rules: DeliveryRules,
         clock: Clock,
@@ -67,11 +72,11 @@ class Lookout:
         """Nothing is asked yet."""
         self._store = store
         self._line = line
+        self._reads = reads
         self._meters = meters
         self._rules = rules
         self._clock = clock
         self._random = random
-        self._old = max(rules.old_hours, 2 * pacing.cadence(len(meters), rules.requests_per_day))
         self._proofs: dict[int, list[_Proof]] = {}
         self._failed: dict[int, pacing.Pause] = {}
         self._audits: dict[int, float] | None = None  # meter -> when (boottime) it is audited next
@@ -84,7 +89,7 @@ class Lookout:
             return False
         if self._store.read(lambda db: looks.look_after(db, meter.id)) is not None:
             return True
-        old = [hour for hour in draft.values if hour < hour_of(to_ms(now.wall)) - self._old]
+        old = [hour for hour in draft.values if hour < hour_of(to_ms(now.wall)) - self._old(now.boottime)]
         proofs = [proof for proof in self._proofs.get(meter.id, []) if proof.until > now.boottime]
         self._proofs[meter.id] = proofs
         old = [hour for hour in old if not any(proof.first <= hour < proof.end for proof in proofs)]
@@ -94,8 +99,12 @@ class Lookout:
     def proved(self, meter: int, hours: Sequence[int], now: float) -> None:
         """EnerKey was just read for these hours, sorted, and those that wait are not there."""
         if hours:
-            proof = _Proof(hours[0], hours[-1] + 1, now + self._old * 3600.0)
+            proof = _Proof(hours[0], hours[-1] + 1, now + self._old(now) * 3600.0)
             self._proofs[meter] = [*self._proofs.get(meter, []), proof]
+
+    def _old(self, now: float) -> int:
+        """How many hours an hour may have waited without being old: what comes late by the cadence alone is not."""
+        return max(self._rules.old_hours, 2 * pacing.cadence(len(self._meters), self._line.share(now)))
 
     def look(self, meter: PushedMeter, draft: Draft, now: Now) -> Looked:
         """Read all that waits of a meter, and record what is there."""
@@ -107,16 +116,52 @@ class Lookout:
             return Looked(asked=False, until=self._line.keys.again("values"))
         if not self._line.may_read(now):
             return Looked(asked=False, until=now.boottime + WITHOUT_BUDGET)
-        whole = self._store.read(lambda db: everything(db, meter, self._rules, MOST_HOURS))
-        if not whole.values.keys() >= draft.values.keys():
-            whole = draft
-        hours = sorted(whole.values)
-        found = self._line.read(meter.enerkey_id, hours[0], hours[-1] + 1, slot)
-        if found.values is None:
-            return self._not_seen(meter, found.answer.fate)
-        self._failed.pop(meter.id, None)
-        self._record(meter, whole, found.values)
+        whole = self._whole(meter, draft)
+        wholes = {meter.id: whole} | self._others(meter, min(whole.values), max(whole.values), now)
+        wanted = {
+            each: self._wanted(each, min(whole.values), max(whole.values) + 1, now) for each, whole in wholes.items()
+        }
+        found = self._reads.read(list(wanted.values()), slot)
+        for each, read in found.items():
+            if read.values is None:
+                return self._not_seen(meter, read.answer.fate)
+            self._failed.pop(each, None)
+            self._record(self._meters[each], wholes[each], read.values)
+            self.overhear(each, wanted[each].first, wanted[each].end, read.values)
         return Looked(asked=True, until=now.boottime)
+
+    def _whole(self, meter: PushedMeter, draft: Draft) -> Draft:
+        whole = self._store.read(lambda db: everything(db, meter, self._rules, MOST_HOURS))
+        return whole if whole.values.keys() >= draft.values.keys() else draft
+
+    def _others(self, meter: PushedMeter, first: int, last: int, now: Now) -> dict[int, Draft]:
+        """What waits of other meters that have to be looked at as well, and about which the same request can ask."""
+        found: dict[int, Draft] = {}
+        if not self._reads.several:
+            return found
+        free = self._store.read(lambda db: journal.without_open_message(db, self._meters)) - {meter.id}
+        for other in (self._meters[number] for number in sorted(free)):
+            ends = self._ends(other.id)
+            if ends is None or not fits(max(last, ends[1]) + 1 - min(first, ends[0]), len(found) + 2):
+                continue
+            if (draft := self._needs_a_look(other, now)) is not None:
+                found[other.id] = self._whole(other, draft)
+                first, last = min(first, ends[0]), max(last, ends[1])
+        return found
+
+    def _ends(self, meter: int) -> tuple[int, int] | None:
+        return self._store.read(lambda db: journal.pending_ends(db, meter))
+
+    def _needs_a_look(self, meter: PushedMeter, now: Now) -> Draft | None:
+        """The next message of a meter, where that needs a look which is possible now."""
+        after = self._store.read(lambda db: looks.look_after(db, meter.id)) or 0
+        if after > to_ms(now.wall) or self._failed.get(meter.id, pacing.Pause()).until > now.boottime:
+            return None
+        draft = self._store.read(lambda db: draft_of(db, meter, self._rules, self._rules.most_hours))
+        return draft if draft is not None and self.is_needed(meter, draft, now) else None
+
+    def _wanted(self, meter: int, first: int, end: int, now: Now) -> Wanted:
+        return Wanted(meter, self._meters[meter].enerkey_id, *self.widened(meter, first, end, now.boottime))
 
     def _not_seen(self, meter: PushedMeter, fate: Fate) -> Looked:
         now = self._clock.now()
@@ -164,7 +209,10 @@ class Lookout:
     # --- after sending ------------------------------------------------------------------------------------------------
 
     def audit_next(self, now: Now) -> bool:
-        """Compare the meter that waited longest for it with what it was accepted for; False when none is due."""
+        """Compare the meter that waited longest for it with what it was accepted for, and others with it.
+
+        False when none is due.
+        """
         if self._rules.on_unknown == "hold":
             return False
         if self._audits is None:
@@ -176,7 +224,7 @@ class Lookout:
         if slot is None or not self._line.may_read(now):
             self._audits = {each: max(at, now.boottime + AUDIT_PAUSE) for each, at in self._audits.items()}
             return False
-        return self._audit(self._meters[meter], slot, self._audits, now)
+        return self._audit(meter, slot, self._audits, now)
 
     @property
     def due(self) -> float:
@@ -191,19 +239,55 @@ class Lookout:
             for meter, at in last.items()
         }
 
-    def _audit(self, meter: PushedMeter, slot: int, audits: dict[int, float], now: Now) -> bool:
-        audits[meter.id] = now.boottime + AUDIT_EVERY
-        now_ms, settle_ms = to_ms(now.wall), round(self._rules.settle * 1000)
-        ledger = self._store.read(lambda db: looks.accepted_lately(db, meter.id, now_ms - settle_ms, now_ms))
-        if not ledger:
+    def _audit(self, meter: int, slot: int, audits: dict[int, float], now: Now) -> bool:
+        ledgers = {meter: self._accepted_lately(meter, now)}
+        if not ledgers[meter]:
+            audits[meter] = now.boottime + AUDIT_EVERY
             return False
-        last = max(ledger)
-        ledger = {hour: accepted for hour, accepted in ledger.items() if hour > last - MOST_HOURS}
-        found = self._line.read(meter.enerkey_id, min(ledger), last + 1, slot)
-        if found.values is None:
-            audits[meter.id] = self._clock.now().boottime + READ_REFUSED
-            return True
-        server = found.values
+        if self._reads.several:
+            soon = [each for each, at in audits.items() if each != meter and at <= now.boottime + AUDIT_COMPANY]
+            ledgers |= {each: ledger for each in soon if (ledger := self._accepted_lately(each, now))}
+        wanted = [
+            Wanted(each, self._meters[each].enerkey_id, min(ledger), max(ledger) + 1)
+            for each, ledger in ledgers.items()
+        ]
+        for each, read in self._reads.read(wanted, slot).items():
+            if read.values is None:
+                again = self._clock.now().boottime + READ_REFUSED
+                audits |= {each: max(again, at) for each, at in audits.items() if each in ledgers}
+            else:
+                self._compare(self._meters[each], ledgers[each], read.values, now)
+        return True
+
+    def widened(self, meter: int, first: int, end: int, now: float) -> tuple[int, int]:
+        """The hours that a read of this meter should reach over, so that it serves as its audit as well."""
+        if not self._is_audit_welcome(meter, now):
+            return first, end
+        ledger = self._accepted_lately(meter, self._clock.now())
+        wider = min([first, *ledger]), max([end, *(hour + 1 for hour in ledger)])
+        return wider if wider[1] - wider[0] <= MOST_HOURS else (first, end)
+
+    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int]) -> None:
+        """These hours of a meter were read for another reason: its audit, where that reaches no further."""
+        now = self._clock.now()
+        if not self._is_audit_welcome(meter, now.boottime):
+            return
+        ledger = self._accepted_lately(meter, now)
+        if ledger and first <= min(ledger) and max(ledger) < end:
+            self._compare(self._meters[meter], ledger, server, now)
+
+    def _is_audit_welcome(self, meter: int, now: float) -> bool:
+        """Whether the last audit is old enough to be renewed by the way: the next one is then a day from now."""
+        return self._audits is not None and self._audits.get(meter, float("inf")) <= now + AUDIT_EVERY - AUDIT_AGE
+
+    def _accepted_lately(self, meter: int, now: Now) -> dict[int, int]:
+        """What is audited: accepted in the last two days and long enough ago to be readable."""
+        now_ms, settle_ms = to_ms(now.wall), round(self._rules.settle * 1000)
+        ledger = self._store.read(lambda db: looks.accepted_lately(db, meter, now_ms - settle_ms, now_ms))
+        return _newest(ledger)
+
+    def _compare(self, meter: PushedMeter, ledger: Mapping[int, int], server: Mapping[int, int], now: Now) -> None:
+        now_ms = to_ms(now.wall)
         differing = verify.audit(ledger, server, self._rules.tolerance)
 
         def work(db: Connection) -> None:
@@ -217,7 +301,8 @@ class Lookout:
                 log.warning("%s: %s", meter.name, words)
 
         self._store.write(work)
-        return True
+        if self._audits is not None:
+            self._audits[meter.id] = now.boottime + AUDIT_EVERY
 
     def _find_strangers(self, db: Connection, meter: PushedMeter, server: Mapping[int, int], now_ms: int) -> None:
         tolerance = self._rules.tolerance + 10 ** (6 - self._rules.decimals)  # also what rounding makes of a sum
@@ -229,6 +314,11 @@ class Lookout:
         words = f"{len(ours)} h held: {shown}, which nothing of this meter's was accepted for. {_SOMEBODY} {meter.name}"
         note(db, now_ms, "error", meter.name, words)
         log.warning("%s: %s", meter.name, words)
+
+
+def _newest(ledger: Mapping[int, int]) -> dict[int, int]:
+    last = max(ledger, default=0)
+    return {hour: accepted for hour, accepted in ledger.items() if hour > last - MOST_HOURS}
 
 
 _SOMEBODY = "Somebody else fills this meter: nothing of it is sent until: meter-gateway takeover"

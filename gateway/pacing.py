@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from buffer.model import NotSent, Unknown
@@ -24,6 +24,12 @@ CADENCES = (1, 2, 3, 4, 6, 12, 24)  # h between the pushes of one meter
 HOURLY_SHARE = 0.8  # of the day's budget that regular pushes may take; the rest is for what goes wrong
 LIVE = 24  # h; younger hours are what people look at (reliability 3.7)
 LIVE_IN_A_ROW = 3  # pushes with live hours before one of the backlog has its turn: the backlog never starves
+FIRST_GAP = 30.0  # s between the first two requests after an outage; each answer halves it
+LAST_GAP = 1.0  # s; below it the ramp is over, and the burst limit is all that holds requests apart
+SMALLEST_PART = 1 / 8  # of a limit that is used at least, however often the server says that it is too much
+GROWN_BACK = (
+    86_400.0  # s in which the whole of a limit would grow back: after one 429 it is in use again half a day later
+)
 HEARSAY = 15 * 60.0  # s that the server's last word on what is left counts; later one request asks again
 
 
@@ -45,37 +51,99 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Ramp:
+    """After an outage: one request to see (the canary), then with every answer twice as many as before.
+
+    `gap`: s from one request to the next, 0 when nothing is held back; `until`: when (boottime) the next one may go.
+    """
+
+    gap: float = 0.0
+    until: float = float("-inf")
+
+    def begun(self, now: float) -> Ramp:
+        """At the beginning (again): the last request was the canary, or went wrong."""
+        return Ramp(FIRST_GAP, now + FIRST_GAP)
+
+    def answered(self, now: float) -> Ramp:
+        """One more answer."""
+        gap = self.gap / 2
+        return Ramp(gap, now + gap) if gap >= LAST_GAP else Ramp()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a limit that is used for now: halved when the server says that it is too much, and grown back slowly.
+
+    Only ever less than what the operator allows, so that to forget it (a restart) keeps R22.
+    """
+
+    left: float = 1.0
+    since: float = 0.0  # boottime
+
+    def halved(self, now: float) -> Part:
+        """The server said so."""
+        return Part(max(self.at(now) / 2, SMALLEST_PART), now)
+
+    def at(self, now: float) -> float:
+        """Between `SMALLEST_PART` and 1."""
+        return min(1.0, self.left + (now - self.since) / GROWN_BACK)
+
+    def of(self, whole: int, now: float) -> int:
+        """So many of a whole; at least one."""
+        return max(1, int(whole * self.at(now)))
+
+
+@dataclass(frozen=True, slots=True)
 class Manners:
-    """How the server has to be left alone, from what became of our requests. Every answer ends an outage."""
+    """How the server has to be left alone, from what became of our requests. Every answer ends an outage.
+
+    `day` and `rate`: the parts in use of the day's share and of the burst.
+    """
 
     unreachable: Pause = field(default_factory=Pause)
     limited: Pause = field(default_factory=Pause)
     doubtful: Pause = field(default_factory=Pause)
+    ramp: Ramp = field(default_factory=Ramp)
+    day: Part = field(default_factory=Part)
+    rate: Part = field(default_factory=Part)
 
-    def after(self, fate: Fate, now: float, random: Random) -> Manners:
-        """The manners after one more request."""
+    def after(self, fate: Fate, now: float, random: Random, *, left: int | None = None) -> Manners:
+        """The manners after one more request; `left`: what the answer told is left of the day's requests."""
         if isinstance(fate, NotSent) and not fate.limited:
-            return Manners(self.unreachable.failed(now, random), self.limited, self.doubtful)
-        if isinstance(fate, NotSent):
-            told, limited = fate.retry_after, self.limited
-            pause = limited.failed(now, random) if told is None else limited.told(now, told, random)
-            return Manners(limited=pause)
+            ramp = self.ramp.begun(now) if self.ramp.gap else self.ramp
+            return replace(self, unreachable=self.unreachable.failed(now, random), ramp=ramp)
         if isinstance(fate, Unknown):
             # A single one is no reason to make other meters wait (R23): only its own message rests.
             doubtful = self.doubtful.failed(now, random)
             rests = doubtful if doubtful.failures >= DOUBT_AFTER else Pause(doubtful.failures)
-            return Manners(limited=self.limited, doubtful=rests)
-        return Manners()
+            ramp = self.ramp.begun(now) if self._half_open else self.ramp
+            return replace(self, unreachable=Pause(), doubtful=rests, ramp=ramp)
+        ramp = self.ramp.answered(now) if self.ramp.gap or not self._half_open else self.ramp.begun(now)
+        answered = replace(self, unreachable=Pause(), doubtful=Pause(), ramp=ramp)
+        if not isinstance(fate, NotSent):
+            return replace(answered, limited=Pause())
+        told, limited = fate.retry_after, self.limited
+        pause = limited.failed(now, random) if told is None else limited.told(now, told, random)
+        if limited.failures:  # the same episode: what was halved has had no time to show
+            return replace(answered, limited=pause)
+        if left:  # of the day there is enough: it came too fast
+            return replace(answered, limited=pause, rate=self.rate.halved(now))
+        return replace(answered, limited=pause, day=self.day.halved(now))
 
     @property
     def until(self) -> float:
         """The boottime until which nothing is asked."""
-        return max(self.unreachable.until, self.limited.until, self.doubtful.until)
+        return max(self.unreachable.until, self.limited.until, self.doubtful.until, self.ramp.until)
 
     @property
     def outage(self) -> bool:
         """Whether the server cannot be reached, and not only once."""
         return self.unreachable.failures >= OUTAGE_AFTER
+
+    @property
+    def _half_open(self) -> bool:
+        """Whether the next request only shows whether the server is well again."""
+        return self.outage or self.doubtful.failures >= DOUBT_AFTER or self.ramp.gap > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +170,19 @@ class Burst:
         """With one more request."""
         return Burst(self.most, self.within, (*self.made[-self.most + 1 :], now) if self.most > 1 else (now,))
 
-    @property
-    def until(self) -> float:
-        """The boottime until which there is no room for another one."""
-        return self.made[0] + self.within if len(self.made) >= self.most else float("-inf")
+    def until(self, most: int) -> float:
+        """The boottime until which there is no room for another one, with at most so many for now."""
+        return self.made[-most] + self.within if len(self.made) >= most else float("-inf")
 
 
 def may_push(spent: int, share: int, left: Left | None, now: float) -> bool:
     """Whether one more push fits the rolling day's share and what the server last said is left (R22)."""
-    return spent < share * (1 - READ_BACK_RESERVE) and _left(left, now) > share * LEFT_TO_OTHERS
+    return spent < share - reserved(share) and _left(left, now) > share * LEFT_TO_OTHERS
+
+
+def reserved(share: int) -> int:
+    """Requests of a day that pushes leave to reads; where the share is tiny, none."""
+    return int(share * READ_BACK_RESERVE)
 
 
 def may_read(spent: int, share: int, left: Left | None, now: float) -> bool:

@@ -7,10 +7,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import journal, key_use, overview
+from buffer import key_use, overview
 from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
-from buffer.model import from_micro, from_ms, hour_start, to_ms
+from buffer.model import from_micro, from_ms, hour_start
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
 from gateway.clock import SystemClock
 from gateway.control import ask
@@ -196,7 +196,7 @@ def _stored_in(directory: Path, live: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _delivery(db: Connection, live: dict[str, Any] | None) -> dict[str, Any]:
-    """What the running service says of its deliveries, and what they have spent; else which keys were taken last.
+    """What the running service says of its deliveries; else which keys were taken last.
 
     The default account's facts, and under `accounts` the same of each further one.
     """
@@ -204,12 +204,7 @@ def _delivery(db: Connection, live: dict[str, Any] | None) -> dict[str, Any]:
         found = {account: {"keys": _keys(db, account)} for account in key_use.accounts(db)}
         default: dict[str, Any] = dict(found.pop("", {}))
         return default | {"accounts": found} if found else default
-    said = live["delivery"] or {}
-    now_ms = to_ms(datetime.fromisoformat(live["now"]))
-    for account, delivery in {"": said, **said.get("accounts", {})}.items():
-        if "requests_per_day" in delivery:
-            delivery["requests_24h"] = journal.spent(db, now_ms, account)
-    return dict(said)
+    return dict(live["delivery"] or {})
 
 
 def _keys(db: Connection, account: str) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from buffer.model import Fate, Refused, from_micro, hour_start, to_ms
 from buffer.readings import note
 from gateway import pacing, verify
 from gateway.line import said
+from gateway.reads import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from random import Random
 
     from buffer.journal import OpenMessage
@@ -20,46 +21,49 @@ if TYPE_CHECKING:
     from drivers.base import Clock, Now
     from gateway.line import Line
     from gateway.messages import DeliveryRules
+    from gateway.reads import Overhears, Reads
 
 log = logging.getLogger(__name__)
 
 WITHOUT_BUDGET = 60.0  # s until a read-back asks again whether the budget has room
+COMPANY = 300.0  # s that a read-back waits for others that will be due, where they can be read in one request
 READ_REFUSED = 3600.0  # s; a read-back that EnerKey refuses is a matter for a person
 
 
 class Settler:
-    """Settles one message at a time; part of the delivery worker, in its thread."""
+    """Settles with one read at a time; part of the delivery worker, in its thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - every port by name
         self,
         store: Store,
         line: Line,
+        reads: Reads,
         names: Mapping[int, str],
         rules: DeliveryRules,
         clock: Clock,
         random: Random,
-        on_read: Callable[[int, Sequence[int], float], None],
+        lookout: Overhears,
     ) -> None:
-        """`names` of the meters by number; `on_read(meter, hours, boottime)` hears what was read."""
+        """`names` of the meters by number; the lookout hears what was read."""
         self._store = store
         self._line = line
+        self._reads = reads
         self._names = names
         self._rules = rules
         self._clock = clock
         self._random = random
-        self._on_read = on_read
+        self._lookout = lookout
         self._rests: dict[int, pacing.Pause] = {}  # message of unknown fate -> until when it rests
 
     def next(self, now: Now) -> bool:
-        """Settle the message that has waited longest and may be read back; False when there is none."""
+        """Settle the message that has waited longest and may be read back, and others with it; False when there is none."""
         messages = self._store.read(lambda db: journal.unknown_messages(db, self._line.keys.account))
         rest = pacing.Pause(0, now.boottime + self._rules.settle)
         self._rests = {message.id: self._rests.get(message.id, rest) for message in messages}
-        for message in messages:
-            if self._rests[message.id].until <= now.boottime:
-                self._settle(message, now)
-                return True
-        return False
+        if self.due > now.boottime:
+            return False
+        self._settle([message for message in messages if self._rests[message.id].until <= now.boottime], now)
+        return True
 
     def rests(self, message: int, now: float) -> None:
         """The fate of this message has become unknown now."""
@@ -68,9 +72,11 @@ class Settler:
     @property
     def due(self) -> float:
         """When (boottime) the next message may be read back; infinity when none waits."""
-        return min((rest.until for rest in self._rests.values()), default=float("inf"))
+        return gathered([rest.until for rest in self._rests.values()], COMPANY if self._reads.several else 0.0)
 
-    def _settle(self, message: OpenMessage, now: Now) -> None:
+    def _settle(self, messages: Sequence[OpenMessage], now: Now) -> None:
+        """Messages that are due, longest waiting first; the others are left for next time where one is all that can be done."""
+        message = messages[0]
         if self._rules.on_unknown == "hold":
             words = "the fate of a message is unknown, and on_unknown is hold"
             self._record(message, dict.fromkeys(message.values, "held"), words, None)
@@ -81,18 +87,31 @@ class Settler:
         elif not self._line.may_read(now):
             self._rest(message, now.boottime + WITHOUT_BUDGET)
         else:
-            self._read_back(message, slot)
+            self._read_back(messages, slot, now.boottime)
 
-    def _read_back(self, message: OpenMessage, slot: int) -> None:
+    def _read_back(self, messages: Sequence[OpenMessage], slot: int, now: float) -> None:
+        wanted = {message.meter: self._wanted(message, now) for message in messages}
+        found = self._reads.read(list(wanted.values()), slot)
+        for message in messages:
+            read = found.get(message.meter)
+            if read is None:
+                continue
+            if read.values is None:
+                self._failed(message, read.answer.fate)
+                continue
+            self._decide(message, read.values)
+            self._lookout.overhear(message.meter, wanted[message.meter].first, wanted[message.meter].end, read.values)
+
+    def _wanted(self, message: OpenMessage, now: float) -> Wanted:
+        first, end = self._lookout.widened(message.meter, min(message.values), max(message.values) + 1, now)
+        return Wanted(message.meter, message.enerkey_id, first, end)
+
+    def _decide(self, message: OpenMessage, server: Mapping[int, int]) -> None:
         hours = sorted(message.values)
-        found = self._line.read(message.enerkey_id, hours[0], hours[-1] + 1, slot)
-        if found.values is None:
-            self._failed(message, found.answer.fate)
-            return
         ledger = self._store.read(lambda db: journal.in_ledger(db, message.meter, hours))
-        verdicts = verify.read_back(message.values, ledger, found.values, tolerance=self._rules.tolerance)
-        self._record(message, verdicts, _proved(verdicts, message, found.values), found.values)
-        self._on_read(message.meter, hours, self._clock.now().boottime)
+        verdicts = verify.read_back(message.values, ledger, server, tolerance=self._rules.tolerance)
+        self._record(message, verdicts, _proved(verdicts, message, server), server)
+        self._lookout.proved(message.meter, hours, self._clock.now().boottime)
 
     def _failed(self, message: OpenMessage, fate: Fate) -> None:
         now = self._clock.now().boottime
@@ -125,6 +144,12 @@ class Settler:
 
     def _name(self, meter: int) -> str:
         return self._names.get(meter, f"meter {meter}")
+
+
+def gathered(untils: Collection[float], company: float) -> float:
+    """When the first of several rests is over, and those that end at most `company` later with it; infinity for none."""
+    first = min(untils, default=float("inf"))
+    return max((until for until in untils if until <= first + company), default=first)
 
 
 def _proved(verdicts: Mapping[int, verify.Verdict], message: OpenMessage, server: Mapping[int, int]) -> str:

@@ -23,6 +23,7 @@ from gateway.knocking import Knocker
 from gateway.line import Line, said
 from gateway.lookout import Lookout
 from gateway.messages import DeliveryRules, PushedMeter, Waiting, draft_of, waiting
+from gateway.reads import Reads
 from gateway.settling import Settler
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDLE = 60.0  # s; the longest sleep while nothing is due
+STEPPED = 2.0  # s; a clock that moved more against the time since boot was set
 AFTER_FAILURE = 5.0  # s before the store is tried again
 PARKED = 86_400.0  # s; a meter that EnerKey does not know gets one try a day (reliability 3.8)
 MOST_REFUSALS = 64  # per meter and day: where every hour is refused it is not the hours (reliability 3.8)
@@ -80,19 +82,20 @@ class Uploader:
         self._boot_id = boot_id
         burst = pacing.Burst(*rules.burst)
         self._line = Line(store, client, keys, rules.requests_per_day, burst, clock, random, on_date)
-        self._lookout = Lookout(store, self._line, self._meters, rules, clock, random)
         self.name = self._line.name
         self._knocker = Knocker(self._line, rules, clock)
+        reads = Reads(self._line, contract, clock)
+        self._lookout = Lookout(store, self._line, reads, self._meters, rules, clock, random)
         names = {meter.id: meter.name for meter in meters}
-        self._settler = Settler(store, self._line, names, rules, clock, random, self._lookout.proved)
+        self._settler = Settler(store, self._line, reads, names, rules, clock, random, self._lookout)
         self._asked = pacing.Pause()  # for the time, while the clock is not trusted
+        self._asked_with = 0.0  # wall time less boottime (s) then
         self._parked: dict[int, float] = {}  # meter that EnerKey does not take -> until when it is not tried
         self._blocked: dict[int, float] = {}  # meter that has nothing to send for now -> until when it is not asked
         self._refusals: dict[int, deque[float]] = {}  # meter -> when its data were refused, the last day's
         self._most = {meter.id: rules.most_hours for meter in meters}
         self._served: dict[int, float] = {}
         self._live_in_a_row = 0
-        self._cadence = pacing.cadence(len(self._meters), rules.requests_per_day)
         self._settled_last = False
         self._orphans = True
         self._begun = False
@@ -105,8 +108,8 @@ class Uploader:
                 account = self._line.keys.account
                 self._store.write(lambda db: journal.orphaned_intents(db, to_ms(now.wall), account))
                 self._orphans = False
-            if now.boottime < self._line.until:
-                return self._line.until
+            if now.boottime < (free := self._line.until(now.boottime)):
+                return free
             if not now.trusted:
                 return self._ask_the_time(now)
             self._ours = self._ours or self._store.read(identity.stranger) is None
@@ -134,7 +137,8 @@ class Uploader:
     def snapshot(self) -> dict[str, object]:
         """For `status`; any thread may take it."""
         parked = [self._meters[meter].name for meter in list(self._parked)]
-        return self._line.snapshot() | {"parked": parked, "cadence_hours": self._cadence}
+        cadence = self._cadence(self._clock.now())
+        return self._line.snapshot() | {"parked": parked, "cadence_hours": cadence}
 
     def _begin_run(self, now: Now) -> None:
         readable, account = to_ms(now.wall) + round(self._rules.settle * 1000), self._line.keys.account
@@ -160,12 +164,16 @@ class Uploader:
         return self._next_due(now)
 
     def _ask_the_time(self, now: Now) -> float:
-        """The pauses keep it to 100 requests a day."""
-        if now.boottime >= self._asked.until:
-            self._line.look(now)
-            self._asked = self._asked.failed(now.boottime, self._random)
+        """The pauses keep it to 100 requests a day. An answer that did not help says the same until the clock is set."""
+        set_to = now.wall.timestamp() - now.boottime
+        if now.boottime >= self._asked.until or abs(set_to - self._asked_with) > STEPPED:
+            heard = self._line.look(now)
+            after_answer = self._asked.told(now.boottime, pacing.LONGEST_PAUSE, self._random)
+            self._asked = after_answer if heard else self._asked.failed(now.boottime, self._random)
+            self._asked_with = set_to
         after = self._clock.now()
-        return after.boottime if after.trusted else max(self._line.until, self._asked.until)
+        again = min(self._asked.until, after.boottime + IDLE)
+        return after.boottime if after.trusted else max(self._line.until(after.boottime), again)
 
     def _settle_next(self, now: Now) -> bool:
         settled = self._settler.next(now)
@@ -184,6 +192,8 @@ class Uploader:
         }
         if not due or not self._line.may_push(now):
             return False
+        if not self._line.may_catch_up(now):
+            due = {meter: live for meter, live in due.items() if live}
         for meter in pacing.turns(due, self._served, self._live_in_a_row):
             if self._serve(self._meters[meter], now):
                 self._live_in_a_row = self._live_in_a_row + 1 if due[meter] else 0
@@ -287,8 +297,11 @@ class Uploader:
     def _waiting(self) -> dict[int, Waiting]:
         return self._store.read(lambda db: waiting(db, self._meters.values(), self._rules))
 
+    def _cadence(self, now: Now) -> int:
+        return pacing.cadence(len(self._meters), self._line.share(now.boottime))
+
     def _due(self, meter: int, waits: Waiting, now: Now) -> float:
-        wall = hour_start(pacing.slot(waits.oldest, self._cadence)) + timedelta(seconds=self._meters[meter].offset)
+        wall = hour_start(pacing.slot(waits.oldest, self._cadence(now))) + timedelta(seconds=self._meters[meter].offset)
         at = now.boottime + (wall - now.wall).total_seconds()
         return max(at, self._parked.get(meter, 0.0), self._blocked.get(meter, 0.0))
 

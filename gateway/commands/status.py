@@ -67,8 +67,8 @@ def _show_connections(connections: dict[str, Any]) -> None:
 
 def _show_delivery(title: str, delivery: dict[str, Any], now: datetime) -> None:
     """An account's requests, and its keys: which one is in use for what, and when it was taken last."""
-    if "requests_per_day" in delivery:
-        terminal.show(f"{title}: {delivery['requests_24h']} of {delivery['requests_per_day']} requests in 24 h")
+    if "budget" in delivery:
+        _show_budget(title, delivery)
     elif delivery.get("keys"):
         terminal.show(f"{title}:")
     for key in delivery.get("keys", []):
@@ -76,6 +76,19 @@ def _show_delivery(title: str, delivery: dict[str, Any], now: datetime) -> None:
         taken = f"taken {terminal.ago(age(key['last_accepted'], now))} ago" if key["last_accepted"] else "not taken yet"
         expires = f", expires {key['expires']}" if key["expires"] else ""
         terminal.show(terminal.coloured(terminal.wrapped(f"  {key_name(key)}: {use}, {taken}{expires}", "    "), "dim"))
+
+
+def _show_budget(title: str, delivery: dict[str, Any]) -> None:
+    """Requests to EnerKey: what they come to in a day, and how often a meter is pushed."""
+    budget = delivery["budget"]
+    spent = "an unknown number" if budget["spent"] is None else budget["spent"]
+    share = f"{budget['share']}"
+    if budget["in_use"] < budget["share"]:
+        share = f"{budget['in_use']} (for now; EnerKey asked for fewer than {share})"
+    told = "" if budget["remaining"] is None else f"; EnerKey says {budget['remaining']} are left"
+    every = "every hour" if delivery["cadence_hours"] == 1 else f"every {delivery['cadence_hours']} h"
+    kept = f"{budget['reserved_for_reads']} kept for reads"
+    _say(f"{title}: {spent} of {share} requests in 24 h, {kept}{told}; each meter is pushed {every}")
 
 
 def _show_meters(meters: list[dict[str, Any]], now: datetime) -> None:

@@ -20,7 +20,7 @@ from gateway.enerkey.contract import Contract, check_url, endpoint
 from gateway.enerkey.models import OddAnswer, hourly_target, parse_hourly, within
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -52,6 +52,14 @@ class ReadBack:
     """Hourly values as EnerKey has them, micro by hour since the epoch; `values` is None when they could not be had."""
 
     values: dict[int, int] | None
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMany:
+    """The same of several meters, by EnerKey's id. A meter that is missing was not named: that proves nothing."""
+
+    values: dict[int, dict[int, int]] | None
     answer: Answer
 
 
@@ -94,15 +102,21 @@ class EnerkeyClient:
 
     def hourly_values(self, meter_id: int, from_hour: int, to_hour: int, key: str) -> ReadBack:
         """The values that EnerKey has for the hours [from, to) of one meter."""
-        target = hourly_target(self._contract, meter_id, from_hour, to_hour)
+        found = self.hourly_values_of([meter_id], from_hour, to_hour, key)
+        return ReadBack(found.values[meter_id] if found.values is not None else None, found.answer)
+
+    def hourly_values_of(self, meter_ids: Sequence[int], from_hour: int, to_hour: int, key: str) -> ReadMany:
+        """The same for several meters in one request, which the contract must allow (`reads_many`)."""
+        target = hourly_target(self._contract, meter_ids, from_hour, to_hour)
         answer, body = self._exchange("GET", target, key)
         if not isinstance(answer.fate, Accepted):
-            return ReadBack(None, answer)
+            return ReadMany(None, answer)
         try:
-            return ReadBack(self._hours(answer, body, from_hour, to_hour), answer)
+            found = self._hours(answer, body, meter_ids)
+            return ReadMany({meter: within(hours, from_hour, to_hour) for meter, hours in found.items()}, answer)
         except OddAnswer as error:
             odd = Unknown(outcome.printable(f"HTTP {answer.status}: {error}"))
-            return ReadBack(None, Answer(odd, answer.remaining, answer.date, answer.status))
+            return ReadMany(None, Answer(odd, answer.remaining, answer.date, answer.status))
 
     def look(self, key: str) -> Answer:
         """A cheap GET of the root, to see whether EnerKey is there and what its clock says."""
@@ -127,10 +141,10 @@ class EnerkeyClient:
             trust_env=secured,  # a proxy of the environment may tunnel TLS; it must not see a key sent to localhost
         )
 
-    def _hours(self, answer: Answer, body: bytes, from_hour: int, to_hour: int) -> dict[int, int]:
+    def _hours(self, answer: Answer, body: bytes, meter_ids: Sequence[int]) -> dict[int, dict[int, int]]:
         if answer.status != httpx.codes.OK:  # 202 and its like promise an answer: a missing row proves nothing
             raise OddAnswer("only 200 answers a read")
-        return within(parse_hourly(self._contract, body), from_hour, to_hour)
+        return parse_hourly(self._contract, body, meter_ids)
 
     def _exchange(
         self, method: str, target: str, key: str, extra: Mapping[str, str] | None = None, body: bytes = b""

@@ -101,6 +101,11 @@ class Contract(Strict):
         description="Where hours are read back, from `{from}` up to but not including `{to}`; `{meters}` instead of "
         "`{meter}` asks for several in one request, separated by commas.",
     )
+    answer_meter_key: str = Field(
+        default="meterId",
+        description="Only with `{meters}`: key of the meter's id in every item of the answer. Empty: in the place of the array is "
+        "an object with the ids as keys, and each meter's array behind its id.",
+    )
     values_key: str = Field(default="", description="Key of the array in the body; empty: the body is the bare array.")
     timestamp_key: JsonKey = Field(default="timestamp", description="Key of an item's time.")
     value_key: JsonKey = Field(default="value", description="Key of an item's number.")
@@ -121,12 +126,18 @@ class Contract(Strict):
                 raise ValueError(f"{name} has no {{meter}} and meter_key is empty: nothing tells which meter it is")
         return self
 
+    @property
+    def reads_many(self) -> bool:
+        """Whether several meters can be read in one request."""
+        return "meters" in endpoint(self.hourly_values).placeholders
+
     @model_validator(mode="after")
     def _keys_differ(self) -> Contract:
         item, around = [self.timestamp_key, self.value_key], [self.values_key] if self.values_key else []
         if self.meter_key:
             (around or item).append(self.meter_key)
-        if len(set(item)) < len(item) or len(set(around)) < len(around):
+        read = [self.timestamp_key, self.value_key, *([self.answer_meter_key] if self.reads_many else [])]
+        if any(len(set(keys)) < len(keys) for keys in (item, around, read)):
             raise ValueError("has the same name for two JSON keys of one object; each needs its own")
         return self
 

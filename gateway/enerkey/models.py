@@ -15,7 +15,7 @@ from buffer.model import MICRO, hour_of, hour_start, to_micro, to_ms
 from gateway.enerkey.contract import endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.enerkey.contract import Contract
 
@@ -40,29 +40,35 @@ def push_body(contract: Contract, meter_id: int, items: Iterable[tuple[datetime,
     return f"{{{beside}{_name(contract.values_key)}:[{rows}]}}".encode()
 
 
-def hourly_target(contract: Contract, meter_id: int, from_hour: int, to_hour: int) -> str:
-    """Path and query that ask for the hours [from, to) of one meter."""
-    meter = str(meter_id)  # {meters} takes several, comma-separated; one per request is what is asked so far
+def hourly_target(contract: Contract, meter_ids: Sequence[int], from_hour: int, to_hour: int) -> str:
+    """Path and query that ask for the hours [from, to) of one meter, or of several where the contract has `{meters}`."""
+    meters = ",".join(str(meter) for meter in meter_ids)
     since, until = stamp(hour_start(from_hour)), stamp(hour_start(to_hour))
-    return endpoint(contract.hourly_values).filled(meter=meter, meters=meter, **{"from": since, "to": until})
+    return endpoint(contract.hourly_values).filled(meter=meters, meters=meters, **{"from": since, "to": until})
 
 
-def parse_hourly(contract: Contract, body: bytes) -> dict[int, int]:
-    """Micro by hour since the epoch, from the answer to a read of hourly values; a null value is no value.
+def parse_hourly(contract: Contract, body: bytes, meter_ids: Sequence[int]) -> dict[int, dict[int, int]]:
+    """Micro by hour since the epoch, by meter, from the answer to a read of hourly values; a null value is no value.
 
+    A meter that was asked for and that the answer does not name is missing: whether it has nothing there is not said. Where
+    one alone was asked for, rows without a name are its rows, as they are where the contract has no `{meters}`.
     OddAnswer for everything that is not exactly that: a wrong conclusion here would count energy twice.
     """
     try:
-        document = exact_json(body)
-        rows = _rows(contract, document)
-        found = [(_hour(row[contract.timestamp_key]), _micro(row[contract.value_key])) for row in rows]
+        by_meter = _by_meter(contract, exact_json(body), meter_ids)
+        found = {
+            meter: [(_hour(row[contract.timestamp_key]), _micro(row[contract.value_key])) for row in rows]
+            for meter, rows in by_meter.items()
+        }
     except KeyError as error:
         raise OddAnswer(f"the answer has no {error}") from None
     except (ValueError, TypeError, ArithmeticError) as error:
         raise OddAnswer(f"the answer is not an array of hourly values: {error}") from None
-    if len({hour for hour, _ in found}) < len(found):
+    if len(meter_ids) == 1 and meter_ids[0] not in found:
+        raise OddAnswer(f"the answer does not name the meter {meter_ids[0]}")
+    if any(len({hour for hour, _ in rows}) < len(rows) for rows in found.values()):
         raise OddAnswer("the answer names one hour twice")
-    return {hour: micro for hour, micro in found if micro is not None}
+    return {meter: {hour: micro for hour, micro in rows if micro is not None} for meter, rows in found.items()}
 
 
 def within(values: Mapping[int, int], from_hour: int, to_hour: int) -> dict[int, int]:
@@ -123,14 +129,38 @@ def _name(key: str) -> str:
     return json.dumps(key, ensure_ascii=False)
 
 
-def _rows(contract: Contract, document: object) -> list[dict[str, object]]:
+def _by_meter(contract: Contract, document: object, asked: Sequence[int]) -> dict[int, list[dict[str, object]]]:
+    """The rows of each meter that the answer names. Raises KeyError, TypeError or ValueError."""
     if contract.values_key:
         if not isinstance(document, dict):
             raise TypeError(f"it should be an object with {contract.values_key!r}")
         document = document[contract.values_key]
+    key, by_text = contract.answer_meter_key, {str(meter): meter for meter in asked}
+    if contract.reads_many and not key and not (len(asked) == 1 and isinstance(document, list)):
+        if not isinstance(document, dict):
+            raise TypeError("it should be an object with the meters' ids as keys")
+        return {_asked_for(meter, by_text): _rows(rows) for meter, rows in document.items()}
+    rows = _rows(document)
+    if not contract.reads_many or (len(asked) == 1 and not any(key in row for row in rows)):
+        return {asked[0]: rows}
+    found: dict[int, list[dict[str, object]]] = {}
+    for row in rows:
+        found.setdefault(_asked_for(row[key], by_text), []).append(row)
+    return found
+
+
+def _rows(document: object) -> list[dict[str, object]]:
     if not isinstance(document, list) or not all(isinstance(row, dict) for row in document):
         raise TypeError("it should be an array of objects")
     return document
+
+
+def _asked_for(meter: object, by_text: Mapping[str, int]) -> int:
+    """The meter that an answer names, as a number or in digits; ValueError when it is none of those asked for."""
+    found = by_text.get(str(meter)) if isinstance(meter, (Decimal, str)) else None
+    if found is None:
+        raise ValueError(f"it names the meter {str(meter)[:40]!r}, which was not asked for")
+    return found
 
 
 def _hour(text: object) -> int:

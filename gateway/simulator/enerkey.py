@@ -270,8 +270,10 @@ class EnerkeySimulator:
         return push._replace(items=items) if items else None, refused
 
     def _values(self, found: dict[str, str], now: datetime) -> str:
-        meter = whole(found.get("meter") or found.get("meters") or "")
-        self._know(meter)
+        asked = found.get("meters", "").split(",") if self.contract.reads_many else [found.get("meter", "")]
+        meters = [whole(text) for text in asked]
+        for meter in meters:
+            self._know(meter)
         try:
             since, until = parse_stamp(found.get("from")), parse_stamp(found.get("to"))
         except ValueError as error:
@@ -281,10 +283,14 @@ class EnerkeySimulator:
         if self.lag:
             self._books.show(to_ms(now) - round(self.lag * 1000))
         first, end = -hour_of(-to_ms(since)), -hour_of(-to_ms(until))  # the next full hours
-        hours = self._books.hourly(meter, first, end, shown=bool(self.lag))
         utc = found["from"].endswith("Z")
-        return _rows(
-            self.contract, [(_as_asked(hour_start(hour), since, utc=utc), micro) for hour, micro in hours.items()]
+        hours = {meter: self._books.hourly(meter, first, end, shown=bool(self.lag)) for meter in meters}
+        return _answer(
+            self.contract,
+            {
+                meter: [(_as_asked(hour_start(hour), since, utc=utc), micro) for hour, micro in values.items()]
+                for meter, values in hours.items()
+            },
         )
 
     def _know(self, meter: int) -> None:
@@ -344,10 +350,22 @@ def _as_asked(at: datetime, asked: datetime, *, utc: bool) -> str:
     return stamp(at) if utc else at.astimezone(asked.tzinfo).isoformat(timespec="seconds")
 
 
-def _rows(contract: Contract, hours: list[tuple[str, int]]) -> str:
+def _answer(contract: Contract, hours: dict[int, list[tuple[str, int]]]) -> str:
+    """The hours of each meter, named in the rows or as keys where the contract asks for several."""
+    key = contract.answer_meter_key if contract.reads_many else ""
+    rows = {
+        meter: _rows(contract, values, f",{json.dumps(key)}:{meter}" if key else "") for meter, values in hours.items()
+    }
+    if contract.reads_many and not key:
+        text = "{" + ",".join(f'"{meter}":[{each}]' for meter, each in rows.items()) + "}"
+    else:
+        text = f"[{','.join(each for each in rows.values() if each)}]"
+    return f"{{{json.dumps(contract.values_key)}:{text}}}" if contract.values_key else text
+
+
+def _rows(contract: Contract, hours: list[tuple[str, int]], named: str) -> str:
     timestamp, value = json.dumps(contract.timestamp_key), json.dumps(contract.value_key)
-    rows = ",".join(f'{{{timestamp}:"{at}",{value}:{number(micro)}}}' for at, micro in hours)
-    return f"{{{json.dumps(contract.values_key)}:[{rows}]}}" if contract.values_key else f"[{rows}]"
+    return ",".join(f'{{{timestamp}:"{at}",{value}:{number(micro)}{named}}}' for at, micro in hours)
 
 
 def _json(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -91,6 +91,7 @@ class SmallGateway:
         keys_of: Mapping[str, Sequence[str]] | None = None,
         handler_of: Mapping[str, Callable[[httpx.Request], httpx.Response]] | None = None,
         expires: date | None = None,
+        contract: Contract | None = None,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -101,6 +102,7 @@ class SmallGateway:
         self._rule_of = {name: (rule_of or {}).get(name, rule) for name in meters}
         self._client, self._expires = client, expires
         self.account_of, self._keys_of, self._handler_of = account_of or {}, keys_of or {}, handler_of or {}
+        self._contract = contract or Contract()
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -141,7 +143,7 @@ class SmallGateway:
         self._due = {self.closer: 0.0} | dict.fromkeys(self.uploaders.values(), 0.0)
 
     def _uploader(self, account: str, rows: Sequence[MeterRow]) -> Uploader:
-        contract = Contract()
+        contract = self._contract
         pushed = [
             PushedMeter(self.numbers[row.name], row.name, row.enerkey_id or 0, _family(row.push), self._offsets)
             for row in rows
@@ -238,12 +240,12 @@ def ramp(source: str, first: datetime, last: datetime, every: timedelta, per_hou
 
 
 def closed_hours(
-    gateway: SmallGateway, hour: int, count: int, meters: Iterable[str] = ("a",), value: int = 500_000
+    gateway: SmallGateway, hour: int, count: int, meters: Iterable[str] = ("a",), value: int = 500_000, before: int = 0
 ) -> None:
-    """Hours that are closed already, without readings behind them."""
+    """Hours that are closed already, without readings behind them; the register has risen for so many hours `before`."""
     for name in meters:
         number = gateway.numbers[name]
-        rows = [(number, hour + n, value, (n + 1) * value + 10**9, "measured", 0) for n in range(count)]
+        rows = [(number, hour + n, value, (before + n + 1) * value + 10**9, "measured", 0) for n in range(count)]
         gateway.store.write(
             lambda db, rows=rows: db.executemany(
                 "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at) VALUES (?, ?, ?, ?, ?, ?)",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Literal, NamedTuple
 
+from gateway.enerkey.contract import Contract
 from gateway.simulator.books import SameHour
 
 STARTS = (
@@ -124,6 +125,11 @@ class Scenario:
     burst: tuple[int, float] | None = None
     offset: float = 0.0
     stamp: Literal["start", "end"] = "start"
+    contract: Contract = field(default_factory=Contract)
+
+
+SEVERAL = "GET /api/v2/Values/Hourly?meterIds={meters}&from={from}&to={to}"
+CONTRACTS = (Contract(), Contract(hourly_values=SEVERAL), Contract(hourly_values=SEVERAL, answer_meter_key=""))
 
 
 def swarm(seed: int) -> Scenario:
@@ -157,6 +163,7 @@ def swarm(seed: int) -> Scenario:
         stamp=random.choice(("start", "end")),
         largest_body=SMALL_BODY if random.random() < 0.2 else None,
         partial=random.random() < 0.5,
+        contract=random.choice(CONTRACTS),
     )
 
 
@@ -170,4 +177,10 @@ def reference(seed: int) -> Scenario:
     """The long run: a building of twenty meters for two days and a half, with the rates of reliability 2.1."""
     random = Random(f"{seed}/scenario")
     lag = random.uniform(1, LONGEST_LAG)
-    return Scenario(seed=seed, start=random.choice(STARTS), hours=60, meters=20, rates=REFERENCE, lag=lag)
+    start = random.choice(STARTS)
+    return Scenario(seed=seed, start=start, hours=60, meters=20, rates=REFERENCE, lag=lag)
+
+
+def several(seed: int) -> Scenario:
+    """The same with a contract that reads several meters in one request."""
+    return replace(reference(seed), contract=CONTRACTS[1 + seed % 2])

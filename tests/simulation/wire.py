@@ -39,7 +39,7 @@ class Wire:
         self._fault: Fault | None = None
         scenario = world.scenario
         self.simulator = EnerkeySimulator(
-            now=lambda: world.clock.true, keys=["one", "two"], same_hour=scenario.same_hour
+            scenario.contract, now=lambda: world.clock.true, keys=["one", "two"], same_hour=scenario.same_hour
         )
         self.simulator.decimals, self.simulator.lag = scenario.decimals, scenario.lag
         self.simulator.hour_stamp, self.simulator.partial = scenario.stamp, scenario.partial

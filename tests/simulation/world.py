@@ -79,6 +79,7 @@ class World:
             offsets=scenario.offset,
             client=self.plant.client,
             looked=False,
+            contract=scenario.contract,
             **{
                 "settle": SETTLE,
                 "old_hours": 6,

@@ -147,3 +147,68 @@ def test_the_servers_count_is_kept_between_its_words(make: Make):
     closed_hours(gateway, EIGHT, 1, names)
     gateway.run(60)
     assert len(gateway.messages()) == 6  # down to 100, the hundredth of the share that is left to others
+
+
+def test_after_an_outage_one_request_goes_first_and_the_rest_follow_slowly(make: Make):
+    """Reliability 3.7: 40 meters wait, and the server that has just come back is asked once, then in growing numbers."""
+    names = [f"m{number}" for number in range(40)]
+    gateway, log = make(*names)
+    serve, down = log._serve, True
+
+    def fails_at_first(request: httpx.Request) -> httpx.Response:
+        if down:
+            raise httpx.ConnectError("no line", request=request)
+        return serve(request)
+
+    log._serve = fails_at_first
+    closed_hours(gateway, EIGHT, 1, names)
+    gateway.run(3600)
+    assert gateway.uploader.snapshot()["outage"]
+    down, log.asked = False, []
+    gateway.run(900)
+    times = [at - log.asked[0][0] for at, _, _ in log.asked]
+    assert times[:6] == pytest.approx([0, 30, 45, 52.5, 56.25, 58.125])
+    assert times[6] - times[5] < 1
+    assert gateway.states("m39") == ["accepted"]
+    assert not gateway.uploader.snapshot()["recovering"]
+
+
+def test_after_a_429_of_the_day_the_backlog_gives_way_and_live_hours_go_at_a_longer_cadence(make: Make):
+    """Reliability 3.7: the share is halved; what fits it goes on, and `status` shows both numbers."""
+    gateway, log = make("cumulative-old", "live", requests_per_day=80, most_hours=24)
+    closed_hours(gateway, NINE - 24 * 90, 24 * 89, ("cumulative-old",))
+    gateway.run(15)
+    assert gateway.uploader.snapshot()["budget"] == {
+        "share": 80, "in_use": 80, "spent": 40, "remaining": 39_960, "reserved_for_reads": 8,
+    }  # fmt: skip
+    serve = log._serve
+    log._serve = lambda _: httpx.Response(429, headers={"Retry-After": "60"})
+    closed_hours(gateway, EIGHT, 1, ("live",))
+    gateway.run(30)
+    assert gateway.uploader.snapshot()["cadence_hours"] == 2
+    assert gateway.uploader.snapshot()["budget"]["in_use"] == 40
+    log._serve, log.asked = serve, []
+    gateway.run(7200)
+    assert [meter for _, _, meter in log.asked] == [101]
+    assert gateway.states("live") == ["accepted"]
+
+
+def test_a_burst_limit_lower_than_ours_is_learned(make: Make):
+    """The server takes 12 in 10 s; we begin with 20, and after its 429 keep to half of that."""
+    names = [f"m{number}" for number in range(60)]
+    gateway, log = make(*names)
+    gateway.simulator.burst = (12, 10.0)
+    answers: list[int] = []
+    serve = log._serve
+
+    def noted(request: httpx.Request) -> httpx.Response:
+        response = serve(request)
+        answers.append(response.status_code)
+        return response
+
+    log._serve = noted
+    closed_hours(gateway, EIGHT, 1, names)
+    gateway.run(300)
+    assert answers.count(429) == 1
+    assert answers.count(200) == 60
+    assert gateway.uploader.snapshot()["budget"]["in_use"] == 40_000

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from buffer.model import Accepted, NotSent, Refused, Unknown
 from gateway.pacing import (
+    FIRST_GAP,
     HEARSAY,
     LONGEST_PAUSE,
     Burst,
@@ -77,11 +78,94 @@ def test_a_limit_is_waited_for_as_told_and_else_with_growing_pauses():
     untold = after(*[NotSent("429", limited=True)] * 20)
     assert untold.limited.failures == 20
     assert 100.0 < untold.until <= 100.0 + LONGEST_PAUSE
-    assert untold.after(Accepted(200), 2000.0, RANDOM) == Manners()
+    assert untold.after(Accepted(200), 2000.0, RANDOM).until == float("-inf")
 
 
 def test_a_retry_after_of_nothing_still_pauses():
     assert after(NotSent("429", limited=True, retry_after=0.0)).until >= 101.0
+
+
+DOWN = [NO_LINE] * 3
+SICK = [Unknown("HTTP 503")] * 3
+
+
+@pytest.mark.parametrize("trouble", [DOWN, SICK], ids=["unreachable", "doubtful"])
+def test_after_an_outage_one_request_goes_first_and_each_answer_doubles_the_rate(trouble: list):
+    """Reliability 3.7: a canary, then a ramp, then the normal rate within about a minute."""
+    manners, now, gaps = after(*trouble), 1000.0, []
+    for _ in range(20):
+        manners = manners.after(Accepted(200), now, RANDOM)
+        if manners.until == float("-inf"):
+            break
+        gaps.append(manners.until - now)
+        now = manners.until
+    assert gaps == [30.0, 15.0, 7.5, 3.75, 1.875]
+
+
+@pytest.mark.parametrize("worse", [NO_LINE, Unknown("HTTP 500")], ids=["not sent", "unknown"])
+def test_a_request_that_goes_wrong_on_the_way_up_begins_the_ramp_again(worse: NotSent | Unknown):
+    """The server was not well yet."""
+    manners = after(*DOWN).after(Accepted(200), 1000.0, RANDOM).after(Accepted(200), 1030.0, RANDOM)
+    assert manners.ramp.gap == 15.0
+    again = manners.after(worse, 1045.0, RANDOM)
+    assert again.ramp.gap == FIRST_GAP
+    assert again.until >= 1045.0 + FIRST_GAP
+
+
+def test_a_canary_of_unknown_fate_lets_nothing_follow_at_once():
+    """The wire is there, the server is not yet."""
+    assert after(*DOWN).after(Unknown("HTTP 503"), 1000.0, RANDOM).until == 1000.0 + FIRST_GAP
+
+
+def test_without_an_outage_nothing_is_held_back():
+    """One failure, or two, are no reason for a ramp (R23)."""
+    assert after(NO_LINE, NO_LINE, Accepted(200)).until == float("-inf")
+    assert after(Unknown("a"), Accepted(200)).until == float("-inf")
+
+
+LIMITED = NotSent("HTTP 429", limited=True, retry_after=60.0)
+
+
+def test_a_429_halves_the_share_once_and_it_grows_back_in_half_a_day():
+    """Reliability 3.7: several 429s of one episode are one, since what was halved has had no time to show."""
+    manners = after(LIMITED, LIMITED, LIMITED, now=0.0)
+    assert manners.day.of(40_000, 0.0) == 20_000
+    assert manners.day.of(40_000, 6 * 3600.0) == 30_000
+    assert manners.day.of(40_000, 12 * 3600.0) == 40_000
+    assert manners.day.of(40_000, 10**6) == 40_000
+    assert manners.rate.of(20, 0.0) == 20
+
+
+def test_every_new_episode_halves_again_down_to_an_eighth():
+    """Nobody is shut out for good."""
+    manners, shares = Manners(), []
+    for _ in range(5):
+        manners = manners.after(LIMITED, 0.0, RANDOM).after(Accepted(200), 0.0, RANDOM)
+        shares.append(manners.day.of(800, 0.0))
+    assert shares == [400, 200, 100, 100, 100]
+    assert manners.day.of(1, 0.0) == 1
+
+
+def test_a_429_while_the_day_has_room_halves_the_rate_and_not_the_share():
+    """It came too fast: the burst limit of the server is lower than ours."""
+    manners = Manners().after(LIMITED, 0.0, RANDOM, left=30_000)
+    assert (manners.day.of(40_000, 0.0), manners.rate.of(20, 0.0)) == (40_000, 10)
+    spent = Manners().after(LIMITED, 0.0, RANDOM, left=0)
+    assert (spent.day.of(40_000, 0.0), spent.rate.of(20, 0.0)) == (20_000, 20)
+
+
+@given(
+    fates=st.lists(st.sampled_from([LIMITED, NO_LINE, Unknown("503"), Accepted(200)]), max_size=30),
+    gap=st.floats(0, 10**5),
+    share=st.integers(1, 40_000),
+)
+def test_the_share_in_use_is_never_more_than_the_operators(fates: list, gap: float, share: int):
+    """R22: whatever happens, and whenever; so that a restart, which forgets the halving, keeps it as well."""
+    manners, now = Manners(), 0.0
+    for fate in fates:
+        manners = manners.after(fate, now, RANDOM)
+        assert 1 <= manners.day.of(share, now) <= share
+        now += gap
 
 
 @pytest.mark.parametrize(
@@ -140,7 +224,7 @@ def test_no_window_holds_more_requests_than_a_burst(gaps: list[float], most: int
     """R22: whoever waits as told never exceeds it, whenever he comes."""
     burst, now, made = Burst(most, 10.0), 0.0, []
     for gap in gaps:
-        now = max(now + gap, burst.until)
+        now = max(now + gap, burst.until(most))
         burst = burst.after(now)
         made.append(now)
     assert all(later - earlier >= 10.0 - 1e-6 for earlier, later in zip(made, made[most:], strict=False))

@@ -316,6 +316,17 @@ def test_under_an_untrusted_clock_nothing_is_sent_and_the_server_is_asked_for_th
     assert gateway.states() == ["accepted"]
 
 
+def test_an_answer_that_could_not_vouch_is_asked_for_again_when_the_clock_is_set(make: Make):
+    """Until then it would say the same; R5."""
+    clock = FakeClock(trusted=False)
+    gateway = make(clock=clock)
+    gateway.run(600)
+    assert len(gateway.witnessed) == 1
+    clock.step_wall(30_000)
+    gateway.run(70)
+    assert len(gateway.witnessed) == 2
+
+
 def test_with_nothing_to_do_the_worker_sleeps(make: Make):
     gateway = make()
     closed_hours(gateway, EIGHT, 1)

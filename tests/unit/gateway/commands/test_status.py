@@ -9,6 +9,7 @@ from buffer import journal, key_use, readings
 from buffer.key_use import KeyUse
 from buffer.model import to_ms
 from buffer.readings import Rejection
+from gateway.commands import status
 from tests.fakes.site import Site
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -48,19 +49,20 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
     lines = done.out.splitlines()
     assert lines[0].startswith("site-042: running, version ")
     assert lines[1].endswith(", trusted (configured)")
-    assert lines[2:6] == [
+    assert lines[2:7] == [
         "connection main: starting",
         "connection hall: starting",
-        "EnerKey: 0 of 40000 requests in 24 h",
+        "EnerKey: 0 of 40000 requests in 24 h, 4000 kept for reads; each meter is pushed",
+        "  every hour",
         "  API key 1 (enerkey.api_keys[0]): not in use, not taken yet",
     ]
-    assert lines[7:11] == [
+    assert lines[8:12] == [
         "meter             last reading     age  accepted up to  waiting  held",
         "chiller           12345.678 kWh  3 min  -                     3     1",
         "cold-water        none yet           -  off                   0     0",
         "main-electricity  none yet           -  -                     0     0",
     ]
-    assert lines[12:] == [
+    assert lines[13:] == [
         "1. chiller: 1 h held for a decision: meter-gateway resolve chiller",
         "2. cold-water: no reading yet: meter-gateway read cold-water",
         "3. main-electricity: no reading yet: meter-gateway read main-electricity",
@@ -165,9 +167,10 @@ def test_each_account_is_shown_with_its_requests_and_its_keys(site: Site, meter_
     with site.running():
         out = meter_gateway("status").out
         document = json.loads(meter_gateway("status", "--json").out)["delivery"]
-    assert "EnerKey: 1 of 40000 requests in 24 h\n  API key 1 (enerkey.api_keys[0]): not in use" in out
-    assert f"EnerKey, account north: 2 of 500 requests in 24 h\n{shown}\n" in out
-    assert (document["requests_24h"], document["requests_per_day"]) == (1, 40_000)
+    assert "EnerKey: 1 of 40000 requests in 24 h, 4000 kept for reads" in out
+    assert "EnerKey, account north: 2 of 500 requests in 24 h, 50 kept for reads" in out
+    assert f"\n{shown}\n" in out
+    assert document["accounts"]["north"]["budget"]["spent"] == 2
     (key,) = document["accounts"]["north"]["keys"]
     assert (key["key"], key["in_use_for"], key["expires"]) == (1, ["consumption", "values"], "2999-01-31")
     assert "canary" not in out + json.dumps(document)
@@ -180,3 +183,33 @@ def test_each_account_is_shown_with_its_requests_and_its_keys(site: Site, meter_
 def said(site: Site, meter_gateway) -> str:
     with site.running():
         return meter_gateway("status").out
+
+
+def test_the_budget_is_told_in_full_where_enerkey_asked_for_fewer(monkeypatch, capsys):
+    """Share, what of it is in use, what was spent, what EnerKey says is left, what is kept for reads, and the cadence."""
+    monkeypatch.setenv("COLUMNS", "80")
+    budget = {"share": 3000, "in_use": 1500, "spent": 1200, "remaining": 17, "reserved_for_reads": 300}
+    status._show_budget("EnerKey", {"budget": budget, "cadence_hours": 2})
+    assert capsys.readouterr().out.splitlines() == [
+        "EnerKey: 1200 of 1500 (for now; EnerKey asked for fewer than 3000) requests in",
+        "  24 h, 300 kept for reads; EnerKey says 17 are left; each meter is pushed every",
+        "  2 h",
+    ]
+    status._show_budget(
+        "EnerKey", {"budget": budget | {"spent": None, "remaining": None, "in_use": 3000}, "cadence_hours": 1}
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "EnerKey: an unknown number of 3000 requests in 24 h, 300 kept for reads; each",
+        "  meter is pushed every hour",
+    ]
+
+
+def test_the_budget_is_in_the_document(site: Site, meter_gateway):
+    """For scripts: every number by itself."""
+    site.make()
+    with site.running():
+        delivery = json.loads(meter_gateway("status", "--json").out)["delivery"]
+    assert delivery["cadence_hours"] == 1
+    assert delivery["budget"] == {
+        "share": 40_000, "in_use": 40_000, "spent": 0, "remaining": None, "reserved_for_reads": 4000,
+    }  # fmt: skip

@@ -19,6 +19,7 @@ values_key = ""
 timestamp_key = "timestamp"
 value_key = "value"
 meter_key = ""
+answer_meter_key = "meterId"
 """
 
 

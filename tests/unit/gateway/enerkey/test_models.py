@@ -37,6 +37,11 @@ CONTRACTS = st.sampled_from(
 )
 
 
+def parsed(contract: Contract, body: bytes) -> dict[int, int]:
+    """The answer to a read of meter 7 alone."""
+    return parse_hourly(contract, body, [7])[7]
+
+
 def test_a_body_is_compact_and_exact():
     items = [(AT, 1_500_000), (AT + timedelta(hours=1), -1), (AT + timedelta(hours=2), 0)]
     assert push_body(Contract(), 7, items) == (
@@ -64,7 +69,7 @@ def test_a_body_takes_the_shape_that_the_contract_says(contract: Contract, body:
 @given(CONTRACTS, st.dictionaries(HOURS, MICROS))
 def test_what_is_written_is_read_back_to_the_last_digit(contract: Contract, values: dict[int, int]):
     items = [(EPOCH + timedelta(hours=hour), micro) for hour, micro in values.items()]
-    assert parse_hourly(contract, push_body(contract, 7, items)) == values
+    assert parsed(contract, push_body(contract, 7, items)) == values
 
 
 @given(MICROS)
@@ -88,14 +93,74 @@ def test_a_stamp_without_zone_or_with_a_fraction_is_a_mistake(at: datetime):
 
 
 def test_the_range_of_a_read_is_half_open_and_encoded():
-    assert hourly_target(Contract(), 7, HOUR, HOUR + 24) == (
+    assert hourly_target(Contract(), [7], HOUR, HOUR + 24) == (
         "/api/v2/Values/Hourly?meterId=7&from=2017-01-01T00%3A00%3A00Z&to=2017-01-02T00%3A00%3A00Z"
     )
 
 
-def test_a_contract_for_several_meters_is_asked_for_one():
-    contract = Contract(hourly_values="GET /h?ids={meters}&f={from}&t={to}")
-    assert hourly_target(contract, 7, HOUR, HOUR + 1).startswith("/h?ids=7&f=")
+def test_a_contract_for_several_meters_is_asked_for_one_or_more():
+    assert hourly_target(MANY, [7], HOUR, HOUR + 1).startswith("/h?ids=7&f=")
+    assert hourly_target(MANY, [7, 10**18, 9], HOUR, HOUR + 1).startswith("/h?ids=7%2C1000000000000000000%2C9&f=")
+
+
+ROW = b'{"timestamp":"2017-01-01T00:00:00Z","value":1'
+SEVERAL = "GET /h?ids={meters}&f={from}&t={to}"
+MANY = Contract(hourly_values=SEVERAL)
+KEYED = Contract(hourly_values=SEVERAL, answer_meter_key="")
+
+
+@pytest.mark.parametrize(
+    ("contract", "body"),
+    [
+        (MANY, b"[" + ROW + b',"meterId":7},' + ROW + b',"meterId":"8"}]'),
+        (KEYED, b'{"7":[' + ROW + b'}],"8":[' + ROW + b"}]}"),
+        (
+            Contract(hourly_values=SEVERAL, answer_meter_key="", values_key="v"),
+            b'{"v":{"7":[' + ROW + b'}],"8":[' + ROW + b"}]}}",
+        ),
+    ],
+)
+def test_the_answer_for_several_meters_says_whose_each_value_is(contract: Contract, body: bytes):
+    """In each row, or as keys; a meter that is not named is missing, since nothing is said of it."""
+    assert parse_hourly(contract, body, [7, 8, 9]) == {7: {HOUR: 1_000_000}, 8: {HOUR: 1_000_000}}
+
+
+def test_a_meter_with_an_empty_array_has_nothing():
+    """That is said, unlike a meter that is left out."""
+    assert parse_hourly(KEYED, b'{"7":[]}', [7, 8]) == {7: {}}
+    assert parse_hourly(MANY, b"[]", [7, 8]) == {}
+
+
+@pytest.mark.parametrize("contract", [MANY, KEYED])
+def test_where_one_meter_was_asked_for_rows_without_a_name_are_its_rows(contract: Contract):
+    """Nobody else's can be meant; but a name that is there must be the right one."""
+    assert parsed(contract, b"[" + ROW + b"}]") == {HOUR: 1_000_000}
+    assert parsed(contract, b"[]") == {}
+
+
+@pytest.mark.parametrize(
+    ("contract", "body", "asked"),
+    [
+        (MANY, b"[" + ROW + b"}]", [7, 8]),
+        (MANY, b"[" + ROW + b',"meterId":7},' + ROW + b"}]", [7, 8]),
+        (MANY, b"[" + ROW + b',"meterId":9}]', [7, 8]),
+        (MANY, b"[" + ROW + b',"meterId":9}]', [7]),
+        (MANY, b"[" + ROW + b',"meterId":null}]', [7, 8]),
+        (MANY, b"[" + ROW + b',"meterId":true}]', [1, 8]),
+        (MANY, b"[" + ROW + b',"meterId":7},' + ROW + b',"meterId":7}]', [7, 8]),
+        (MANY, b'{"7":[' + ROW + b"}]}", [7, 8]),
+        (KEYED, b"[" + ROW + b"}]", [7, 8]),
+        (KEYED, b'{"9":[' + ROW + b"}]}", [7, 8]),
+        (KEYED, b'{"7":' + ROW + b"}}", [7, 8]),
+        (KEYED, b"{}", [7]),
+    ],
+)
+def test_an_answer_that_does_not_name_the_meters_asked_for_proves_nothing(
+    contract: Contract, body: bytes, asked: list[int]
+):
+    """One row in the wrong account would count energy twice (R15)."""
+    with pytest.raises(OddAnswer):
+        parse_hourly(contract, body, asked)
 
 
 @pytest.mark.parametrize(
@@ -112,18 +177,18 @@ def test_a_contract_for_several_meters_is_asked_for_one():
     ],
 )
 def test_an_hour_is_read_exactly_whatever_its_spelling(row: str, micro: int):
-    assert parse_hourly(Contract(), f"[{row}]".encode()) == {HOUR: micro}
+    assert parsed(Contract(), f"[{row}]".encode()) == {HOUR: micro}
 
 
 def test_null_is_no_value():
     body = b'[{"timestamp":"2017-01-01T00:00:00Z","value":null},{"timestamp":"2017-01-01T01:00:00Z","value":0}]'
-    assert parse_hourly(Contract(), body) == {HOUR + 1: 0}
+    assert parsed(Contract(), body) == {HOUR + 1: 0}
 
 
 def test_no_rows_are_no_values_but_an_empty_body_is_odd():
-    assert parse_hourly(Contract(), b"[]") == {}
+    assert parsed(Contract(), b"[]") == {}
     with pytest.raises(OddAnswer):
-        parse_hourly(Contract(), b"")
+        parsed(Contract(), b"")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +223,7 @@ def test_no_rows_are_no_values_but_an_empty_body_is_odd():
 )
 def test_anything_odd_proves_nothing(body: bytes):
     with pytest.raises(OddAnswer):
-        parse_hourly(Contract(), body)
+        parsed(Contract(), body)
 
 
 @given(
@@ -166,10 +231,12 @@ def test_anything_odd_proves_nothing(body: bytes):
     | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(lambda x: json.dumps(x).encode())
 )
 def test_no_body_leads_to_another_exception(body: bytes):
-    try:
-        assert isinstance(parse_hourly(Contract(), body), dict)
-    except OddAnswer:
-        return
+    """Whatever the contract."""
+    for contract in (Contract(), MANY, KEYED):
+        try:
+            assert isinstance(parse_hourly(contract, body, [7, 8][: 1 + contract.reads_many]), dict)
+        except OddAnswer:
+            continue
 
 
 def test_rows_before_the_range_are_left_out_and_rows_after_it_are_odd():
