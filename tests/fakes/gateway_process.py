@@ -7,17 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+ROOT = Path(__file__).parents[2]
+RUN = ("gateway", "run")
 READY_WITHIN = 20.0  # s
 
 
 class GatewayProcess:
-    """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts."""
+    """`meter-gateway run -c CONFIG`, or another module that does the same; its log goes to `log`, one file over all starts."""
 
-    def __init__(self, config: Path, log: Path, *options: str) -> None:
+    def __init__(self, config: Path, log: Path, *options: str, module: Sequence[str] = RUN) -> None:
         self._config = config
+        self._module = module
         self._options = options
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -27,20 +31,21 @@ class GatewayProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start and wait until the service says READY=1."""
+    def start(self, *, patiently: bool = True) -> None:
+        """Start and, `patiently`, wait until the service says READY=1."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, self.log.open("ab") as log:
             address = f"\0meter-gateway-test-{os.getpid()}-{id(self)}"
             notified.bind(address)
             notified.settimeout(READY_WITHIN)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run", "-c", str(self._config), *self._options],
+                [sys.executable, "-m", *self._module, "-c", str(self._config), *self._options],
+                cwd=ROOT,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")},
             )
             try:
-                while b"READY=1" not in notified.recv(4096):
+                while patiently and b"READY=1" not in notified.recv(4096):
                     pass
             except TimeoutError:
                 raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()}") from None
