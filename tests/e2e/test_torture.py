@@ -29,13 +29,13 @@ def torture(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_hour_is_there_exactly_once_whatever_is_broken_or_killed(tmp_path: Path) -> None:
     """R3, R12-R17, R25: EnerKey, the ledger, the closed hours and the truth agree to the last digit."""
-    life = Life(tmp_path, hours=5, scale=1200.0, seed=5)
+    life = Life(tmp_path, hours=4, scale=1200.0, seed=4)
     life.live()
     check(life)
     figures = life.figures
     assert figures.good, told(figures)
-    assert figures.hours == 100
-    assert figures.kills.total() >= 3
+    assert figures.hours == 80
+    assert figures.kills.total() >= 2
     assert {"lost request", "lost answer", "500 after storing"} <= figures.faults.keys()
     assert figures.messages["verified"], "no fate was ever unknown: nothing was shown"
 

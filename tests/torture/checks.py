@@ -37,12 +37,14 @@ def check(life: Life) -> None:
             figures.problems.append(f"{words}: {count}")
     if life.look("PRAGMA integrity_check") != [("ok",)]:
         figures.problems.append("R25: the file is damaged")
-    applied = Counter((item.meter, item.stamp) for item in life.enerkey.items if item.family == "cumulative")
-    if twice := [key for key, count in applied.items() if count > 1]:
+    there = Counter((item.meter, item.stamp) for item in life.enerkey.items if item.family == "cumulative")
+    if twice := [key for key, count in there.items() if count > 1]:
         figures.problems.append(f"{len(twice)} readings were applied more than once, such as {twice[0]}")
     for meter in life.meters:
         _Books(life, meter).check()
     figures.messages.update(dict(life.look("SELECT state, count(*) FROM message GROUP BY state")))
+    applied = "SELECT count(DISTINCT message) FROM message_hour WHERE fate = 'accepted'"
+    figures.applied = life.look(applied)[0][0]
     ended = "SELECT message_hour.fate, count(*) FROM message_hour JOIN message ON message.id = message GROUP BY 1"
     figures.unknown.update({fate: count for fate, count in life.look(ended) if fate})
     figures.adjustments = life.look("SELECT count(*) FROM adjustment")[0][0]

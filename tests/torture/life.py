@@ -52,10 +52,12 @@ class Figures:
     kills: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)  # by method
     messages: Counter[str] = field(default_factory=Counter)  # by what became of them
+    applied: int = 0  # messages whose fate was unknown, and of which something turned out to be there
     unknown: Counter[str] = field(
         default_factory=Counter
     )  # hours of messages whose fate was unknown, by how they ended
     checks: int = 0  # of the file after a kill
+    intents: int = 0  # of pushes that were looked for in the file when their first byte was on the wire
     adjustments: int = 0
     polled_off: float = 0.0  # the largest deviation of a polled hour from its load
     seconds: float = 0.0  # real
@@ -117,7 +119,7 @@ class Life:
         self.enerkey.faults = lambda request: self._counted(chosen(request))
         server = serve(self.enerkey.handle)
         stack.callback(server.stop)
-        self._wire = Wire(server.port, self._strike_if_armed, Random(self._random.random()))
+        self._wire = Wire(server.port, self._at_push, Random(self._random.random()))
         stack.callback(self._wire.stop)
         broker_url = f"mqtt://{HOST}:{broker.port}"
         config = site.configuration(self.directory, self._wire.url, bus.url, broker_url, self.meters)
@@ -182,7 +184,19 @@ class Life:
                 self._gateway.kill()
                 self.figures.kills["at any moment"] += 1
 
-    def _strike_if_armed(self, moment: Moment) -> bool:
+    def _at_push(self, moment: Moment, data: bytes) -> bool:
+        if moment == "asked":
+            self._check_intent(data.partition(b"\r\n\r\n")[2])
+        return self._struck_if_armed(moment)
+
+    def _check_intent(self, body: bytes) -> None:
+        """R12: while a push is on the wire, its exact body is in the file for everybody to see."""
+        rows = self.look("SELECT body FROM message WHERE state IN ('open', 'unknown')")
+        self.figures.intents += 1
+        if (body,) not in rows:
+            self.figures.problems.append(f"R12: {body[:80]!r} was on the wire, and the file knew nothing of it")
+
+    def _struck_if_armed(self, moment: Moment) -> bool:
         with self._arming:
             if self._armed != moment:
                 return False

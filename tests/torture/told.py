@@ -11,18 +11,18 @@ SHOWN = 20  # of what is wrong
 
 def told(figures: Figures) -> str:
     """Several lines; the last one counts."""
-    requests, accepted = figures.requests.total(), figures.messages["accepted"]
+    requests, needed = figures.requests.total(), figures.messages["accepted"] + figures.applied
     reads = figures.requests["GET"]
     found = [*figures.problems, *figures.wrong]
     lines = [
         f"{len(found)} things are wrong:" if found else "",
         *(f"  {each}" for each in found[:SHOWN]),
         f"{figures.kills.total()} SIGKILLs: {_list(figures.kills)}",
-        f"the file was looked at {figures.checks} times after a kill",
+        f"the file was looked at {figures.checks} times after a kill, and for the intents of {figures.intents} pushes on the wire",
         f"{figures.faults.total()} faults: {_list(figures.faults)}",
         f"{requests} requests: {figures.requests['POST']} pushes and {reads} reads",
         f"messages: {_list(figures.messages)}",
-        f"extra requests: {requests - accepted} ({(requests - accepted) / max(accepted, 1):.0%} of the accepted messages)",
+        f"{needed} messages brought something; extra requests: {requests - needed} ({(requests - needed) / max(needed, 1):.0%})",
         f"hours whose fate was unknown: {_list(figures.unknown)}",
         f"{figures.adjustments} adjustments of late energy; polled hours at most {figures.polled_off:.1%} off their load",
         f"{figures.seconds:.0f} s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from collections import Counter
@@ -13,7 +14,7 @@ from threading import Thread
 from typing import Literal
 
 Moment = Literal["asked", "answered"]
-"""The first bytes of a request are there and the server has not seen them; the server has carried it out."""
+"""A request is on the wire and the server has not seen it; the server has carried it out."""
 
 CHUNK = 65_536
 SILENCE = 30.0  # s until a connection that says nothing is given up
@@ -23,11 +24,11 @@ LOST = {"lost request": 0.10, "lost answer": 0.15}
 class Wire:
     """A relay on loopback, one thread a connection; `url` is what the gateway is told.
 
-    Change at any time: `rates`, each fault's probability per request. `moment(which)` is asked at both moments of every
-    push; True says that the gateway has just been killed.
+    Change at any time: `rates`, each fault's probability per request. `moment(which, bytes)` is asked at both moments of
+    every push; True says that the gateway has just been killed.
     """
 
-    def __init__(self, server: int, moment: Callable[[Moment], bool], random: Random) -> None:
+    def __init__(self, server: int, moment: Callable[[Moment, bytes], bool], random: Random) -> None:
         self.rates = dict(LOST)
         self.requests: Counter[str] = Counter()  # by method
         self.faults: Counter[str] = Counter()
@@ -58,18 +59,19 @@ class Wire:
                 if not (data := source.recv(CHUNK)):
                     break
                 if source is client and answered:
+                    data = _whole(client, data)
                     answered, method = False, data.partition(b" ")[0].decode("ascii", "replace")
                     fault = self._begin(method)
-                    on = self._lives("asked", method) and fault != "lost request"
+                    on = self._lives("asked", method, data) and fault != "lost request"
                 elif source is server and not answered:
                     answered = True
-                    on = self._lives("answered", method) and fault != "lost answer"
+                    on = self._lives("answered", method, data) and fault != "lost answer"
                 other.sendall(data if on else self._part(data))
             if not on:
                 _reset(client)
 
-    def _lives(self, moment: Moment, method: str) -> bool:
-        return method != "POST" or not self._moment(moment)
+    def _lives(self, moment: Moment, method: str, data: bytes) -> bool:
+        return method != "POST" or not self._moment(moment, data)
 
     def _begin(self, method: str) -> str | None:
         self.requests[method] += 1
@@ -84,6 +86,16 @@ class Wire:
     def _part(self, data: bytes) -> bytes:
         """Nothing, or some of it but not all."""
         return data[: self._random.randrange(len(data))] if self._random.random() < 0.5 else b""
+
+
+def _whole(client: socket.socket, data: bytes) -> bytes:
+    """The request that begins with these bytes; its head comes in one piece, the body perhaps later."""
+    head, _, _ = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    whole = len(head) + 4 + (int(length[1]) if length else 0)
+    while len(data) < whole and (more := client.recv(CHUNK)):
+        data += more
+    return data
 
 
 def _reset(channel: socket.socket) -> None:
