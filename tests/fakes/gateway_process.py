@@ -50,6 +50,11 @@ class GatewayProcess:
             except TimeoutError:
                 raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()}") from None
 
+    def ended(self) -> int | None:
+        """The exit code of one that has ended by itself, else None."""
+        assert self._process is not None
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is flushed."""
         assert self._process is not None

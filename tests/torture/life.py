@@ -57,7 +57,7 @@ class Figures:
         default_factory=Counter
     )  # hours of messages whose fate was unknown, by how they ended
     checks: int = 0  # of the file after a kill
-    intents: int = 0  # of pushes that were looked for in the file when their first byte was on the wire
+    intents: int = 0  # of pushes, looked for in the file while they were on the wire
     adjustments: int = 0
     polled_off: float = 0.0  # the largest deviation of a polled hour from its load
     seconds: float = 0.0  # real
@@ -92,6 +92,10 @@ class Life:
     def database(self) -> Path:
         return self.directory / "data" / "buffer.db"
 
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
     def live(self) -> None:
         """From the first start to the last stop."""
         began = time.monotonic()
@@ -102,6 +106,8 @@ class Life:
             self._recover()
             if (code := self._gateway.stop()) != 0:
                 self.figures.problems.append(f"the last stop ended with exit code {code}")
+        if (crashes := self.log.read_text().count("Traceback")) > 0:
+            self.figures.problems.append(f"{crashes} tracebacks in the log")
         self.figures.requests = self._wire.requests
         self.figures.faults += self._wire.faults
         self.figures.faults["late energy"] = self._devices.came_late
@@ -130,7 +136,7 @@ class Life:
             "--plant": self._plant,
         }
         options = [str(word) for pair in words.items() for word in pair]
-        self._gateway = GatewayProcess(config, self.directory / "log", *options, module=["tests.torture.process"])
+        self._gateway = GatewayProcess(config, self.log, *options, module=["tests.torture.process"])
         stack.enter_context(self._gateway)
         self._devices = site.Dawdlers(
             building.devices_in_the_hall(self.meters), self._clock, HOST, broker.port,
@@ -150,7 +156,7 @@ class Life:
         until = time.monotonic() + SPEAKS_WITHIN
         while self.look("SELECT count(DISTINCT meter) FROM reading")[0][0] < len(self.meters):
             if time.monotonic() > until:
-                raise AssertionError(f"not every meter is heard:\n{(self.directory / 'log').read_text()}")
+                raise AssertionError(f"not every meter is heard:\n{self.log.read_text()}")
             time.sleep(LOOK_EVERY)
         self.first = hour_of(to_ms(self._clock.now().wall)) + 1
         self.last = self.first + self._hours - 1
@@ -159,13 +165,12 @@ class Life:
         end = hour_start(self.last + 1)
         while self._clock.now().wall < end:
             self._kill()
-            if sum(self.figures.kills.values()) % CHECK_EVERY == 1:
+            if self.figures.kills.total() % CHECK_EVERY == 1:
                 self._check_file()
             if self._random.random() < 0.15:
                 self._gateway.start(patiently=False)
                 time.sleep(self._random.uniform(0.05, 0.6))
-                self._gateway.kill()
-                self.figures.kills["while it started"] += 1
+                self._strike("while it started")
             self._gateway.start()
             time.sleep(self._random.uniform(*KILL_EVERY))
 
@@ -181,8 +186,7 @@ class Life:
         with self._arming:
             if self._armed or not moment:
                 self._armed = None
-                self._gateway.kill()
-                self.figures.kills["at any moment"] += 1
+                self._strike("at any moment")
 
     def _at_push(self, moment: Moment, data: bytes) -> bool:
         if moment == "asked":
@@ -201,10 +205,15 @@ class Life:
             if self._armed != moment:
                 return False
             self._armed = None
-            self._gateway.kill()
-            self.figures.kills["while it sent" if moment == "asked" else "before it had the answer"] += 1
+            self._strike("while it sent" if moment == "asked" else "before it had the answer")
         self._struck.set()
         return True
+
+    def _strike(self, when: str) -> None:
+        if (code := self._gateway.ended()) is not None:
+            self.figures.problems.append(f"the gateway had ended by itself with exit code {code}")
+        self._gateway.kill()
+        self.figures.kills[when] += 1
 
     def _check_file(self) -> None:
         """R25: what a kill leaves behind opens and is whole. Looked at in a copy: the gateway is to find it as it was left."""

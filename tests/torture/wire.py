@@ -52,7 +52,7 @@ class Wire:
                 Thread(target=self._relay, args=(channel,), name="wire-client", daemon=True).start()
 
     def _relay(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._server)) as server, suppress(OSError):
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._server)) as server:
             fault, method, answered, on = None, "", True, True
             while on and (ready := select([client, server], [], [], SILENCE)[0]):
                 source, other = (server, client) if server in ready else (client, server)
