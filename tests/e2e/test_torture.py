@@ -29,12 +29,12 @@ def torture(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_hour_is_there_exactly_once_whatever_is_broken_or_killed(tmp_path: Path) -> None:
     """R3, R12-R17, R25: EnerKey, the ledger, the closed hours and the truth agree to the last digit."""
-    life = Life(tmp_path, hours=4, scale=1200.0, seed=4)
+    life = Life(tmp_path, hours=3, scale=1200.0, seed=3, kill_every=(0.5, 2.0))
     life.live()
     check(life)
     figures = life.figures
     assert figures.good, told(figures)
-    assert figures.hours == 80
+    assert figures.hours == 60
     assert figures.kills.total() >= 2
     assert {"lost request", "lost answer", "500 after storing"} <= figures.faults.keys()
     assert figures.messages["verified"], "no fate was ever unknown: nothing was shown"
@@ -42,10 +42,10 @@ def test_every_hour_is_there_exactly_once_whatever_is_broken_or_killed(tmp_path:
 
 def test_a_gateway_that_sends_again_what_it_does_not_know_is_caught() -> None:
     """R14: with a naive retry put in, hours are there twice; the script shows which, and exits 1."""
-    done = torture("--hours", "2", "--plant", "naive-retry")
+    done = torture("--hours", "1", "--plant", "naive-retry")
     assert (done.returncode, done.stderr) == (1, "")
     assert " is there, " in done.stdout
-    assert re.fullmatch(r"torture: 40 meter-hours, [1-9]\d* wrong", done.stdout.splitlines()[-1])
+    assert re.fullmatch(r"torture: 20 meter-hours, [1-9]\d* wrong", done.stdout.splitlines()[-1])
 
 
 def test_what_cannot_be_meant_is_said() -> None:

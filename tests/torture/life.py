@@ -75,12 +75,21 @@ class Figures:
 class Life:
     """One gateway from its first start to its last stop."""
 
-    def __init__(self, directory: Path, *, hours: int, scale: float, seed: int, plant: str = "none") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        hours: int,
+        scale: float,
+        seed: int,
+        plant: str = "none",
+        kill_every: tuple[float, float] = KILL_EVERY,
+    ) -> None:
         self.figures = Figures()
         self.directory = directory
         self._random = Random(seed)
         self._scale, self._plant = scale, plant
-        self._hours = hours
+        self._hours, self._kill_every = hours, kill_every
         self.first = self.last = 0  # hours since the epoch that must be there in the end
         self.meters = site.meters(START - timedelta(days=1))
         self.enerkey: EnerkeySimulator
@@ -172,7 +181,7 @@ class Life:
                 time.sleep(self._random.uniform(0.05, 0.6))
                 self._strike("while it started")
             self._gateway.start()
-            time.sleep(self._random.uniform(*KILL_EVERY))
+            time.sleep(self._random.uniform(*self._kill_every))
 
     def _kill(self) -> None:
         """At any moment, or in the middle of a push."""
