@@ -14,6 +14,7 @@ from typing import Self
 ROOT = Path(__file__).parents[2]
 RUN = ("gateway", "run")
 READY_WITHIN = 20.0  # s
+TAIL = 5000  # characters of a log that are shown
 
 
 class GatewayProcess:
@@ -48,7 +49,7 @@ class GatewayProcess:
                 while patiently and b"READY=1" not in notified.recv(4096):
                     pass
             except TimeoutError:
-                raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()}") from None
+                raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()[-TAIL:]}") from None
 
     def ended(self) -> int | None:
         """The exit code of one that has ended by itself, else None."""
