@@ -57,8 +57,7 @@ def exact(meter: SimulatedMeter, hour: int) -> int | None:
     """What an hour of a meter must be to the last digit, in micro; None where polls decide what is seen of it."""
     if not isinstance(meter.source, MqttDevice):
         return None
-    ends = (meter.load.register(hour_start(each)) // WATT_HOUR for each in (hour, hour + 1))
-    first, last = ends
+    first, last = (meter.load.register(hour_start(edge)) // WATT_HOUR for edge in (hour, hour + 1))
     return (last - first) * WATT_HOUR
 
 
