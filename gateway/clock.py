@@ -353,12 +353,11 @@ def _both() -> tuple[float, datetime]:
 
 
 class ScaledClock:
-    """A clock that runs `scale` times as fast from `start`; always trusted. The demo's whole gateway lives by it."""
+    """Runs `scale` times as fast from `start`, which was at the real boottime `origin` (now); always trusted. The demo lives by it."""
 
-    def __init__(self, start: datetime, scale: float) -> None:
-        self._start = start
-        self._scale = scale
-        self._origin = time.clock_gettime(time.CLOCK_BOOTTIME)
+    def __init__(self, start: datetime, scale: float, origin: float | None = None) -> None:
+        self._start, self._scale = start, scale
+        self._origin = time.clock_gettime(time.CLOCK_BOOTTIME) if origin is None else origin
         self.trust = Trust("always")
 
     def now(self) -> Now:

@@ -7,23 +7,31 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+ROOT = Path(__file__).parents[2]
+RUN = ("gateway", "run")
 READY_WITHIN = 20.0  # s
 ON_MACHINE = "import pathlib; from gateway import machine; machine.MACHINE_ID = pathlib.Path({!r}); import gateway.__main__ as m; m.main()"
 
 
+TAIL = 5000  # characters of a log that are shown
+
+
 class GatewayProcess:
-    """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts.
+    """`meter-gateway run -c CONFIG`, or another module that does the same; its log goes to `log`, one file over all starts.
 
     `machine`: the file with the machine's id, where it is not this box's own.
     """
 
-    def __init__(self, config: Path, log: Path, *options: str, machine: Path | None = None) -> None:
+    def __init__(
+        self, config: Path, log: Path, *options: str, module: Sequence[str] = RUN, machine: Path | None = None
+    ) -> None:
         self._config = config
         self._options = options
-        self._program = ["-m", "gateway"] if machine is None else ["-c", ON_MACHINE.format(str(machine))]
+        self._program = ["-m", *module] if machine is None else ["-c", ON_MACHINE.format(str(machine)), "run"]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -32,23 +40,29 @@ class GatewayProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Start and wait until the service says READY=1."""
+    def start(self, *, patiently: bool = True) -> None:
+        """Start and, `patiently`, wait until the service says READY=1."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, self.log.open("ab") as log:
             address = f"\0meter-gateway-test-{os.getpid()}-{id(self)}"
             notified.bind(address)
             notified.settimeout(READY_WITHIN)
             self._process = subprocess.Popen(
-                [sys.executable, *self._program, "run", "-c", str(self._config), *self._options],
+                [sys.executable, *self._program, "-c", str(self._config), *self._options],
+                cwd=ROOT,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")},
             )
             try:
-                while b"READY=1" not in notified.recv(4096):
+                while patiently and b"READY=1" not in notified.recv(4096):
                     pass
             except TimeoutError:
-                raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()}") from None
+                raise AssertionError(f"the gateway did not get ready:\n{self.log.read_text()[-TAIL:]}") from None
+
+    def ended(self) -> int | None:
+        """The exit code of one that has ended by itself, else None."""
+        assert self._process is not None
+        return self._process.poll()
 
     def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is flushed."""

@@ -409,6 +409,17 @@ def test_a_scaled_clock_runs_so_many_times_as_fast_from_its_start():
     assert clock.trust.reason == "configured"
 
 
+def test_scaled_clocks_of_one_start_and_origin_share_the_time():
+    """A process that is started anew goes on in the time of the one before it."""
+    origin = SystemClock().now().boottime
+    first = ScaledClock(NOW, 1000.0, origin)
+    Event().wait(0.02)
+    between = first.now(), ScaledClock(NOW, 1000.0, origin).now(), first.now()
+    assert [each.boottime for each in between] == sorted(each.boottime for each in between)
+    assert [each.wall for each in between] == sorted(each.wall for each in between)
+    assert between[1].boottime >= 0.02 * 1000
+
+
 # --- the boot ---------------------------------------------------------------------------------------------------------
 
 
