@@ -28,6 +28,7 @@ class MeterOverview(NamedTuple):
     held: int
     unknown: int
     parked: int  # micro that are in no hour until a person has decided
+    account: str = ""  # "" is the default one
 
 
 class HourView(NamedTuple):
@@ -65,7 +66,9 @@ class RejectedView(NamedTuple):
 def meters(db: Connection) -> list[MeterOverview]:
     """Every configured meter, by name."""
     newest = newest_samples(db)
-    rows = db.execute("SELECT id, name, unit, push, kind, source FROM meter WHERE configured ORDER BY name").fetchall()
+    rows = db.execute(
+        "SELECT id, name, unit, push, kind, source, account FROM meter WHERE configured ORDER BY name"
+    ).fetchall()
     return [_meter(db, number, facts, newest.get(number)) for number, *facts in rows]
 
 
@@ -74,7 +77,7 @@ def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None)
         found: int | None = db.execute(query, (number,)).fetchone()[0]
         return found
 
-    name, unit, push, kind, source = facts
+    name, unit, push, kind, source, account = facts
     last_at, last_value = newest or (None, None)
     return MeterOverview(
         name, unit, push, kind, source, last_at, last_value,
@@ -84,6 +87,7 @@ def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None)
         one("SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'") or 0,
         one(f"SELECT count(*) FROM message WHERE meter = ? AND {UNSETTLED} AND state = 'unknown'") or 0,  # noqa: S608 - a constant text
         one("SELECT sum(amount) FROM parked WHERE meter = ?") or 0,
+        account,
     )  # fmt: skip
 
 
