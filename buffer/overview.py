@@ -34,6 +34,7 @@ class MeterOverview(NamedTuple):
     foreign: list[doubts.Doubt]  # hours that somebody else fills: nothing of the meter is sent while there are any
     doubt: doubts.Doubt | None  # of the first held hour
     taken_over: int | None
+    account: str = ""  # "" is the default one
 
 
 class HourView(NamedTuple):
@@ -72,7 +73,9 @@ class RejectedView(NamedTuple):
 def meters(db: Connection) -> list[MeterOverview]:
     """Every configured meter, by name."""
     newest = newest_samples(db)
-    rows = db.execute("SELECT id, name, unit, push, kind, source FROM meter WHERE configured ORDER BY name").fetchall()
+    rows = db.execute(
+        "SELECT id, name, unit, push, kind, source, account FROM meter WHERE configured ORDER BY name"
+    ).fetchall()
     return [_meter(db, number, facts, newest.get(number)) for number, *facts in rows]
 
 
@@ -81,7 +84,7 @@ def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None)
         found: int | None = db.execute(query, (number,)).fetchone()[0]
         return found
 
-    name, unit, push, kind, source = facts
+    name, unit, push, kind, source, account = facts
     held = doubts.of_meter(db, number)
     last_at, last_value = newest or (None, None)
     return MeterOverview(
@@ -97,6 +100,7 @@ def _meter(db: Connection, number: int, facts: list[str], newest: Sample | None)
         [doubt for doubt in held if doubt.why == "foreign"],
         held[0] if held else None,
         one("SELECT taken_over FROM meter WHERE id = ?"),
+        account,
     )  # fmt: skip
 
 

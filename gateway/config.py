@@ -205,7 +205,7 @@ def _check_accounts(draft: Draft, findings: Findings) -> None:
     for meter in draft.meters:
         account = _account_of(meter)
         if account and account not in names and "account" not in meter.section.guessed:
-            message = f'unknown account "{account}"; {there}without the key it is [enerkey] itself'
+            message = f'unknown account "{account}"; {there}without it the keys of [enerkey] are used'
             meter.section.add(findings, ("account",), message, nearest(account, names))
 
 

@@ -23,7 +23,6 @@ from gateway.sections import (
     NAME,
     NAME_RULE,
     AccountSection,
-    ApiKey,
     ClockSection,
     EnerkeySection,
     File,
@@ -127,7 +126,7 @@ def _known_keys() -> frozenset[str]:
     """Every key of every table that holds a plain value."""
     drivers = [registry.config_of(each) for each in registry.names()]
     models: list[type[BaseModel]] = [GatewaySection, ClockSection, HoursSection, EnerkeySection, Contract, MeterSection]
-    models += [AccountSection, ApiKey]
+    models += [AccountSection]
     models += [model for each in drivers for model in (each.Connection, each.Source)]
     return frozenset(key for model in models for key in model.model_fields)
 

@@ -257,6 +257,7 @@ def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]
         "unit": meter.unit,
         "kind": meter.kind,
         "push": meter.push,
+        "account": meter.account or None,
         "connection": meter.source.partition(":")[0],
         "source": meter.source,
         "last_reading": reading,

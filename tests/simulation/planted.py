@@ -136,10 +136,12 @@ class BudgetInMemory(Plant):
         self._bins: dict[int, int] = {}
 
     def patch(self, monkeypatch: Any) -> None:
-        def spend(_: Any, now_ms: int) -> None:
+        def spend(_: Any, now_ms: int, account: str = "") -> None:
+            del account  # the simulation has one
             self._bins[now_ms // BIN_MS] = self._bins.get(now_ms // BIN_MS, 0) + 1
 
-        def spent(_: Any, now_ms: int) -> int:
+        def spent(_: Any, now_ms: int, account: str = "") -> int:
+            del account
             return sum(count for bin_, count in self._bins.items() if bin_ >= now_ms // BIN_MS - BINS_PER_DAY)
 
         monkeypatch.setattr(journal, "spend", spend)

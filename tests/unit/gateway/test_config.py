@@ -222,6 +222,9 @@ api_keys = [
   "{CANARY}-c2VjcmV0==",
   '{CANARY}"x',
 ]
+[enerkey.accounts.north]
+api_keys = [{{ key = "{CANARY}-table", expires = "2027-01-31" }}, {{ key = '{CANARY}', expires = 2027-01-31 }}]
+burst = "20/10s"
 [connections.main]
 driver = "mqtt"
 url = "mqtt://h:1883"

@@ -74,14 +74,14 @@ def test_every_mistake_with_accounts_is_named(tmp_path: Path):
     """Unknown, without keys, a meter twice in one; what follows from it is not."""
     assert said(tmp_path, KEYS + NORTH + MAIN + pushing("a", 1) + pushing("b", 2, 'account = "nroth"')) == [
         (
-            'config.toml:22: meters.b.account: unknown account "nroth"; there are: north; without the key it is [enerkey] itself; '
+            'config.toml:22: meters.b.account: unknown account "nroth"; there are: north; without it the keys of [enerkey] are used; '
             'did you mean "north"?'
         )
     ]
     assert said(tmp_path, MAIN + meter("a", 'account = "north"')) == [
         (
             'config.toml:8: meters.a.account: unknown account "north"; write an [enerkey.accounts.NAME] first; '
-            "without the key it is [enerkey] itself"
+            "without it the keys of [enerkey] are used"
         )
     ]
     bare = "[enerkey.accounts.north]\nburst = '1/1s'\n"

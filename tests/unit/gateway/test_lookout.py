@@ -234,10 +234,10 @@ def test_while_no_key_may_read_nothing_is_sent_and_each_key_is_told_once(make: M
     closed_hours(gateway, EIGHT, 1)
     gateway.run(3600)
     assert "POST" not in gateway.asked
-    told = [text.partition(":")[0] for level, _, text in gateway.events() if level == "error"]
-    assert told == ["EnerKey refuses API key 1 for values", "EnerKey refuses API key 2 for values"]
+    told = [text.partition(": ")[0] for level, _, text in gateway.events() if level == "error"]
+    assert told == ["EnerKey refuses API key 1 (env:ONE) for values", "EnerKey refuses API key 2 (env:TWO) for values"]
     gateway.simulator.forbidden = set()
-    gateway.run(1000)
+    gateway.run(3600)
     assert gateway.states() == ["accepted"]
 
 

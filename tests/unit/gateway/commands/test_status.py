@@ -166,11 +166,13 @@ def test_each_account_is_shown_with_its_requests_and_its_keys(site: Site, meter_
     shown = "  API key 1 (env:NORTH_KEY): in use for consumption, values, taken 5 min ago, expires 2999-01-31"
     with site.running():
         out = meter_gateway("status").out
-        document = json.loads(meter_gateway("status", "--json").out)["delivery"]
+        whole = json.loads(meter_gateway("status", "--json").out)
+    document, accounts = whole["delivery"], {each["name"]: each["account"] for each in whole["meters"]}
     assert "EnerKey: 1 of 40000 requests in 24 h, 4000 kept for reads" in out
     assert "EnerKey, account north: 2 of 500 requests in 24 h, 50 kept for reads" in out
     assert f"\n{shown}\n" in out
     assert document["accounts"]["north"]["budget"]["spent"] == 2
+    assert accounts == {"chiller": "north", "cold-water": None, "main-electricity": None}
     (key,) = document["accounts"]["north"]["keys"]
     assert (key["key"], key["in_use_for"], key["expires"]) == (1, ["consumption", "values"], "2999-01-31")
     assert "canary" not in out + json.dumps(document)
