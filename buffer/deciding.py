@@ -1,7 +1,11 @@
 """A person's decision about hours in doubt: what EnerKey shows is right, send again, post the difference, or never send.
 
-After each decision the ledger says what EnerKey has, and that is the hour with what has been posted of its adjustments:
-where a person takes EnerKey's number for right, the difference becomes an adjustment that is there already.
+After each decision the ledger says what EnerKey has. Of a consumption that is the hour with what has been posted of its
+adjustments: where a person takes EnerKey's number for right, the difference becomes an adjustment that is there already.
+
+Of a cumulative meter nothing is booked for that: its boundaries stand where the register is, so the one behind an hour that
+is off evens it out, or the difference lies before them all and is EnerKey's own. Only behind the newest boundary it is
+known how the next one will look (`correct`).
 
 Every function works inside the caller's transaction.
 """
@@ -103,9 +107,9 @@ def _check(db: Connection, word: Word, decision: Decision, doubt: Doubt, *, cumu
             f"{where}: what EnerKey shows comes from another series of readings: meter-gateway takeover {word.name}"
         )
     later = "SELECT 1 FROM ledger WHERE meter = ? AND hour > ? LIMIT 1"
-    if decision == "resend" and db.execute(later, (word.meter, doubt.hour)).fetchone():
+    if decision in {"resend", "correct"} and db.execute(later, (word.meter, doubt.hour)).fetchone():
         raise CorrectionError(
-            f"{where}: EnerKey has later boundaries, and none is sent behind them; --correct lets the next one even it out"
+            f"{where}: EnerKey has later boundaries, none is sent behind them, and they even it out; --accept takes what it shows"
         )
 
 
@@ -118,7 +122,7 @@ _OTHER = "say --accept when EnerKey has it, --resend when it has not"
 def _accept(db: Connection, word: Word, doubt: Doubt, cumulative: bool) -> None:  # noqa: FBT001 - one of a table's functions
     """EnerKey has the hour, with what it took along; the number that it shows is right."""
     off = _there(db, word, doubt, cumulative=cumulative)
-    if off:
+    if off and not cumulative:
         _adjust(db, word, doubt.hour, off, "EnerKey's number stands", posted=off)
 
 
