@@ -16,6 +16,7 @@ Every function works inside the caller's transaction; the caller sends only afte
 from __future__ import annotations
 
 import hashlib
+from itertools import takewhile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -211,6 +212,14 @@ def pending_ends(db: Connection, meter: int, *, estimated: bool = True) -> tuple
     return oldest and (oldest[0], db.execute(f"{find} DESC LIMIT 1", (meter,)).fetchone()[0])
 
 
+def all_pending_ends(db: Connection, meters: Sequence[int], *, estimated: bool = True) -> dict[int, tuple[int, int]]:
+    """The same for many meters in one query; those without a pending hour are left out."""
+    hour = f"SELECT hour FROM hour WHERE {_sendable(estimated).replace('?', 'each.id')} ORDER BY hour"  # noqa: S608 - constant texts
+    ids = ", ".join("?" * len(meters))
+    find = f"SELECT id, ({hour} LIMIT 1), ({hour} DESC LIMIT 1) FROM meter each WHERE id IN ({ids})"  # noqa: S608
+    return {meter: (oldest, newest) for meter, oldest, newest in db.execute(find, meters) if oldest is not None}
+
+
 def _sendable(estimated: bool) -> str:  # noqa: FBT001 - a flag of the operator's, passed through
     return "meter = ? AND state = 'pending'" + ("" if estimated else " AND quality <> 'estimated'")
 
@@ -252,6 +261,16 @@ def spent(db: Connection, now_ms: int, account: str = "") -> int:
     """An account's requests of the last 24 h, and up to one bin more: never fewer than were made (R22)."""
     find = "SELECT coalesce(sum(requests), 0) FROM request_budget WHERE account = ? AND bin >= ?"
     return int(db.execute(find, (account, now_ms // BIN_MS - BINS_PER_DAY)).fetchone()[0])
+
+
+def made_since(db: Connection, since_ms: int, account: str | None = None) -> list[tuple[int, int]]:
+    """The messages begun since an instant, oldest first: when (ms), and the newest hour of each. Of an account, or all."""
+    find = (
+        "SELECT created_at, (SELECT max(hour) FROM message_hour WHERE message = message.id) FROM message"
+        f" WHERE id < ?2 AND {_OF_ACCOUNT} ORDER BY id DESC"  # noqa: S608 - a constant text
+    )
+    rows = db.execute(find, (account, 2**62))
+    return list(takewhile(lambda row: row[0] >= since_ms, rows))[::-1]  # the newest come first: the rest is not read
 
 
 def _of(db: Connection, message: int) -> tuple[int, dict[int, int]]:

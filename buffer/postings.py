@@ -54,15 +54,15 @@ def correctable(db: Connection, meter: int) -> list[tuple[int, int, int]]:
     return db.execute(find, (meter,)).fetchall()
 
 
-def oldest(db: Connection, meter: int) -> int | None:
-    """When (ms) the oldest adjustment was made that is to be posted by itself; None when there is none."""
+def oldest(db: Connection, meters: Sequence[int]) -> dict[int, int]:
+    """When (ms) the oldest adjustment was made that is to be posted by itself, by meter; those without one are left out."""
     find = (
-        "SELECT min(adjustment.at) FROM adjustment"
+        "SELECT adjustment.meter, min(adjustment.at) FROM adjustment"  # noqa: S608 - only question marks
         " JOIN hour ON hour.meter = adjustment.meter AND hour.hour = adjustment.hour"
-        " WHERE adjustment.meter = ? AND posted <> amount AND state IN ('accepted', 'missing')"
+        f" WHERE adjustment.meter IN ({', '.join('?' * len(meters))}) AND posted <> amount"
+        " AND state IN ('accepted', 'missing') GROUP BY adjustment.meter"
     )
-    found: int | None = db.execute(find, (meter,)).fetchone()[0]
-    return found
+    return dict(db.execute(find, meters).fetchall())
 
 
 def take(db: Connection, message: int, meter: int, takes: Mapping[int, int], *, own_hour: bool) -> None:

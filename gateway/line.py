@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from buffer import journal, key_use
-from buffer.model import Accepted, Refused, to_ms
+from buffer.model import Accepted, Refused, hour_of, to_ms
 from buffer.readings import note
 from buffer.store import StoreError
 from gateway import pacing
@@ -58,6 +58,7 @@ class Line:
         self._random = random
         self._on_date = on_date
         self._manners = pacing.Manners()
+        self._pushes = pacing.Pushes()
         self._left: pacing.Left | None = None
 
     def until(self, now: float) -> float:
@@ -71,21 +72,34 @@ class Line:
 
     def may_push(self, now: Now) -> bool:
         """Whether the budget has room for a push."""
-        return pacing.may_push(self._spent(now), self._share, self._left, now.boottime)
+        made, _ = self._pushes.made(now.boottime)
+        return pacing.may_push(self._spent(now), made, self._share, self._left, now.boottime)
 
-    def may_catch_up(self, now: Now) -> bool:
-        """Whether it has room for one of the backlog, which gives way first where the share is halved.
+    def may_catch_up(self, now: Now, regular: float) -> bool:
+        """Whether it has room for one of the backlog, when there are so many `regular` pushes of live hours in a day.
 
-        Live hours need not: at the cadence that fits the halved share they are fewer.
+        The backlog gives way to those, and first where the share is halved. Live hours need not then: at the cadence that
+        fits the halved share they are fewer.
         """
-        return pacing.may_push(self._spent(now), self.share(now.boottime), self._left, now.boottime)
+        made, backlog = self._pushes.made(now.boottime)
+        share = self.share(now.boottime)
+        room = pacing.room_for_backlog(share, regular, made - backlog)
+        return backlog < room and pacing.may_push(self._spent(now), made, share, self._left, now.boottime)
+
+    def recall(self, now: Now) -> None:
+        """Take up the pushes that were made before this process."""
+        now_ms = to_ms(now.wall)
+        since, account = now_ms - round(pacing.DAY * 1000), self.keys.account
+        for at, newest in self._store.read(lambda db: journal.made_since(db, since, account)):
+            self._pushes.add(now.boottime - (now_ms - at) / 1000, backlog=newest < hour_of(at) - pacing.LIVE)
 
     def may_read(self, now: Now) -> bool:
         """Whether the budget has room for a read."""
         return pacing.may_read(self._spent(now), self._share, self._left, now.boottime)
 
-    def push(self, family: Family, enerkey_id: int, body: bytes, slot: int) -> Pushed:
-        """Send a message whose intent is durable, and its request counted, already."""
+    def push(self, family: Family, enerkey_id: int, body: bytes, slot: int, *, backlog: bool) -> Pushed:
+        """Send a message whose intent is durable, and its request counted, already; `backlog`: it has no live hour."""
+        self._pushes.add(self._clock.now().boottime, backlog=backlog)
         answer = self._client.push(family, enerkey_id, body, self.keys.secret(slot))
         return Pushed(answer, self._heard(answer, family, slot))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_HOURS = 8760  # in one look
+PROOF_HOLDS = 31 * 86_400.0  # s; all that this process sends it knows, and a year of backlog may take days to send
 WITHOUT_BUDGET = 60.0  # s until the budget is asked again
 READ_REFUSED = 3600.0  # s; a look that EnerKey refuses is a matter for a person
 AUDIT_EVERY = 86_400.0  # s
@@ -96,11 +97,17 @@ class Lookout:
         known = self._store.read(lambda db: journal.in_ledger(db, meter.id, old)) if old else {}
         return any(hour not in known for hour in old)  # an adjustment goes to an hour that is known to be there
 
-    def proved(self, meter: int, hours: Sequence[int], now: float) -> None:
-        """EnerKey was just read for these hours, sorted, and those that wait are not there."""
+    def proved(self, meter: int, hours: Sequence[int], now: float, *, clean: bool) -> None:
+        """EnerKey was just read for these hours, sorted, and those that wait are not there.
+
+        `clean`: and none fitted to nothing. Else a person decides, and may change something there: it is soon read again.
+        """
         if hours:
-            proof = _Proof(hours[0], hours[-1] + 1, now + self._old(now) * 3600.0)
-            self._proofs[meter] = [*self._proofs.get(meter, []), proof]
+            first, end = hours[0], hours[-1] + 1
+            before = self._proofs.get(meter, []) if clean else []
+            wider = [proof for proof in before if proof.first < first or proof.end > end]
+            holds = PROOF_HOLDS if clean else self._old(now) * 3600.0
+            self._proofs[meter] = [*wider, _Proof(first, end, now + holds)]
 
     def _old(self, now: float) -> int:
         """How many hours an hour may have waited without being old: what comes late by the cadence alone is not."""
@@ -203,7 +210,7 @@ class Lookout:
                 note(db, to_ms(now.wall), "warning", meter.name, words)
 
         self._store.write(work)
-        self.proved(meter.id, hours, now.boottime)
+        self.proved(meter.id, hours, now.boottime, clean=not held)
         log.info("%s: read before sending: %d h are there, %d h held", meter.name, len(found), len(held))
 
     # --- after sending ------------------------------------------------------------------------------------------------
@@ -289,6 +296,9 @@ class Lookout:
     def _compare(self, meter: PushedMeter, ledger: Mapping[int, int], server: Mapping[int, int], now: Now) -> None:
         now_ms = to_ms(now.wall)
         differing = verify.audit(ledger, server, self._rules.tolerance)
+
+        if differing:
+            self._proofs.pop(meter.id, None)  # a person decides, and may change something there
 
         def work(db: Connection) -> None:
             if meter.family == "consumption":

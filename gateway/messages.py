@@ -65,15 +65,16 @@ def waiting(db: Connection, meters: Iterable[PushedMeter], rules: DeliveryRules)
     message an hour at most. Of a cumulative meter adjustments wait for the next boundary.
     """
     by_number = {meter.id: meter for meter in meters}
-    free = journal.without_open_message(db, by_number) - doubts.blocked(db)
+    free = sorted(journal.without_open_message(db, by_number) - doubts.blocked(db))
+    ends = journal.all_pending_ends(db, free, estimated=rules.push_estimated)
+    made = postings.oldest(db, free)
     found: dict[int, Waiting] = {}
     for number in free:
-        ends = journal.pending_ends(db, number, estimated=rules.push_estimated)
-        hours = [] if ends is None else list(ends)
+        hours = list(ends.get(number, ()))
         if by_number[number].family == "cumulative":
             hours = hours[:1]
-        elif (made := postings.oldest(db, number)) is not None:
-            hours.append(hour_of(made))
+        elif number in made:
+            hours.append(hour_of(made[number]))
         if hours:
             found[number] = Waiting(min(hours), max(hours))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ SMALLEST_PART = 1 / 8  # of a limit that is used at least, however often the ser
 GROWN_BACK = (
     86_400.0  # s in which the whole of a limit would grow back: after one 429 it is in use again half a day later
 )
+DAY = 86_400.0  # s
+BIN = 300.0  # s
 HEARSAY = 15 * 60.0  # s that the server's last word on what is left counts; later one request asks again
 
 
@@ -175,9 +178,50 @@ class Burst:
         return self.made[-most] + self.within if len(self.made) >= most else float("-inf")
 
 
-def may_push(spent: int, share: int, left: Left | None, now: float) -> bool:
-    """Whether one more push fits the rolling day's share and what the server last said is left (R22)."""
-    return spent < share - reserved(share) and _left(left, now) > share * LEFT_TO_OTHERS
+class Pushes:
+    """The pushes of the last 24 h, in bins of boottime: never fewer than were made, and those of the backlog among them."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._bins: deque[list[int]] = deque()  # [bin, all, of the backlog]
+        self._made = self._backlog = 0
+
+    def add(self, at: float, *, backlog: bool) -> None:
+        """One more, at a boottime that is not before that of the last one."""
+        number = int(at // BIN)
+        if not self._bins or self._bins[-1][0] != number:
+            self._bins.append([number, 0, 0])
+        self._bins[-1][1] += 1
+        self._bins[-1][2] += backlog
+        self._made += 1
+        self._backlog += backlog
+
+    def made(self, now: float) -> tuple[int, int]:
+        """How many, and how many of them for the backlog."""
+        while self._bins and self._bins[0][0] < (now - DAY) // BIN:
+            _, made, backlog = self._bins.popleft()
+            self._made -= made
+            self._backlog -= backlog
+        return self._made, self._backlog
+
+
+def may_push(spent: int, made: int, share: int, left: Left | None, now: float) -> bool:
+    """Whether one more push fits the rolling day's share and what the server last said is left (R22).
+
+    `spent`: requests of the day; `made`: the pushes among them, which leave the reads their part however many those were.
+    """
+    return spent < share and made < share - reserved(share) and _left(left, now) > share * LEFT_TO_OTHERS
+
+
+def room_for_backlog(share: int, regular: float, live: int) -> int:
+    """Pushes of the backlog in a day: what a day of live hours leaves of the share, so that those never wait for it.
+
+    `regular`: what the cadence makes of live pushes in a day; `live`: how many the last day had, which may be more. The
+    backlog has a tenth all the same: it never starves. Where the longest cadence does not fit, turns alone decide.
+    """
+    if regular > share * HOURLY_SHARE:
+        return share
+    return max(int(share - reserved(share) - max(regular, live)), share // 10, 1)
 
 
 def reserved(share: int) -> int:

@@ -52,8 +52,8 @@ class Overhears(Protocol):
     def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int]) -> None:
         """These hours were read."""
 
-    def proved(self, meter: int, hours: Sequence[int], now: float) -> None:
-        """These hours were read, sorted, and those of them that wait are not there."""
+    def proved(self, meter: int, hours: Sequence[int], now: float, *, clean: bool) -> None:
+        """These hours were read, sorted, and those of them that wait are not there; `clean`: nothing is held of them."""
 
 
 class Reads:

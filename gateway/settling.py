@@ -111,7 +111,8 @@ class Settler:
         ledger = self._store.read(lambda db: journal.in_ledger(db, message.meter, hours))
         verdicts = verify.read_back(message.values, ledger, server, tolerance=self._rules.tolerance)
         self._record(message, verdicts, _proved(verdicts, message, server), server)
-        self._lookout.proved(message.meter, hours, self._clock.now().boottime)
+        clean = "held" not in verdicts.values()
+        self._lookout.proved(message.meter, hours, self._clock.now().boottime, clean=clean)
 
     def _failed(self, message: OpenMessage, fate: Fate) -> None:
         now = self._clock.now().boottime

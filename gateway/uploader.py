@@ -143,6 +143,7 @@ class Uploader:
     def _begin_run(self, now: Now) -> None:
         readable, account = to_ms(now.wall) + round(self._rules.settle * 1000), self._line.keys.account
         self._store.write(lambda db: looks.run_begins(db, self._boot_id, readable, account))
+        self._line.recall(now)
         self._begun = True
 
     def _end_run(self, db: Connection) -> None:
@@ -192,7 +193,7 @@ class Uploader:
         }
         if not due or not self._line.may_push(now):
             return False
-        if not self._line.may_catch_up(now):
+        if not self._line.may_catch_up(now, len(self._meters) * 24 / self._cadence(now)):
             due = {meter: live for meter, live in due.items() if live}
         for meter in pacing.turns(due, self._served, self._live_in_a_row):
             if self._serve(self._meters[meter], now):
@@ -241,7 +242,9 @@ class Uploader:
 
     def _send(self, outgoing: _Outgoing) -> None:
         meter = outgoing.meter
-        pushed = self._line.push(meter.family, meter.enerkey_id, outgoing.body, outgoing.slot)
+        now = self._clock.now()
+        backlog = max(outgoing.values) < hour_of(to_ms(now.wall)) - pacing.LIVE
+        pushed = self._line.push(meter.family, meter.enerkey_id, outgoing.body, outgoing.slot, backlog=backlog)
         fate, now = pushed.answer.fate, self._clock.now()
         words = pushed.key_news or self._consequence(fate, outgoing, now.boottime)
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from buffer.model import Accepted, NotSent, Refused, Unknown
 from gateway.pacing import (
+    BIN,
+    DAY,
     FIRST_GAP,
     HEARSAY,
     LONGEST_PAUSE,
@@ -17,10 +19,12 @@ from gateway.pacing import (
     Left,
     Manners,
     Pause,
+    Pushes,
     cadence,
     may_push,
     may_read,
     push_offset,
+    room_for_backlog,
     slot,
     turns,
 )
@@ -184,14 +188,55 @@ def test_the_budget_is_the_stricter_of_our_share_and_the_servers_word(
     spent: int, left: Left | None, push: bool, read: bool
 ):
     """R22."""
-    assert may_push(spent, 1000, left, 1.0) is push
+    assert may_push(spent, spent, 1000, left, 1.0) is push
     assert may_read(spent, 1000, left, 1.0) is read
 
 
 def test_the_servers_word_that_nothing_is_left_does_not_count_for_ever():
     """Otherwise nobody would ever ask again."""
-    assert not may_push(0, 1000, Left(0, 0.0), HEARSAY - 1)
-    assert may_push(0, 1000, Left(0, 0.0), HEARSAY)
+    assert not may_push(0, 0, 1000, Left(0, 0.0), HEARSAY - 1)
+    assert may_push(0, 0, 1000, Left(0, 0.0), HEARSAY)
+
+
+def test_reads_within_their_part_take_nothing_from_pushes():
+    """Else live hours would wait for the audits; and together they never exceed the share (R22)."""
+    assert may_push(999, 899, 1000, None, 0.0)
+    assert not may_push(999, 900, 1000, None, 0.0)
+    assert not may_push(1000, 899, 1000, None, 0.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20_000), st.booleans()), max_size=60), st.floats(0, 10**5))
+def test_pushes_of_the_day_are_never_fewer_than_were_made(gaps: list[tuple[float, bool]], rest: float):
+    """And by one bin more at most."""
+    pushes, now, made = Pushes(), 0.0, []
+    for gap, backlog in gaps:
+        now += gap
+        pushes.add(now, backlog=backlog)
+        made.append((now, backlog))
+    now += rest
+    counted = pushes.made(now)
+    for which, count in enumerate(counted):
+        chosen = [at for at, backlog in made if backlog or not which]
+        assert sum(at > now - DAY for at in chosen) <= count <= sum(at >= now - DAY - BIN for at in chosen)
+
+
+@pytest.mark.parametrize(
+    ("share", "regular", "live", "room"),
+    [
+        (40_000, 4800, 4800, 31_200),
+        (3000, 2400, 0, 300),
+        (3000, 2400, 2500, 300),
+        (1000, 500, 700, 200),
+        (6, 10, 4, 6),
+        (9, 5, 5, 4),
+        (5, 4, 4, 1),
+    ],
+)
+def test_the_backlog_has_what_a_day_of_live_hours_leaves_and_a_tenth_at_least(
+    share: int, regular: int, live: int, room: int
+):
+    """Reliability 3.7: live before backlog, nobody starves."""
+    assert room_for_backlog(share, regular, live) == room
 
 
 def test_a_meters_offset_is_fixed_and_spread():
