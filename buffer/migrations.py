@@ -91,6 +91,12 @@ def m006_looks(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m012_sizes(database: Database) -> None:
+    """What the file holds and what is written, day by day."""
+    database.execute(SCHEMA_012)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -295,4 +301,12 @@ CREATE INDEX message_adjustment_message ON message_adjustment (message)
 SCHEMA_006 = """
 ALTER TABLE meter ADD COLUMN look_after INTEGER DEFAULT 0;
 ALTER TABLE meter ADD COLUMN audited_at INTEGER NOT NULL DEFAULT 0
+"""
+
+SCHEMA_012 = """
+CREATE TABLE size (                    -- what the file held on a day, and what was written on it: bytes
+    day INTEGER PRIMARY KEY,           -- days since the epoch
+    used INTEGER NOT NULL,
+    written INTEGER NOT NULL
+) STRICT
 """

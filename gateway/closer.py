@@ -337,12 +337,14 @@ class Closer:
 
 
 def _check_sums(db: Connection, decision: _Decision, now_ms: int) -> None:
-    """R7 at every close: of the day's hours, and of all hours with the first of each day, because those grow for years."""
+    """R7 at every close, of the day's hours: with those of the days before, each checked in its turn, all of them add up.
+
+    To sum up years at every midnight would hold up the writer for seconds; `buffer check` does that, and beside it.
+    """
     if not decision.hours:
         return
     first = decision.hours[0].hour
-    begins_a_day = any(row.hour % HOURS_PER_DAY == 0 for row in decision.hours)
-    off = imbalance(db, decision.meter.id, None if begins_a_day else first - first % HOURS_PER_DAY)
+    off = imbalance(db, decision.meter.id, first - first % HOURS_PER_DAY)
     if off == 0:
         return
     hold(db, decision.meter.id)

@@ -18,7 +18,7 @@ from gateway import secrets
 from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
 from gateway.faults import ConfigFaults, Fault, Findings
 from gateway.resolving import Meter, resolve
-from gateway.sections import ClockSection, EnerkeySection, GatewaySection, HoursSection
+from gateway.sections import BufferSection, ClockSection, EnerkeySection, GatewaySection, HoursSection
 
 __all__ = ["Config", "ConfigFaults", "Meter", "load"]
 
@@ -32,6 +32,7 @@ class Config:
     gateway: GatewaySection
     clock: ClockSection
     hours: HoursSection
+    buffer: BufferSection
     enerkey: EnerkeySection | None
     connections: Mapping[str, BaseModel]
     meters: tuple[Meter, ...]
@@ -59,7 +60,7 @@ def load(path: Path) -> Config:
         name: each.checked.value for name, each in draft.connections.items() if each.checked and each.checked.value
     }
     return Config(
-        file.gateway, file.clock, file.hours, file.enerkey, connections, tuple(meters), tuple(warnings)
+        file.gateway, file.clock, file.hours, file.buffer, file.enerkey, connections, tuple(meters), tuple(warnings)
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from gateway.locate import Unreadable, read_text
 from gateway.sections import (
     NAME,
     NAME_RULE,
+    BufferSection,
     ClockSection,
     EnerkeySection,
     File,
@@ -124,7 +125,15 @@ def _may_be_shown(line: str) -> bool:
 def _known_keys() -> frozenset[str]:
     """Every key of every table that holds a plain value."""
     drivers = [registry.config_of(each) for each in registry.names()]
-    models: list[type[BaseModel]] = [GatewaySection, ClockSection, HoursSection, EnerkeySection, Contract, MeterSection]
+    models: list[type[BaseModel]] = [
+        GatewaySection,
+        ClockSection,
+        HoursSection,
+        BufferSection,
+        EnerkeySection,
+        Contract,
+        MeterSection,
+    ]
     models += [model for each in drivers for model in (each.Connection, each.Source)]
     return frozenset(key for model in models for key in model.model_fields)
 

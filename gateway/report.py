@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import overview
+from buffer import overview, retention
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 EVENTS_SHOWN = 20
+FULL_SOON = 30  # days
 NOT_YET = ("not read yet", "nothing heard yet")  # how drivers begin; said of the meter, if at all
 EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
@@ -29,6 +30,7 @@ def gather(directory: Path) -> dict[str, Any]:
     held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
     report = {"service": _service(held_by, live), **_stored_in(directory)}
+    report["buffer"] = _buffer(directory, live["max_size"] if live else None)
     report["connections"] = live["connections"] if live else {}
     report["delivery"] = (live["delivery"] if live else None) or {}
     report["problems"] = list(problems(report))
@@ -82,6 +84,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
         explained = report["service"] is None or meter["connection"] in silent
         yield from _meter_problems(meter, explained=explained)
     yield from _delivery_problems(report["delivery"])
+    yield from _buffer_problems(report["buffer"])
 
 
 def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
@@ -131,6 +134,12 @@ def _delivery_problems(delivery: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: EnerKey does not take this meter: check its enerkey_id"
 
 
+def _buffer_problems(buffer: dict[str, Any]) -> Iterator[str]:
+    left = buffer["days_left"]
+    if left is not None and left < FULL_SOON:
+        yield f"the database will be as large as it may be in {left} days: raise [buffer] max_size, or lower keep_readings"
+
+
 def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dict[str, Any] | None:
     if held_by is None:
         return None
@@ -153,6 +162,20 @@ def _stored(db: Connection) -> dict[str, Any]:
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
         "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
+    }
+
+
+def _buffer(directory: Path, most: int | None) -> dict[str, Any]:
+    """How large the database is, what is written a day, and when it will be full. `most` is the running gateway's limit."""
+    with stored(directory) as db:
+        history, used = retention.sizes(db), retention.used_bytes(db)
+    whole = history[:-1]  # today is not over
+    return {
+        "bytes": used,
+        "file_bytes": sum(path.stat().st_size for path in directory.glob(f"{DATABASE}*")),
+        "max_bytes": most,
+        "written_per_day": whole[-1].written if whole else None,
+        "days_left": None if most is None else retention.days_left(history, most),
     }
 
 

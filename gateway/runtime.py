@@ -26,6 +26,7 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     for driver in gateway.drivers.values():
         service.add(driver, limit=CONNECTION_LIMIT * pace, close=driver.close)
     service.add(gateway.closer, limit=CLOSER_LIMIT * pace)
+    service.add(gateway.housekeeper, limit=CLOSER_LIMIT * pace)
     if gateway.uploader:
         service.add(gateway.uploader, limit=DELIVERY_LIMIT * pace, close=gateway.uploader.close)
     return service
@@ -49,6 +50,7 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
         "late": list(service.late()),
         "connections": {name: asdict(driver.health()) for name, driver in gateway.drivers.items()},
         "delivery": gateway.uploader.snapshot() if gateway.uploader else None,
+        "max_size": gateway.config.buffer.max_size,
     }
 
 

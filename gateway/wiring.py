@@ -29,6 +29,7 @@ from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
 from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
+from gateway.housekeeping import Housekeeper, bytes_written
 from gateway.keys import KeyRing
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.pacing import push_offset
@@ -59,6 +60,7 @@ class Gateway:
     drivers: dict[str, Driver]
     closer: Closer
     uploader: Uploader | None
+    housekeeper: Housekeeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,9 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
             drivers[name] = _driver(site, name, collector)
         else:
             log.warning("connection %s has no meters and is not opened", name)
-    return Gateway(config, clock, store, drivers, closer, uploader)
+    kept = config.buffer
+    housekeeper = Housekeeper(store, kept.keep_readings, kept.keep_messages, bytes_written)
+    return Gateway(config, clock, store, drivers, closer, uploader, housekeeper)
 
 
 # --- drivers ----------------------------------------------------------------------------------------------------------

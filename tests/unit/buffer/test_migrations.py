@@ -19,7 +19,7 @@ from buffer.store import DATABASE, Store, StoreError
 
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
-    "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch",
+    "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch", "size",
     "parked", "suspect", "message_adjustment",
 }  # fmt: skip
 

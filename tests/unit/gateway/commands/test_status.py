@@ -46,6 +46,8 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
     lines = done.out.splitlines()
     assert lines[0].startswith("site-042: running, version ")
     assert lines[1].endswith(", trusted (configured)")
+    assert lines[2] == "buffer 0.2 MB of 2147 MB"
+    del lines[2]
     assert lines[2:4] == ["connection main: starting", "connection hall: starting"]
     assert lines[5:9] == [
         "meter             last reading     age  accepted up to  waiting  held",
