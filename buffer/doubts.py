@@ -104,6 +104,12 @@ def hold_pending(db: Connection, meter: int) -> None:
     db.execute("UPDATE hour SET state = 'held' WHERE meter = ? AND state = 'pending'", (meter,))
 
 
+def unbalanced(db: Connection, meter: int) -> bool:
+    """Whether hours of a meter are held because they do not add up, and nobody has decided about them yet."""
+    find = "SELECT 1 FROM doubt WHERE meter = ? AND why = 'sums' LIMIT 1"
+    return db.execute(find, (meter,)).fetchone() is not None
+
+
 def blocked(db: Connection) -> set[int]:
     """The meters of which nothing is sent, because somebody else fills them."""
     return {row[0] for row in db.execute("SELECT DISTINCT meter FROM doubt WHERE why = 'foreign'")}

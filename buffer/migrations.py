@@ -122,6 +122,12 @@ def _allow_state(database: Database, state: str) -> None:
         database.execute(index)
 
 
+@steps()
+def m012_sizes(database: Database) -> None:
+    """What the file holds and what is written, day by day."""
+    database.execute(SCHEMA_012)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -363,4 +369,12 @@ CREATE TABLE doubt (                   -- why an hour is held, with the numbers 
 ) STRICT;
 CREATE INDEX doubt_foreign ON doubt (meter) WHERE why = 'foreign';
 ALTER TABLE meter ADD COLUMN taken_over INTEGER
+"""
+
+SCHEMA_012 = """
+CREATE TABLE size (                    -- what the file held on a day, and what was written on it: bytes
+    day INTEGER PRIMARY KEY,           -- days since the epoch
+    used INTEGER NOT NULL,
+    written INTEGER NOT NULL
+) STRICT
 """

@@ -17,6 +17,8 @@ SMALLEST_SCALE, LARGEST_SCALE = Decimal("1e-12"), Decimal("1e12")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 _NUMBER = 'must be a number such as 0.1 or "0.1"'
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|MiB|GB|GiB)", re.ASCII)
+_BYTES = {"MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -26,6 +28,14 @@ def parse_duration(value: object) -> float:
     if match is None:
         raise ValueError('must be a duration in quotes such as "200ms", "60s", "15m", "1h" or "31d"')
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes of a text such as "500MB" or "2GiB"; ValueError with what is allowed."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a size in quotes such as "500MB" or "2GiB"')
+    return int(Decimal(match[1]) * _BYTES[match[2]])
 
 
 def parse_decimal(value: object) -> Decimal:
@@ -66,6 +76,9 @@ class Words(str):
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Words('a duration such as "60s"')]
 """Seconds; written as a text with its unit."""
+
+Size = Annotated[int, BeforeValidator(parse_size), Words('a size such as "2GiB"')]
+"""Bytes; written as a text with its unit."""
 
 Exact = Annotated[Decimal, BeforeValidator(parse_decimal), Words("a number")]
 """A decimal number taken exactly as written."""

@@ -20,6 +20,7 @@ from buffer.closing import (
 )
 from buffer.corrections import GATEWAY, Word, newest_ends, noticed
 from buffer.counter import OBJECTIONS, CounterRule, Epoch, Verdict, judge
+from buffer.doubts import unbalanced
 from buffer.frozen import Frozen, Sample
 from buffer.hours import ClosedHour, Rule, Span, close_hours, gaps, open_meter, question, reach, scan_after
 from buffer.model import HOUR_MS, from_micro, hour_start, to_ms
@@ -337,12 +338,18 @@ class Closer:
 
 
 def _check_sums(db: Connection, decision: _Decision, now_ms: int) -> None:
-    """R7 at every close: of the day's hours, and of all hours with the first of each day, because those grow for years."""
+    """R7 at every close, of the day's hours: with those of the days before, each checked in its turn, all of them add up.
+
+    To sum up years at every midnight would hold up the writer for seconds; `buffer check` does that, and beside it. Once
+    they did not add up, later hours wait as well until somebody has decided about those that are held.
+    """
     if not decision.hours:
         return
+    if unbalanced(db, decision.meter.id):
+        hold(db, decision.meter.id)
+        return
     first = decision.hours[0].hour
-    begins_a_day = any(row.hour % HOURS_PER_DAY == 0 for row in decision.hours)
-    off = imbalance(db, decision.meter.id, None if begins_a_day else first - first % HOURS_PER_DAY)
+    off = imbalance(db, decision.meter.id, first - first % HOURS_PER_DAY)
     if off == 0:
         return
     hold(db, decision.meter.id)

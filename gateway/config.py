@@ -20,7 +20,16 @@ from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
 from gateway.faults import ConfigFaults, Fault, Findings, nearest, some
 from gateway.keys import expiry
 from gateway.resolving import Meter, resolve
-from gateway.sections import NAME, NAME_RULE, ApiKey, ClockSection, EnerkeySection, GatewaySection, HoursSection
+from gateway.sections import (
+    NAME,
+    NAME_RULE,
+    ApiKey,
+    BufferSection,
+    ClockSection,
+    EnerkeySection,
+    GatewaySection,
+    HoursSection,
+)
 
 __all__ = ["Account", "Config", "ConfigFaults", "Meter", "load"]
 
@@ -45,6 +54,7 @@ class Config:
     gateway: GatewaySection
     clock: ClockSection
     hours: HoursSection
+    buffer: BufferSection
     enerkey: EnerkeySection | None
     connections: Mapping[str, BaseModel]
     meters: tuple[Meter, ...]
@@ -86,7 +96,7 @@ def load(path: Path, today: date | None = None) -> Config:
         name: each.checked.value for name, each in draft.connections.items() if each.checked and each.checked.value
     }
     return Config(
-        file.gateway, file.clock, file.hours, file.enerkey, connections, tuple(meters), tuple(warnings)
+        file.gateway, file.clock, file.hours, file.buffer, file.enerkey, connections, tuple(meters), tuple(warnings)
     )  # fmt: skip
 
 

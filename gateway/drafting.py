@@ -23,6 +23,7 @@ from gateway.sections import (
     NAME,
     NAME_RULE,
     AccountSection,
+    BufferSection,
     ClockSection,
     EnerkeySection,
     File,
@@ -125,8 +126,16 @@ def _may_be_shown(line: str) -> bool:
 def _known_keys() -> frozenset[str]:
     """Every key of every table that holds a plain value."""
     drivers = [registry.config_of(each) for each in registry.names()]
-    models: list[type[BaseModel]] = [GatewaySection, ClockSection, HoursSection, EnerkeySection, Contract, MeterSection]
-    models += [AccountSection]
+    models: list[type[BaseModel]] = [
+        GatewaySection,
+        ClockSection,
+        HoursSection,
+        BufferSection,
+        EnerkeySection,
+        AccountSection,
+        Contract,
+        MeterSection,
+    ]
     models += [model for each in drivers for model in (each.Connection, each.Source)]
     return frozenset(key for model in models for key in model.model_fields)
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import key_use, overview
+from buffer import key_use, overview, retention
 from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
@@ -27,6 +27,7 @@ EVENTS_SHOWN = 20
 LONG_UNKNOWN = (
     86_400.0  # s; a person should hear of a message whose fate is unknown for longer (reliability 3.1, rule 8)
 )
+FULL_SOON = 30  # days
 NOT_YET = ("not read yet", "nothing heard yet")  # how drivers begin; said of the meter, if at all
 EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
@@ -36,6 +37,7 @@ def gather(directory: Path) -> dict[str, Any]:
     held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
     report = {"service": _service(held_by, live), **_stored_in(directory, live)}
+    report["buffer"] = _buffer(directory, live["max_size"] if live else None)
     report["connections"] = live["connections"] if live else {}
     report["problems"] = list(problems(report))
     return report
@@ -95,6 +97,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     yield from _delivery_problems(report["delivery"], today)
     for name, delivery in report["delivery"].get("accounts", {}).items():
         yield from (f"account {name}: {problem}" for problem in _delivery_problems(delivery, today))
+    yield from _buffer_problems(report["buffer"])
 
 
 def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
@@ -183,6 +186,12 @@ def key_name(key: dict[str, Any]) -> str:
     return f"API key {key['key']}{reference}" if key["key"] else f"API key{reference}"
 
 
+def _buffer_problems(buffer: dict[str, Any]) -> Iterator[str]:
+    left = buffer["days_left"]
+    if left is not None and left < FULL_SOON:
+        yield f"the database will be as large as it may be in {left} days: raise [buffer] max_size, or lower keep_readings"
+
+
 def _service(held_by: dict[str, Any] | None, live: dict[str, Any] | None) -> dict[str, Any] | None:
     if held_by is None:
         return None
@@ -236,6 +245,20 @@ def _stored(db: Connection) -> dict[str, Any]:
         "unplaced": overview.unplaced(db),
         "stranger": overview.stranger(db),
         "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
+    }
+
+
+def _buffer(directory: Path, most: int | None) -> dict[str, Any]:
+    """How large the database is, what is written a day, and when it will be full. `most` is the running gateway's limit."""
+    with stored(directory) as db:
+        history, used = retention.sizes(db), retention.used_bytes(db)
+    whole = history[:-1]  # today is not over
+    return {
+        "bytes": used,
+        "file_bytes": sum(path.stat().st_size for path in directory.glob(f"{DATABASE}*")),
+        "max_bytes": most,
+        "written_per_day": whole[-1].written if whole else None,
+        "days_left": None if most is None else retention.days_left(history, most),
     }
 
 

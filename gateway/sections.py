@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from drivers.fields import Duration, Exact, Strict, Words, parse_duration
+from buffer.retention import SHORTEST_DAYS
+from drivers.fields import Duration, Exact, Size, Strict, Words, parse_duration
 from gateway import secrets
 from gateway.enerkey.contract import Contract, check_url
 from gateway.locate import DEFAULT_DATA
@@ -23,6 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = 'must be up to 64 letters, digits and "-", "_", ".", beginning with a letter or digit'
 SETTLE_AUTO = 3600.0  # s; what "auto" means until a probe has measured how soon EnerKey shows what it was sent
 LONGEST_BURST = 3600.0  # s
+LONGEST_KEPT = 20 * 366 * 86_400.0  # s
+SMALLEST_DATABASE = 16 * 2**20  # bytes
 LARGEST = Decimal(9_000_000_000_000)  # what int64 micro can hold
 
 
@@ -184,6 +187,23 @@ class AccountSection(Strict):
 _OF_ACCOUNT = tuple(AccountSection.model_fields)
 
 
+class BufferSection(Strict):
+    """How long the database keeps what nobody needs any more. Hours, and whatever EnerKey does not have yet, are kept for good."""
+
+    keep_readings: Annotated[Duration, Field(ge=SHORTEST_DAYS * 86_400, le=LONGEST_KEPT)] = Field(
+        30 * 86_400.0,
+        description="How long readings are kept. Whatever an open hour may still need stays, however old.",
+    )
+    keep_messages: Annotated[Duration, Field(ge=SHORTEST_DAYS * 86_400, le=LONGEST_KEPT)] = Field(
+        90 * 86_400.0,
+        description="How long messages to EnerKey are kept that have been settled. Those with an hour that waits for a person stay.",
+    )
+    max_size: Annotated[Size, Field(ge=SMALLEST_DATABASE)] = Field(
+        2 * 2**30,
+        description="Largest size of the database. 200 meters read every minute need about 0.6 GB, and 0.2 GB more for each year.",
+    )
+
+
 class EnerkeySection(Strict):
     """Where hours go, with which key, and how. May be missing while every meter has `push = "off"`."""
 
@@ -284,6 +304,7 @@ class File(Strict):
     gateway: GatewaySection = Field(default_factory=lambda: GatewaySection.model_validate({}))
     clock: ClockSection = Field(default_factory=lambda: ClockSection.model_validate({}))
     hours: HoursSection = Field(default_factory=lambda: HoursSection.model_validate({}))
+    buffer: BufferSection = Field(default_factory=lambda: BufferSection.model_validate({}))
     enerkey: EnerkeySection | None = None
     connections: Annotated[dict[str, Any], BeforeValidator(_named_tables)] = Field(default_factory=dict)
     meters_file: str | None = Field(

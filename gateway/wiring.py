@@ -30,6 +30,7 @@ from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
 from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
+from gateway.housekeeping import Housekeeper, bytes_written
 from gateway.keys import Key, KeyRing
 from gateway.machine import STRANGER, machine_id
 from gateway.messages import DeliveryRules, PushedMeter
@@ -61,6 +62,7 @@ class Gateway:
     closer: Closer
     uploaders: dict[str, Uploader]  # by account; "" is the default one
     machine: str  # the machine's id, "" where it has none
+    housekeeper: Housekeeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,9 @@ def build(
             drivers[name] = _driver(site, name, collector)
         else:
             log.warning("connection %s has no meters and is not opened", name)
-    return Gateway(config, clock, store, drivers, closer, uploaders, machine)
+    kept = config.buffer
+    housekeeper = Housekeeper(store, kept.keep_readings, kept.keep_messages, bytes_written)
+    return Gateway(config, clock, store, drivers, closer, uploaders, machine, housekeeper)
 
 
 def _wake(uploaders: Mapping[str, Uploader]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.errors import FAILED, OK, Unreachable
+from gateway.faults import counted
 from gateway.locate import data_dir, find_config
 from gateway.report import age, gather, key_name
 
@@ -47,6 +48,7 @@ def _show(report: dict[str, Any]) -> None:
     else:
         state = "does not answer" if service else "not running"
         terminal.show(f"{terminal.coloured(state, 'FAIL')}; what the buffer holds:")
+    _show_buffer(report["buffer"])
     _show_connections(report["connections"])
     _show_delivery("EnerKey", report["delivery"], now)
     for name, delivery in report["delivery"].get("accounts", {}).items():
@@ -54,6 +56,21 @@ def _show(report: dict[str, Any]) -> None:
     _show_meters(report["meters"], now)
     _show_rejected(report)
     _show_problems(report["problems"])
+
+
+def _show_buffer(buffer: dict[str, Any]) -> None:
+    parts = [f"buffer {_megabytes(buffer['bytes'])}"]
+    if buffer["max_bytes"]:
+        parts[0] += f" of {_megabytes(buffer['max_bytes'])}"
+    if buffer["written_per_day"] is not None:
+        parts.append(f"{_megabytes(buffer['written_per_day'])} written a day")
+    if buffer["days_left"] is not None:
+        parts.append(f"full in {counted(buffer['days_left'], 'day')} at this pace")
+    _say(", ".join(parts))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 10**8 else f"{size / 1e6:.0f} MB"
 
 
 def _show_connections(connections: dict[str, Any]) -> None:

@@ -368,7 +368,7 @@ def test_power_is_integrated_and_its_total_runs_on(make: Make):
     ],
 )
 def test_hours_that_do_not_add_up_stop_the_meter(make: Make, sabotage: str, words: str):
-    """R7: a changed or damaged file is noticed at the next close, or with the first of the day; nothing more is sent."""
+    """R7: a changed or damaged file is noticed at the next close of the same day; nothing more is sent."""
     gateway = make("a", counter=CounterRule(10**12))
     gateway.deliver(*ramp("a", START, START + timedelta(hours=4), timedelta(minutes=10)))
     gateway.run(4 * 3600 + 600)

@@ -28,7 +28,7 @@ def meter(name: str = "boiler", **facts: Any) -> dict[str, Any]:
 def report(**parts: Any) -> dict[str, Any]:
     """A document in which all is well but for `parts`."""
     fine = {"service": RUNNING, "connections": {"main": FINE}, "meters": [meter()], "delivery": {}, "stranger": None}
-    return fine | parts
+    return fine | {"buffer": {"days_left": None}} | parts
 
 
 def said(**parts: Any) -> list[str]:
@@ -197,3 +197,11 @@ def test_a_database_that_breaks_while_it_is_read_is_an_io_error(tmp_path: Path):
 def test_age_is_counted_in_seconds():
     """Between an instant of the document and now."""
     assert age("2026-11-25T10:00:00+00:00", datetime(2026, 11, 25, 10, 1, 30, tzinfo=UTC)) == 90
+
+
+def test_a_database_that_will_be_full_within_a_month_is_told():
+    """While there is time to do something about it."""
+    assert said(buffer={"days_left": 30}) == []
+    assert said(buffer={"days_left": 29}) == [
+        "the database will be as large as it may be in 29 days: raise [buffer] max_size, or lower keep_readings"
+    ]

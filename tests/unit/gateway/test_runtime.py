@@ -22,9 +22,9 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_every_worker_is_watched(site: Site):
-    """One thread for each connection, one for the closer, one for the delivery."""
+    """One thread for each connection, one each for the closer, the housekeeper and the delivery."""
     with site.running() as gateway:
-        assert set(service_of(gateway, Notifier({})).ticks()) == {"main", "hall", "closer", "delivery"}
+        assert set(service_of(gateway, Notifier({})).ticks()) == {"main", "hall", "closer", "housekeeper", "delivery"}
 
 
 def test_without_delivery_there_is_none_to_watch(site: Site):
@@ -45,7 +45,7 @@ def test_each_kind_of_worker_has_its_own_patience(site: Site):
             limits = {each.worker.name: each.limit for each in service._watched}
             assert limits == {
                 "main": CONNECTION_LIMIT * pace, "hall": CONNECTION_LIMIT * pace,
-                "closer": CLOSER_LIMIT * pace, "delivery": DELIVERY_LIMIT * pace,
+                "closer": CLOSER_LIMIT * pace, "housekeeper": CLOSER_LIMIT * pace, "delivery": DELIVERY_LIMIT * pace,
             }  # fmt: skip
     assert DELIVERY_LIMIT > 120 + 10 + 30
 

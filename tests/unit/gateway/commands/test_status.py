@@ -50,10 +50,10 @@ def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: 
     assert lines[0].startswith("site-042: running, version ")
     assert lines[1].endswith(", trusted (configured)")
     assert lines[2:7] == [
+        "buffer 0.2 MB of 2147 MB",
         "connection main: starting",
         "connection hall: starting",
-        "EnerKey: 0 of 40000 requests in 24 h, 4000 kept for reads; each meter is pushed",
-        "  every hour",
+        "EnerKey: 0 of 40000 requests in 24 h, 4000 kept for reads; each meter is pushed every hour",
         "  API key 1 (enerkey.api_keys[0]): not in use, not taken yet",
     ]
     assert lines[8:12] == [
