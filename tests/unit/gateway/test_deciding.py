@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from buffer.closing import hold
 from buffer.corrections import CorrectionError
 from buffer.model import EPOCH, hour_start, to_ms
 from gateway.correcting import correct
@@ -250,6 +251,37 @@ def test_a_lost_message_is_sent_again_on_a_persons_word(make: Make):
     decide(gateway, "resend")
     gateway.run(60)
     assert gateway.states() == ["accepted"] * 2
+    assert balanced(gateway)
+
+
+def test_a_message_that_is_resent_before_it_can_be_read_waits_for_settle(make: Make):
+    """EnerKey may not show yet that it has it: a person who looks too early doubles nothing."""
+    gateway = make(settle=3600.0)
+    closed_hours(gateway, EIGHT, 1)
+    gateway.simulator.faults = iter(["lost-answer"])
+    gateway.run(60)
+    say(gateway, "resolve", decision="resend", settle=3_600_000)
+    gateway.run(3500)
+    assert gateway.asked == ["POST"]
+    gateway.run(200)
+    assert gateway.asked == ["POST", "GET"]
+    assert gateway.states() == ["accepted"]
+    assert balanced(gateway)
+
+
+def test_hours_that_do_not_add_up_are_sent_or_dropped_but_never_taken_for_there(make: Make):
+    """R7 held them before anything was sent."""
+    gateway = make()
+    closed_hours(gateway, SEVEN, 2)
+    gateway.store.write(lambda db: hold(db, 1))
+    gateway.run(60)
+    assert gateway.asked == []
+    with pytest.raises(CorrectionError, match="never sent; --resend sends it as it is"):
+        decide(gateway, "accept", SEVEN)
+    decide(gateway, "resend", SEVEN)
+    decide(gateway, "drop", EIGHT)
+    gateway.run(60)
+    assert gateway.states() == ["accepted", "dropped"]
     assert balanced(gateway)
 
 

@@ -142,6 +142,19 @@ def test_where_the_other_feed_goes_on_later_the_meter_is_not_taken_over(make: Ma
     assert gateway.states().count("dropped") == 0
 
 
+def test_what_the_other_feed_wrote_since_it_was_found_is_found_before_anything_is_sent(make: Make):
+    """It was not switched off in time: the meter rests again, and nothing is added to its hours."""
+    gateway = make()
+    old_system(gateway, NINE - 12, 8)
+    by_hand(gateway, EIGHT, "0.7")
+    taken(gateway, NINE - 4)
+    gateway.run(AFTERWARDS)
+    assert "POST" not in gateway.asked
+    assert gateway.states() == ["dropped"] * 8 + ["pending"] * 3 + ["held"]
+    taken(gateway, NINE)
+    assert gateway.states() == ["dropped"] * 12
+
+
 @pytest.mark.parametrize(
     ("at", "words"),
     [
