@@ -41,10 +41,11 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
         def handler(request: httpx.Request) -> httpx.Response:
             asked.append(request.method)
+            gateway.meanwhile(request.method)
             return picky(request)
 
         gateway = SmallGateway(tmp_path, clock, simulator, meters or ("a",), handler=handler, **settings)
-        gateway.asked, gateway.picky = asked, picky
+        gateway.asked, gateway.picky, gateway.meanwhile = asked, picky, lambda _: None
         made.append(gateway)
         return gateway
 
@@ -239,6 +240,22 @@ def test_a_message_of_unknown_fate_can_be_decided_before_it_is_read_back(make: M
     assert gateway.states() == (["accepted"] if decision == "accept" else ["dropped"]) * 2
     assert gateway.simulator.hourly(100) == there
     assert gateway.asked == ["POST"]
+
+
+@pytest.mark.parametrize("decision", ["accept", "drop"])
+def test_a_person_who_decides_while_the_message_is_read_back_is_heard(make: Make, decision: str):
+    """The word came first; what the read-back finds changes nothing, and the delivery goes on."""
+    gateway = make()
+    closed_hours(gateway, EIGHT, 1)
+    gateway.simulator.faults = iter(["lost-answer"])
+    gateway.meanwhile = lambda method: decide(gateway, decision) if method == "GET" else None
+    gateway.run(700)
+    assert gateway.asked == ["POST", "GET"]
+    assert gateway.states() == ["accepted" if decision == "accept" else "dropped"]
+    gateway.meanwhile = lambda _: None
+    closed_hours(gateway, NINE, 1)
+    gateway.run(AFTERWARDS)
+    assert gateway.states()[-1] == "accepted"
 
 
 def test_a_lost_message_is_sent_again_on_a_persons_word(make: Make):

@@ -10,6 +10,7 @@ import pytest
 
 from buffer.corrections import CorrectionError
 from buffer.model import HOUR_MS, hour_start
+from gateway.correcting import correct
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeClock
 from tests.fakes.enerkey_transport import transport
@@ -96,6 +97,46 @@ def test_a_cumulative_meter_begins_anew_at_the_takeover(make: Make):
     assert [there[hour] for hour in range(NINE - 3, NINE)] == [OWN] * 3
     stamps = [item.stamp for item in gateway.simulator.items]
     assert len(stamps) == len(set(stamps))
+
+
+def test_a_meter_that_had_sent_before_begins_anew_too(make: Make):
+    """Whatever was accepted before the takeover proves nothing about the series from there on."""
+    gateway = make("cumulative", looked=True)
+    closed_hours(gateway, NINE - 12, 4, ("cumulative",))
+    gateway.run(60)
+    assert gateway.states("cumulative") == ["accepted"] * 4
+    taken(gateway, NINE - 4, "cumulative")
+    rows = [(1, NINE - 8 + n, OWN, 10**9 + (n + 5) * OWN, "measured", 0) for n in range(8)]
+    insert = "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at) VALUES (?, ?, ?, ?, ?, ?)"
+    gateway.store.write(lambda db: db.executemany(insert, rows))
+    taken(gateway, NINE - 4, "cumulative")
+    gateway.run(AFTERWARDS)
+    anew = next(push for push in gateway.simulator.pushes if push.items[0].stamp == hour_start(NINE - 4))
+    assert [item.stamp for item in anew.items] == [hour_start(NINE - 4), hour_start(NINE - 3)]
+    assert gateway.states("cumulative") == ["accepted"] * 4 + ["dropped"] * 4 + ["accepted"] * 4
+
+
+def test_a_takeover_while_the_message_is_being_made_is_heard(make: Make):
+    """R14: the hours are not claimed for a message that was drafted before; the delivery goes on with the rest."""
+    gateway = make(looked=True)
+    closed_hours(gateway, NINE - 4, 4)
+    write, words = gateway.store.write, [NINE - 2]
+
+    def meanwhile(work: Callable) -> object:
+        if words and "intent" in work.__code__.co_freevars:
+            hour = words.pop()
+            write(
+                lambda db: correct(
+                    db, {"what": "takeover", "meter": "a", "author": "ada", "at": hour * HOUR_MS}, 10**13
+                )
+            )
+        return write(work)
+
+    gateway.store.write = meanwhile
+    gateway.run(AFTERWARDS)
+    assert words == []
+    assert gateway.states() == ["dropped"] * 2 + ["accepted"] * 2
+    assert set(gateway.simulator.hourly(100)) == {SEVEN, EIGHT}
 
 
 def test_a_takeover_before_anything_was_found_costs_nothing(make: Make):
