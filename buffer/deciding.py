@@ -36,10 +36,12 @@ SAID = {
 }
 
 
-def decide(db: Connection, word: Word, decision: Decision, first: int = FIRST, last: int = LAST) -> Done:
+def decide(
+    db: Connection, word: Word, decision: Decision, first: int = FIRST, last: int = LAST, settle_ms: int = 0
+) -> Done:
     """Decide a meter's hours in doubt within [first, last]. Raises CorrectionError, with nothing written.
 
-    A message whose fate is unknown is decided with its hours, as a whole.
+    A message whose fate is unknown is decided with its hours, as a whole. EnerKey shows what it has after `settle_ms`.
     """
     _settle_unknown(db, word, first, last)
     found = doubts.of_meter(db, word.meter, first, last)
@@ -55,9 +57,15 @@ def decide(db: Connection, word: Word, decision: Decision, first: int = FIRST, l
     hours = [doubt.hour for doubt in found]
     doubts.over(db, word.meter, hours)
     poison.settled(db, word.meter, hours)
-    if decision == "resend":  # whatever a person believes: EnerKey is read before they go (R19)
-        db.execute("UPDATE meter SET look_after = coalesce(look_after, 0) WHERE id = ?", (word.meter,))
+    if decision == "resend":
+        unread = any(doubt.message is not None and doubt.seen_at is None for doubt in found)
+        look_before_sending(db, word.meter, word.now_ms + settle_ms if unread else 0)
     return Done(_tell(db, word, decision, found), 0)
+
+
+def look_before_sending(db: Connection, meter: int, readable_at: int) -> None:
+    """Whatever a person believes: EnerKey is read before anything of the meter goes (R19), and not before this instant (ms)."""
+    db.execute("UPDATE meter SET look_after = max(coalesce(look_after, 0), ?) WHERE id = ?", (readable_at, meter))
 
 
 def _settle_unknown(db: Connection, word: Word, first: int, last: int) -> None:
@@ -95,6 +103,8 @@ def _check(db: Connection, word: Word, decision: Decision, doubt: Doubt, *, cumu
         )
     if decision == "drop" and doubt.why == "audit":
         raise CorrectionError(f"{where}: EnerKey has accepted it; --accept leaves it as EnerKey shows it")
+    if decision == "accept" and doubt.why == "sums":
+        raise CorrectionError(f"{where}: it was never sent; --resend sends it as it is")
     if not cumulative:
         return
     if decision == "drop":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from buffer import doubts, poison
 from buffer.corrections import CorrectionError, Done, Word
-from buffer.deciding import shown
+from buffer.deciding import look_before_sending, shown
 from buffer.model import HOUR_MS, from_ms, hour_of
 from buffer.readings import note
 
@@ -72,6 +72,7 @@ def take_over(db: Connection, word: Word, at: int) -> Done:
     db.execute("UPDATE meter SET taken_over = ? WHERE id = ?", (hour, word.meter))
     doubts.over(db, word.meter, left)
     poison.settled(db, word.meter, left)
+    look_before_sending(db, word.meter, 0)  # the other feed may have gone on since it was found
     counted = {0: "no closed hour", 1: "1 closed hour"}.get(len(left), f"{len(left)} closed hours")
     said = f"taken over: hours from {_hour(hour)} on are sent, those before never ({counted} left to the other feed)"
     note(db, word.now_ms, "info", word.name, f"{said} ({word.author})")

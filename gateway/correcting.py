@@ -41,7 +41,12 @@ _KINDS: dict[str, Callable[[Connection, Word, dict[str, Any]], Done]] = {
     "book": lambda db, word, asked: corrections.booked(db, word, asked.get("into")),
     "drop": lambda db, word, _: corrections.dropped(db, word),
     "resolve": lambda db, word, asked: deciding.decide(
-        db, word, asked["decision"], asked.get("first", deciding.FIRST), asked.get("last", deciding.LAST)
+        db,
+        word,
+        asked["decision"],
+        asked.get("first", deciding.FIRST),
+        asked.get("last", deciding.LAST),
+        asked.get("settle", 0),
     ),
     "takeover": lambda db, word, asked: takeover.take_over(db, word, asked["at"]),
 }

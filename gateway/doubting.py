@@ -76,7 +76,7 @@ def decisions(held: Sequence[Doubt], *, cumulative: bool) -> list[str]:
     kinds = {doubt.why for doubt in held}
     if cumulative and kinds == {"foreign"}:
         return ["resend"]
-    found = ["accept", "resend"]
+    found = ["resend"] if kinds == {"sums"} else ["accept", "resend"]
     if any(doubt.seen_at is not None for doubt in held):
         found.append("correct")
     if not cumulative and kinds != {"audit"}:

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from buffer.closing import hold
 from buffer.corrections import CorrectionError
 from buffer.model import EPOCH, hour_start, to_ms
 from gateway.correcting import correct
@@ -40,10 +41,11 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
         def handler(request: httpx.Request) -> httpx.Response:
             asked.append(request.method)
+            gateway.meanwhile(request.method)
             return picky(request)
 
         gateway = SmallGateway(tmp_path, clock, simulator, meters or ("a",), handler=handler, **settings)
-        gateway.asked, gateway.picky = asked, picky
+        gateway.asked, gateway.picky, gateway.meanwhile = asked, picky, lambda _: None
         made.append(gateway)
         return gateway
 
@@ -240,6 +242,22 @@ def test_a_message_of_unknown_fate_can_be_decided_before_it_is_read_back(make: M
     assert gateway.asked == ["POST"]
 
 
+@pytest.mark.parametrize("decision", ["accept", "drop"])
+def test_a_person_who_decides_while_the_message_is_read_back_is_heard(make: Make, decision: str):
+    """The word came first; what the read-back finds changes nothing, and the delivery goes on."""
+    gateway = make()
+    closed_hours(gateway, EIGHT, 1)
+    gateway.simulator.faults = iter(["lost-answer"])
+    gateway.meanwhile = lambda method: decide(gateway, decision) if method == "GET" else None
+    gateway.run(700)
+    assert gateway.asked == ["POST", "GET"]
+    assert gateway.states() == ["accepted" if decision == "accept" else "dropped"]
+    gateway.meanwhile = lambda _: None
+    closed_hours(gateway, NINE, 1)
+    gateway.run(AFTERWARDS)
+    assert gateway.states()[-1] == "accepted"
+
+
 def test_a_lost_message_is_sent_again_on_a_persons_word(make: Make):
     """R15: only proof returns an hour, and here the person is the proof."""
     gateway = make(on_unknown="hold")
@@ -250,6 +268,37 @@ def test_a_lost_message_is_sent_again_on_a_persons_word(make: Make):
     decide(gateway, "resend")
     gateway.run(60)
     assert gateway.states() == ["accepted"] * 2
+    assert balanced(gateway)
+
+
+def test_a_message_that_is_resent_before_it_can_be_read_waits_for_settle(make: Make):
+    """EnerKey may not show yet that it has it: a person who looks too early doubles nothing."""
+    gateway = make(settle=3600.0)
+    closed_hours(gateway, EIGHT, 1)
+    gateway.simulator.faults = iter(["lost-answer"])
+    gateway.run(60)
+    say(gateway, "resolve", decision="resend", settle=3_600_000)
+    gateway.run(3500)
+    assert gateway.asked == ["POST"]
+    gateway.run(200)
+    assert gateway.asked == ["POST", "GET"]
+    assert gateway.states() == ["accepted"]
+    assert balanced(gateway)
+
+
+def test_hours_that_do_not_add_up_are_sent_or_dropped_but_never_taken_for_there(make: Make):
+    """R7 held them before anything was sent."""
+    gateway = make()
+    closed_hours(gateway, SEVEN, 2)
+    gateway.store.write(lambda db: hold(db, 1))
+    gateway.run(60)
+    assert gateway.asked == []
+    with pytest.raises(CorrectionError, match="never sent; --resend sends it as it is"):
+        decide(gateway, "accept", SEVEN)
+    decide(gateway, "resend", SEVEN)
+    decide(gateway, "drop", EIGHT)
+    gateway.run(60)
+    assert gateway.states() == ["accepted", "dropped"]
     assert balanced(gateway)
 
 

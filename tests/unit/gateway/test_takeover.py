@@ -10,6 +10,7 @@ import pytest
 
 from buffer.corrections import CorrectionError
 from buffer.model import HOUR_MS, hour_start
+from gateway.correcting import correct
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeClock
 from tests.fakes.enerkey_transport import transport
@@ -98,6 +99,46 @@ def test_a_cumulative_meter_begins_anew_at_the_takeover(make: Make):
     assert len(stamps) == len(set(stamps))
 
 
+def test_a_meter_that_had_sent_before_begins_anew_too(make: Make):
+    """Whatever was accepted before the takeover proves nothing about the series from there on."""
+    gateway = make("cumulative", looked=True)
+    closed_hours(gateway, NINE - 12, 4, ("cumulative",))
+    gateway.run(60)
+    assert gateway.states("cumulative") == ["accepted"] * 4
+    taken(gateway, NINE - 4, "cumulative")
+    rows = [(1, NINE - 8 + n, OWN, 10**9 + (n + 5) * OWN, "measured", 0) for n in range(8)]
+    insert = "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at) VALUES (?, ?, ?, ?, ?, ?)"
+    gateway.store.write(lambda db: db.executemany(insert, rows))
+    taken(gateway, NINE - 4, "cumulative")
+    gateway.run(AFTERWARDS)
+    anew = next(push for push in gateway.simulator.pushes if push.items[0].stamp == hour_start(NINE - 4))
+    assert [item.stamp for item in anew.items] == [hour_start(NINE - 4), hour_start(NINE - 3)]
+    assert gateway.states("cumulative") == ["accepted"] * 4 + ["dropped"] * 4 + ["accepted"] * 4
+
+
+def test_a_takeover_while_the_message_is_being_made_is_heard(make: Make):
+    """R14: the hours are not claimed for a message that was drafted before; the delivery goes on with the rest."""
+    gateway = make(looked=True)
+    closed_hours(gateway, NINE - 4, 4)
+    write, words = gateway.store.write, [NINE - 2]
+
+    def meanwhile(work: Callable) -> object:
+        if words and "intent" in work.__code__.co_freevars:
+            hour = words.pop()
+            write(
+                lambda db: correct(
+                    db, {"what": "takeover", "meter": "a", "author": "ada", "at": hour * HOUR_MS}, 10**13
+                )
+            )
+        return write(work)
+
+    gateway.store.write = meanwhile
+    gateway.run(AFTERWARDS)
+    assert words == []
+    assert gateway.states() == ["dropped"] * 2 + ["accepted"] * 2
+    assert set(gateway.simulator.hourly(100)) == {SEVEN, EIGHT}
+
+
 def test_a_takeover_before_anything_was_found_costs_nothing(make: Make):
     """Who knows when the old system ended says so at once."""
     gateway = make()
@@ -140,6 +181,19 @@ def test_where_the_other_feed_goes_on_later_the_meter_is_not_taken_over(make: Ma
     with pytest.raises(CorrectionError, match=r"EnerKey shows 0.7 for 2026-03-02 04:00Z, which is later.*05:00Z on at"):
         taken(gateway, NINE - 6)
     assert gateway.states().count("dropped") == 0
+
+
+def test_what_the_other_feed_wrote_since_it_was_found_is_found_before_anything_is_sent(make: Make):
+    """It was not switched off in time: the meter rests again, and nothing is added to its hours."""
+    gateway = make()
+    old_system(gateway, NINE - 12, 8)
+    by_hand(gateway, EIGHT, "0.7")
+    taken(gateway, NINE - 4)
+    gateway.run(AFTERWARDS)
+    assert "POST" not in gateway.asked
+    assert gateway.states() == ["dropped"] * 8 + ["pending"] * 3 + ["held"]
+    taken(gateway, NINE)
+    assert gateway.states() == ["dropped"] * 12
 
 
 @pytest.mark.parametrize(
