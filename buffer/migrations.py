@@ -91,6 +91,12 @@ def m006_looks(database: Database) -> None:
         database.execute(statement)
 
 
+@steps()
+def m008_findings(database: Database) -> None:
+    """What probing EnerKey's API has found out."""
+    database.execute(SCHEMA_008)
+
+
 SCHEMA_001 = """
 CREATE TABLE meter (
     id INTEGER PRIMARY KEY,
@@ -295,4 +301,17 @@ CREATE INDEX message_adjustment_message ON message_adjustment (message)
 SCHEMA_006 = """
 ALTER TABLE meter ADD COLUMN look_after INTEGER DEFAULT 0;
 ALTER TABLE meter ADD COLUMN audited_at INTEGER NOT NULL DEFAULT 0
+"""
+
+SCHEMA_008 = """
+CREATE TABLE finding (                 -- the newest answer to each question of `probe`
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,             -- '' is [enerkey] itself
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    words TEXT NOT NULL,               -- the same for people
+    api TEXT NOT NULL,                 -- fingerprint of the URL and contract that were probed; of no key
+    at INTEGER NOT NULL,
+    UNIQUE (account, name)
+) STRICT
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import readings
+from buffer import findings, readings
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -32,6 +32,7 @@ from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermit
 from gateway.keys import KeyRing
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.pacing import push_offset
+from gateway.probed import UNPROBED, Doubt, Probed, decimals_of, doubts, hour_stamp_of, probed, same_hour_of, settle_of
 from gateway.sections import parse_burst
 from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
@@ -123,7 +124,7 @@ def socket_path(config: Config) -> Path:
 
 def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random: Random) -> Gateway:
     """Build every worker from the configuration. Opens no wire. Raises Misconfigured for credentials it cannot have."""
-    keys = KeyRing(_api_keys(config)) if _pushes(config) else None
+    keys = KeyRing(api_keys(config)) if _pushes(config) else None
     rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
     numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
     site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
@@ -279,7 +280,10 @@ def _uploader(site: _Site, keys: KeyRing) -> Uploader:
         raise AssertionError("there are keys only with [enerkey]")
     client = EnerkeyClient(section.url, section.contract, ca_file=section.ca_file)
     pushed = pushed_meters(site.config, site.numbers, site.identity)
-    rules = delivery_rules(site.config)
+    known = probed(section, site.store.read(findings.known))
+    for doubt in doubts(section, known):
+        log.warning("[enerkey] %s: %s", doubt.key, doubt.words)
+    rules = delivery_rules(site.config, known)
     clock = site.clock
     return Uploader(
         site.store, client, section.contract, pushed, rules, keys, clock, site.random, site.boot, clock.trust.witness
@@ -298,29 +302,38 @@ def pushed_meters(config: Config, numbers: Mapping[str, int], identity: str) -> 
     ]
 
 
-def delivery_rules(config: Config) -> DeliveryRules:
-    """The settings of [enerkey] that delivery lives by."""
+def delivery_rules(config: Config, known: Probed = UNPROBED) -> DeliveryRules:
+    """The settings of [enerkey] that delivery lives by, and what the probe found out."""
     section = config.enerkey
     if section is None:
         raise Misconfigured("there is no [enerkey] section: nothing is sent anywhere")
     return DeliveryRules(
-        settle=section.settle,
+        settle=settle_of(section, known),
         on_unknown=section.on_unknown,
-        same_hour=section.same_hour,
-        hour_stamp=section.hour_stamp,
-        decimals=section.push_decimals,
+        same_hour=same_hour_of(section, known),
+        hour_stamp=hour_stamp_of(section, known),
+        decimals=decimals_of(section, known),
         most_hours=section.max_days * 24,
         requests_per_day=section.requests_per_day,
         burst=parse_burst(section.burst),
         push_estimated=section.push_estimated,
+        whole_refusals=known.whole_refusals,
+        kept_decimals=known.kept_decimals,
     )
+
+
+def doubts_of(config: Config, db: Connection) -> list[Doubt]:
+    """Where [enerkey] contradicts what the probe found out."""
+    section = config.enerkey
+    return doubts(section, probed(section, findings.known(db))) if section else []
 
 
 def _pushes(config: Config) -> bool:
     return config.enerkey is not None and any(meter.push != "off" for meter in config.meters)
 
 
-def _api_keys(config: Config) -> list[str]:
+def api_keys(config: Config) -> list[str]:
+    """The keys themselves, in order of preference. Raises Misconfigured for one that cannot be had."""
     return [_secret(key, "enerkey.api_keys") for key in config.enerkey.api_keys] if config.enerkey else []
 
 

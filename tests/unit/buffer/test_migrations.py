@@ -20,7 +20,7 @@ from buffer.store import DATABASE, Store, StoreError
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
     "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch",
-    "parked", "suspect", "message_adjustment",
+    "parked", "suspect", "message_adjustment", "finding",
 }  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def later(monkeypatch):
     steps(name="m004_suspects")(migrations.m004_suspects)
     steps(name="m005_postings")(migrations.m005_postings)
     steps(name="m006_looks")(migrations.m006_looks)
+    steps(name="m008_findings")(migrations.m008_findings)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 
