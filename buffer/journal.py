@@ -217,10 +217,10 @@ def held_before(db: Connection, meter: int, hour: int) -> bool:
     return db.execute(find, (meter, hour)).fetchone() is not None
 
 
-def spend(db: Connection, now_ms: int) -> None:
-    """Count one request, durably with what it is for (R22)."""
-    count = "INSERT INTO request_budget VALUES (?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1"
-    db.execute(count, (now_ms // BIN_MS,))
+def spend(db: Connection, now_ms: int, requests: int = 1) -> None:
+    """Count requests, durably with what they are for (R22)."""
+    count = "INSERT INTO request_budget VALUES (?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
+    db.execute(count, (now_ms // BIN_MS, requests))
     db.execute("DELETE FROM request_budget WHERE bin < ?", (now_ms // BIN_MS - BINS_PER_DAY,))
 
 

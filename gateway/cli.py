@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "read": "read the meters now: raw words or payload, and the decoded value",
     "status": "how the gateway, its connections and its meters are",
     "hours": "a meter's hours: value, boundary, quality and what became of them",
+    "probe": "find out on a test meter how EnerKey's API behaves (commissioning)",
     "push": "what would be sent now, byte for byte (--dry-run)",
     "meter": "say what you know: a meter was replaced or retired, or an estimate",
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",

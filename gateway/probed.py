@@ -38,6 +38,7 @@ class Probed:
     hour_stamp: str | None = None
     decimals: int | None = None
     whole_refusals: bool = False
+    largest_message: int | None = None  # days
     at: str = ""  # the day, for people
 
     @property
@@ -70,6 +71,7 @@ def probed(section: EnerkeySection, findings: Iterable[Finding]) -> Probed:
         hour_stamp=said.get("hour_stamp"),
         decimals=int(said["decimals"]) if "decimals" in said else None,
         whole_refusals=said.get("refusal") == "whole",
+        largest_message=int(said["largest_message"]) if "largest_message" in said else None,
         at=f"{from_ms(max(each.at for each in ours.values())):%Y-%m-%d}" if ours else "",
     )
 
@@ -105,6 +107,7 @@ def doubts(section: EnerkeySection, known: Probed) -> list[Doubt]:
         Doubt("hour_stamp", _hour_stamp_doubt(section, known)),
         Doubt("push_decimals", _decimals_doubt(section, known)),
         Doubt("settle", _settle_doubt(section, known)),
+        Doubt("max_days", _size_doubt(section, known)),
     ]
     return [doubt for doubt in found if doubt.words]
 
@@ -159,6 +162,15 @@ def _settle_doubt(section: EnerkeySection, known: Probed) -> str:
     if known.lag is None or rests >= known.settle:
         return ""
     return (
-        f"EnerKey shows what it was sent after {known.lag:.0f} s (probed {known.at}), and {rests:.0f} s are no safe rest before"
-        f' reading back: an hour might be sent twice. Write settle = "auto" ({known.settle:.0f} s)'
+        f"EnerKey shows what it was sent after {known.lag:.0f} s (probed {known.at}), and a message may be under way for minutes:"
+        f' read back after {rests:.0f} s, an hour might be sent twice. Write settle = "auto" ({known.settle:.0f} s)'
+    )
+
+
+def _size_doubt(section: EnerkeySection, known: Probed) -> str:
+    if known.largest_message is None or section.max_days <= known.largest_message:
+        return ""
+    return (
+        f"EnerKey refused a larger message than one of {known.largest_message} days (probed {known.at}), so that backlogs cost"
+        f" requests in vain: write max_days = {known.largest_message}"
     )

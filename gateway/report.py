@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import overview
+from buffer import findings, overview
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
@@ -31,6 +31,7 @@ def gather(directory: Path) -> dict[str, Any]:
     report = {"service": _service(held_by, live), **_stored_in(directory)}
     report["connections"] = live["connections"] if live else {}
     report["delivery"] = (live["delivery"] if live else None) or {}
+    report["doubts"] = (live.get("doubts") if live else None) or []
     report["problems"] = list(problems(report))
     return report
 
@@ -82,6 +83,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
         explained = report["service"] is None or meter["connection"] in silent
         yield from _meter_problems(meter, explained=explained)
     yield from _delivery_problems(report["delivery"])
+    yield from report.get("doubts", ())
 
 
 def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
@@ -152,6 +154,7 @@ def _stored(db: Connection) -> dict[str, Any]:
         "meters": [meter | {"alarm": alarms.get(meter["name"])} for meter in meters],
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
+        "findings": [found._asdict() | {"at": _time(found.at)} for found in findings.known(db)],
         "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
     }
 

@@ -9,9 +9,12 @@ from buffer.corrections import CorrectionError
 from buffer.model import to_ms
 from gateway import __version__
 from gateway.correcting import correct
+from gateway.probing.keeping import keep
 from gateway.service import LONGEST_WAIT, Service
+from gateway.wiring import doubts_of
 
 if TYPE_CHECKING:
+    from gateway.probed import Doubt
     from gateway.systemd import Notifier
     from gateway.wiring import Gateway
 
@@ -32,9 +35,11 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
 
 
 def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a control request: `{"want": "status"}`, `{"want": "reads"}`, or `{"correct": ...}`."""
+    """The answer to a control request: `{"want": "status"}`, `{"want": "reads"}`, `{"correct": ...}` or `{"probe": ...}`."""
     if "correct" in request:
         return _corrected(gateway, request["correct"])
+    if "probe" in request:
+        return _kept(gateway, request["probe"])
     if request["want"] == "reads":
         return {
             source: asdict(read) for driver in gateway.drivers.values() for source, read in driver.last_reads().items()
@@ -49,7 +54,21 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
         "late": list(service.late()),
         "connections": {name: asdict(driver.health()) for name, driver in gateway.drivers.items()},
         "delivery": gateway.uploader.snapshot() if gateway.uploader else None,
+        "doubts": [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in _doubts(gateway)],
     }
+
+
+def _doubts(gateway: Gateway) -> list[Doubt]:
+    """Where the configuration contradicts what the probe found out; also since the start."""
+    return gateway.store.read(lambda db: doubts_of(gateway.config, db)) if gateway.uploader else []
+
+
+def _kept(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
+    section = gateway.config.enerkey
+    if section is None:
+        return {"refused": "the running service has no [enerkey] section: restart it with the new configuration"}
+    now_ms = to_ms(gateway.clock.now().wall)
+    return gateway.store.write(lambda db: keep(db, asked, section.requests_per_day, now_ms))
 
 
 def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:

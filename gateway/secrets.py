@@ -1,6 +1,6 @@
 """Where API keys and passwords come from. A configuration names a secret; errors say where it was looked for, never what it is.
 
-credential:NAME   a systemd credential (systemd.exec(5), LoadCredential=)
+credential:NAME   a systemd credential (systemd.exec(5), LoadCredential=), or its file where a person runs a command
 env:NAME          a variable of the environment
 file:/PATH        a file that only the service may read
 anything else     the secret itself, which is warned about
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, cast
 Kind = Literal["credential", "env", "file", "literal"]
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+OURS = Path("/etc/meter-gateway/credentials")  # what our unit hands to systemd: for commands that root runs by hand
 DIRECTORY_PREFIX = "meter-gateway_"  # LoadCredential=meter-gateway:/a/directory names its files so
 FORMS = '"credential:NAME", "env:NAME" or "file:/PATH"'
 LONGEST = 64 * 1024  # bytes; a file that holds more is not a secret
@@ -84,7 +85,7 @@ def resolve(reference: str, environ: Mapping[str, str]) -> str:
         return _said(environ.get(target), f"the environment variable {target}")
     if kind == "file":
         return _said(_read(Path(target)), target)
-    directory = environ.get(CREDENTIALS)
+    directory = environ.get(CREDENTIALS) or (str(OURS) if OURS.is_dir() else None)
     if not directory:
         raise SecretError(f"the credential {target} is given by systemd only: ${CREDENTIALS} is not set")
     plain, prefixed = Path(directory) / target, Path(directory) / f"{DIRECTORY_PREFIX}{target}"

@@ -112,6 +112,7 @@ class Commission:
             self._bring_back()
         if len(self._wire.heard) >= ENOUGH:
             self.result.proofs += judging.limits(self._wire.heard, self._burst)
+        self.result.proofs.sort(key=lambda proof: int(proof.step.removeprefix("P")))
         return self.result
 
     def _ask(self) -> None:

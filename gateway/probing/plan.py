@@ -28,6 +28,7 @@ LEVEL = 1000 * MICRO  # where the register of a cumulative probe stands
 REGISTER = 8  # h that a cumulative probe takes
 UNKNOWN_METER = 2**31 - 1
 MOST_REQUESTS = 150  # of a whole probe, its waiting and its retries
+LOOK_REQUESTS = 8  # of the look before it
 RESERVE = 40  # of them are kept for the way back
 
 Row = tuple[str, str]  # an item as it is written: time and JSON value
@@ -78,6 +79,16 @@ def quiet_run(values: Mapping[int, int], since: int, until: int, length: int) ->
             if free == length:
                 return hour
     return None
+
+
+def register_run(values: Mapping[int, int], now: datetime) -> int | None:
+    """The first hour for a register's questions: behind every value there is, since order matters to readings.
+
+    None where there is no room any more, or where the meter has values that are not 0.
+    """
+    this = hour_of(to_ms(now))
+    first = max(this - QUIET - REGISTER, max(values, default=0) + 2)
+    return first if first + REGISTER <= this and not any(values.values()) else None
 
 
 def october(now: datetime) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from buffer.model import Accepted, NotSent, Refused
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 TRIES = 4
 FIRST_PAUSE = 1.0  # s, doubling
+APART = timedelta(minutes=10)  # of this machine's clock and EnerKey's
 LONGEST_PAUSE = 15 * 60.0  # s that a probe lets EnerKey keep it waiting
 
 INTERRUPTED = "interrupted"
@@ -109,6 +111,10 @@ class Wire:
         now, fate = self.clock.now(), answer.fate
         self.burst = self.burst.after(now.boottime)
         self.heard.append(Heard(what, answer.remaining, limited=isinstance(fate, NotSent) and fate.limited))
+        if answer.date is not None and abs(answer.date - now.wall) > APART:
+            raise Ended(
+                f"this machine's clock says {now.wall:%Y-%m-%d %H:%MZ}, EnerKey's {answer.date:%Y-%m-%d %H:%MZ}: set it"
+            )
         if isinstance(fate, Accepted):
             self.keys.accepted(slot, family, now.wall)
         elif isinstance(fate, Refused) and fate.why == "key":

@@ -93,6 +93,7 @@ def test_findings_of_another_api_say_nothing():
         ({"hour_stamp": "start"}, {"hour_stamp": "end"}, "hour_stamp", 'hour_stamp = "end", or "auto"'),
         ({"hour_stamp": "end"}, {"hour_stamp": "start"}, "hour_stamp", "one hour too late"),
         ({"push_decimals": 6}, {"decimals": "3"}, "push_decimals", 'write push_decimals = 3, or "auto"'),
+        ({"max_days": 365}, {"largest_message": "31"}, "max_days", "write max_days = 31"),
         ({"settle": "1h"}, {"lag": "1500"}, "settle", 'Write settle = "auto" (4500 s)'),
     ],
 )
