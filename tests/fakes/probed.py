@@ -23,11 +23,15 @@ METER, REGISTER_METER = 7, 8
 
 
 class Probe:
-    """One probe of meters 7 and 8, which is interrupted after `stop_after` requests, and again after `stop_again`."""
+    """One probe of meters 7 and 8; `before_request` hears the number of each request, from 1.
 
-    def __init__(self, *, cumulative: bool = True, longest_lag: float = 900.0, **simulator) -> None:
+    `year` false: a message of a year is refused for its size, which is quick.
+    """
+
+    def __init__(self, *, cumulative: bool = True, longest_lag: float = 900.0, year: bool = True, **simulator) -> None:
         self.clock = FakeClock()
         self.simulator = EnerkeySimulator(now=lambda: self.clock.wall, meters={METER, REGISTER_METER}, **simulator)
+        self.simulator.largest_body = None if year else 20_000
         self.stop = Event()
         self.told: list[str] = []
         self.before_request: Callable[[int], None] = lambda number: None
