@@ -76,7 +76,7 @@ def is_literal(reference: str) -> bool:
         return False
 
 
-def resolve(reference: str, environ: Mapping[str, str]) -> str:
+def resolve(reference: str, environ: Mapping[str, str], ours: Path = OURS) -> str:
     """The secret itself, without its trailing newline; raises SecretError where it cannot be had."""
     kind, target = parse(reference)
     if kind == "literal":
@@ -85,11 +85,18 @@ def resolve(reference: str, environ: Mapping[str, str]) -> str:
         return _said(environ.get(target), f"the environment variable {target}")
     if kind == "file":
         return _said(_read(Path(target)), target)
-    directory = environ.get(CREDENTIALS) or (str(OURS) if OURS.is_dir() else None)
+    directory = environ.get(CREDENTIALS) or _seen(ours)
     if not directory:
         raise SecretError(f"the credential {target} is given by systemd only: ${CREDENTIALS} is not set")
     plain, prefixed = Path(directory) / target, Path(directory) / f"{DIRECTORY_PREFIX}{target}"
     return _said(_read(plain if plain.exists() else prefixed, f"the credential {target}"), f"the credential {target}")
+
+
+def _seen(directory: Path) -> str | None:
+    try:
+        return str(directory) if directory.is_dir() else None
+    except PermissionError:
+        return None
 
 
 def _meant(word: str) -> Kind | None:

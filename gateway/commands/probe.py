@@ -262,7 +262,7 @@ def _show_plan(section: EnerkeySection, meters: Meters, hours: plan.Hours) -> No
     )
     _say(f"    {terminal.stamp(hour_start(hours.october))} and the hour after it (one local name);")
     _say(f"    {terminal.stamp(hour_start(hours.future))} (ahead), {terminal.stamp(hour_start(hours.old))} (old);")
-    _say("    zeros in every empty hour of the last 365 days")
+    _say("    zeros in every empty hour of the last 365 days, which stay")
     if meters.cumulative is not None and hours.register is not None:
         begin = terminal.stamp(hour_start(hours.register))
         _say(f"  meter {meters.cumulative}: readings in {plan.REGISTER} h from {begin}. They cannot be taken away:")

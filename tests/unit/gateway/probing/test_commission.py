@@ -11,6 +11,7 @@ import pytest
 
 from buffer.model import MICRO, hour_of, hour_start, to_ms
 from gateway.probing.plan import MOST_REQUESTS, RESERVE, RUN
+from gateway.probing.wire import Ended
 from gateway.simulator.enerkey import EnerkeySimulator, Fault
 from gateway.simulator.http import Request
 from gateway.simulator.pushed import Manner
@@ -337,13 +338,43 @@ def test_an_outage_half_way_ends_the_probe_and_says_what_is_left():
 
 
 def test_the_requests_are_bounded_and_some_are_kept_for_the_way_back():
-    """However often EnerKey has to be asked again."""
-    probe = Probe(longest_lag=86_000.0)
-    probe.simulator.lag = 80_000.0
+    """A probe that needs more than was planned ends, with the books as before."""
+    probe = Probe(most=RESERVE + 15)
     result = probe.run()
-    assert probe.requests <= MOST_REQUESTS
-    assert result.ended == "" or "used up" in result.ended
-    assert RESERVE < MOST_REQUESTS // 2
+    assert result.ended == "the requests that were planned are used up"
+    assert result.left == []
+    assert probe.requests <= RESERVE + 15
+    assert probe.books() == EMPTY
+
+
+def test_reads_that_fail_for_good_end_the_probe_and_what_may_be_left_is_told():
+    """Without reading there is no way back: nothing is taken away by guess."""
+    probe = Probe()
+    fail(probe, "GET", dict.fromkeys(range(7, 200), "503"))
+    result = probe.run()
+    assert result.ended == "EnerKey does not answer reads any more"
+    assert {each.shows for each in result.left} == {None}
+    assert probe.requests < MOST_REQUESTS
+
+
+def test_a_machine_whose_clock_is_wrong_does_not_probe():
+    """Its quiet past hours might be anybody's present."""
+    probe = Probe()
+    probe.simulator._now = lambda: probe.clock.wall - timedelta(hours=1)
+    with pytest.raises(Ended, match="this machine's clock says 2026-03-02 09:55Z, EnerKey's 2026-03-02 08:55Z: set it"):
+        probe.run()
+    assert probe.simulator.pushes == []
+
+
+def test_a_register_is_brought_back_in_a_second_probe_too():
+    """Behind the first one: readings are never sent before what is there."""
+    probe = Probe()
+    probe.simulator.older_reading, probe.simulator.rules.same_reading = "refused", "replace"
+    probe.run()
+    probe.clock.advance(86_400)
+    result = probe.run()
+    assert (result.value("reading_older"), result.left) == ("refused", [])
+    assert probe.books() == EMPTY
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
