@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from buffer.corrections import CorrectionError
 from buffer.model import to_ms
+from buffer.store import StoreError
 from gateway import __version__
 from gateway.correcting import correct
 from gateway.probing.keeping import keep
@@ -60,7 +61,10 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
 
 def _doubts(gateway: Gateway) -> list[Doubt]:
     """Where the configuration contradicts what the probe found out; also since the start."""
-    return gateway.store.read(lambda db: doubts_of(gateway.config, db)) if gateway.uploader else []
+    try:
+        return gateway.store.read(lambda db: doubts_of(gateway.config, db)) if gateway.uploader else []
+    except StoreError:  # the rest of the status is worth more than ever
+        return []
 
 
 def _kept(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:

@@ -156,15 +156,23 @@ def _probe(args: argparse.Namespace, config: Config, section: EnerkeySection, wi
         commission = Commission(wire, meters, look.hours, look.before, args.longest_lag, pace, terminal.hint)
         result = commission.run()
     unkept = _keep_findings(config, section, result)
-    with stored(config.gateway.data_dir) as db:
-        doubts = [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in doubts_of(config, db)]
+    doubts = _doubts(config)
+    code = FAILED if result.ended or result.left else OK
     if args.json:
-        terminal.document(_document(result, wire, doubts))
-    else:
-        _show_result(result, wire, doubts)
+        terminal.document(_document(result, wire, doubts) | {"not_kept": None if unkept is None else str(unkept)})
+        return code if unkept is None else unkept.code
+    _show_result(result, wire, doubts)
     if unkept:
         raise unkept
-    return FAILED if result.ended or result.left else OK
+    return code
+
+
+def _doubts(config: Config) -> list[str]:
+    try:
+        with stored(config.gateway.data_dir) as db:
+            return [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in doubts_of(config, db)]
+    except GatewayError:
+        return []
 
 
 def _keep_findings(config: Config, section: EnerkeySection, result: Result) -> GatewayError | None:
@@ -252,14 +260,11 @@ def _show_plan(section: EnerkeySection, meters: Meters, hours: plan.Hours) -> No
     steps = plan.steps(cumulative=meters.cumulative is not None)
     usual = sum(step.pushes + step.reads for step in steps)
     soon, late = terminal.ago(plan.duration(1.0)), terminal.ago(plan.duration(SLOW))
-    _say(
-        f"Probing {section.url} with about {usual} requests, {plan.MOST_REQUESTS} at most. It takes about {soon} where"
-    )
-    _say(f"values show within a second, {late} where they need {SLOW / 60:.0f} min. Only these meters are touched:")
+    pace = f"about {soon} where values show within a second, {late} where they need {SLOW / 60:.0f} min"
+    most = f"at most {plan.MOST_REQUESTS}"
+    _say(f"Probing {section.url} with about {usual} requests, {most}; it takes {pace}. These hours are touched:")
     first, end = hour_start(hours.base), hour_start(hours.base + plan.RUN)
-    _say(
-        f"  meter {meters.consumption}: {terminal.stamp(first)} to {terminal.stamp(end)}, where EnerKey shows nothing;"
-    )
+    _say(f"  meter {meters.consumption}: {terminal.stamp(first)} to {terminal.stamp(end)}, all empty;")
     _say(f"    {terminal.stamp(hour_start(hours.october))} and the hour after it (one local name);")
     _say(f"    {terminal.stamp(hour_start(hours.future))} (ahead), {terminal.stamp(hour_start(hours.old))} (old);")
     _say("    zeros in every empty hour of the last 365 days, which stay")
@@ -330,8 +335,7 @@ def _document(result: Result, wire: Wire, doubts: list[str]) -> dict[str, Any]:
 def _show_known(args: argparse.Namespace, config: Config, db: Connection) -> int:
     if config.enerkey is None:
         raise AssertionError("checked by the caller")
-    known, ours = findings.known(db), api_of(config.enerkey)
-    doubts = [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in doubts_of(config, db)]
+    known, ours, doubts = findings.known(db), api_of(config.enerkey), _doubts(config)
     if args.json:
         rows = [each._asdict() | {"at": from_ms(each.at).isoformat(), "current": each.api == ours} for each in known]
         terminal.document({"findings": rows, "contradictions": doubts})

@@ -30,7 +30,7 @@ from gateway.probing.plan import (
     patience,
 )
 from gateway.probing.restoring import Area, Left, Ways, flatten, restore
-from gateway.probing.wire import INTERRUPTED, Ended
+from gateway.probing.wire import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     from gateway.probing.plan import Row
     from gateway.probing.wire import Wire
 
-FIRST_LOOK = (
-    1.0  # s; the next looks come after a quarter of the time that has passed, so that the delay is known to a quarter
-)
+FIRST_LOOK = 1.0  # s; the next ones come after a quarter of the time that has passed: so well is the delay known
 MONTH = 31 * 24
 ENOUGH = 8  # answers before anything is concluded of the rate limit
 FUTURE, PAST = "an hour two days ahead", "an hour 400 days ago"
+NO_NUMBER = "a text for a number"
 REGISTER_ROUND = ({1: LEVEL + FIRST}, {2: LEVEL + 4 * MICRO}, {5: LEVEL - MICRO})  # again, older, lower
 
 
@@ -247,7 +246,10 @@ class Commission:
         self._wait_and_look()
         now = self._shows[self._run].get(hour + self._shift, 0)
         kept = sum(bool(self._seen(self._run, each)) for each in (good, fine))
-        self.result.proofs += [judging.negatives(negative, before, now), judging.refusal(mixed, kept, what)]
+        self.result.proofs += [
+            judging.negatives(negative, before, now),
+            judging.refusal(mixed, kept, what, understood=what != NO_NUMBER),
+        ]
         if readings:
             self.result.proofs += judging.readings(readings, register, self._seen_register())
 
@@ -258,7 +260,7 @@ class Commission:
         if isinstance(negative, Refused):
             return "a negative value", item(self._hours.of("negative"), LESS)
         stamp, _ = item(self._hours.of("negative"), 0)
-        return "a text for a number", (stamp, '"none"')
+        return NO_NUMBER, (stamp, '"none"')
 
     def _readings(self, values: Mapping[int, int]) -> Fate:
         """Send readings of the register, by hours after its first boundary."""
@@ -308,7 +310,8 @@ class Commission:
         wire.stop.clear()
         self._tell("taking away what was sent; Ctrl-C leaves it there")
         try:
-            if self._lag is None and result.ended == INTERRUPTED and self._until_shown():
+            waited_out = any(proof.name == "lag" for proof in result.proofs)
+            if self._lag is None and not waited_out and self._until_shown():
                 self._stamp_seen()
             if self._lag is None:
                 result.left = [Left(meter, at, None, 0) for meter, at, _ in wire.sent]

@@ -125,8 +125,11 @@ def repeated(fate: Fate, seen: Seen) -> Proof:
     return Proof("P8", "repeated_hour", None, f"the two hours of one local name show as {_shown(seen)}; {_said(fate)}")
 
 
-def refusal(fate: Fate, kept: int, what: str) -> Proof:
-    """P9: `kept` of the two valid items show after their message, which had `what` between them, was answered."""
+def refusal(fate: Fate, kept: int, what: str, *, understood: bool = True) -> Proof:
+    """P9: `kept` of the two valid items show after their message, which had `what` between them, was answered.
+
+    Of what is not even `understood` the whole message may be unreadable: that proves nothing of other items.
+    """
     if not (isinstance(fate, Refused) and fate.why == "data"):
         return Proof("P9", "refusal", None, f"a message with {what}: {_said(fate)}; {kept} of 2 valid items show")
     if kept:
@@ -136,7 +139,10 @@ def refusal(fate: Fate, kept: int, what: str) -> Proof:
             "partial",
             f"a message with {what} is refused, and {kept} of its 2 valid items are applied all the same",
         )
-    return Proof("P9", "refusal", "whole", f"a message with {what} is refused as a whole")
+    whole = f"a message with {what} is refused as a whole"
+    if not understood:
+        return Proof("P9", "refusal", None, f"{whole}; whether that is so for values that are understood is open")
+    return Proof("P9", "refusal", "whole", whole)
 
 
 def readings(fates: Sequence[Fate], before: Seen, seen: Seen) -> list[Proof]:

@@ -131,7 +131,7 @@ def steps(*, cumulative: bool) -> list[Step]:
         *found,
         Step("P11", "what the answers so far told of the rate limit", 0, 0),
         Step("P12", "zeros for all empty hours of a year, then of a month: largest message", 2, 1),
-        Step("P13", "a meter that is not there, a future hour, an hour 400 days old", 3, 3),
+        Step("P13", f"a meter that is not there ({UNKNOWN_METER}), a future hour, an hour 400 days old", 3, 3),
         Step("back", "take away what was sent, and look that it is gone", 6, 6),
     ]
 

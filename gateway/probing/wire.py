@@ -59,10 +59,16 @@ class Wire:
     def push(self, family: Family, meter: int, rows: list[Row]) -> Fate:
         """Send one message. Only what is known not to have been applied is sent again."""
         body = self.body_of(self.contract, meter, rows)
-        fate = self._tried("push", family, lambda key: self.client.push(family, meter, body, key))
-        if not isinstance(fate, Refused) or (fate.why == "data" and len(rows) > 1):
-            self.sent += [(meter, *row) for row in rows if row[1] != "0"]
-        return fate
+        before = self.sent
+
+        def ask(key: str) -> Answer:
+            self.sent = before + [(meter, *row) for row in rows if row[1] != "0"]  # from here on it may be there
+            return self.client.push(family, meter, body, key)
+
+        fate = self._tried("push", family, ask)
+        if isinstance(fate, NotSent) or (isinstance(fate, Refused) and not (fate.why == "data" and len(rows) > 1)):
+            self.sent = before
+        return _heeded(fate, family)
 
     def read(self, meter: int, since: int, until: int) -> tuple[Mapping[int, int] | None, Fate]:
         """What EnerKey shows for the hours [since, until); None with the fate that tells why not."""
@@ -74,7 +80,7 @@ class Wire:
             return look.answer
 
         fate = self._tried("read", "values", ask)
-        return found["values"], fate
+        return found["values"], _heeded(fate, "values")
 
     def wait(self, seconds: float) -> None:
         """Let time pass. Raises Ended when it was interrupted."""
@@ -93,10 +99,6 @@ class Wire:
                 told = fate.retry_after if isinstance(fate, NotSent) else None
                 self._pause(pause if told is None else told)
                 pause *= 2
-        if isinstance(fate, Refused) and fate.why == "key":
-            raise Ended(f"EnerKey refuses the API key for this ({family}): {said(fate)}")
-        if isinstance(fate, NotSent):
-            raise Ended(f"EnerKey cannot be reached: {fate.text}")
         return fate
 
     def _asked(self, what: str, family: str, ask: Callable[[str], Answer]) -> Fate:
@@ -133,3 +135,12 @@ class Wire:
         if seconds > LONGEST_PAUSE:
             raise Ended(f"EnerKey asks to be left alone for {seconds:.0f} s")
         self.wait(seconds)
+
+
+def _heeded(fate: Fate, family: str) -> Fate:
+    """The fate, unless it leaves nothing to go on with."""
+    if isinstance(fate, Refused) and fate.why == "key":
+        raise Ended(f"EnerKey refuses the API key for this ({family}): {said(fate)}")
+    if isinstance(fate, NotSent):
+        raise Ended(f"EnerKey cannot be reached: {fate.text}")
+    return fate

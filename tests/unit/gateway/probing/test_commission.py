@@ -17,6 +17,7 @@ from gateway.simulator.http import Request
 from gateway.simulator.pushed import Manner
 from tests.fakes.probed import METER, REGISTER_METER, Probe
 
+FIRST_PUSH = 3  # among all requests: each of the two meters is looked at before
 PUSHES = range(1, 24)  # all that a probe sends, and the first ones of its way back
 EMPTY = {METER: {}, REGISTER_METER: {}}
 Turn = Callable[[EnerkeySimulator], None]
@@ -67,7 +68,7 @@ CASES: list[tuple[str, Turn, dict[str, str]]] = [
     (
         "future taken",
         turned("manner", Manner(ahead=timedelta(days=9))),
-        {"future_hour": "accepted", "refusal": "whole"},
+        {"future_hour": "accepted"},
     ),
     ("old taken", lambda _: None, {"old_hour": "accepted"}),
     ("old refused", old_refused, {"old_hour": "refused"}),
@@ -228,6 +229,14 @@ def test_nothing_is_sent_to_a_meter_that_may_be_somebodys():
     assert {push.meter for push in probe.simulator.pushes} == {METER, REGISTER_METER}
 
 
+@pytest.mark.parametrize(("partial", "found"), [(True, "partial"), (False, None)])
+def test_a_text_for_a_number_proves_no_whole_refusal(partial: bool, found: str | None):
+    """The whole body may have been unreadable: of values that are understood nothing is known."""
+    probe = Probe()
+    probe.simulator.manner, probe.simulator.partial = Manner(ahead=timedelta(days=9)), partial
+    assert probe.run().value("refusal") == found
+
+
 # --- faults on the way ------------------------------------------------------------------------------------------------
 
 
@@ -364,6 +373,18 @@ def test_a_machine_whose_clock_is_wrong_does_not_probe():
     with pytest.raises(Ended, match="this machine's clock says 2026-03-02 09:55Z, EnerKey's 2026-03-02 08:55Z: set it"):
         probe.run()
     assert probe.simulator.pushes == []
+
+
+def test_a_clock_that_steps_on_the_way_ends_the_probe_with_the_books_as_before():
+    """The value whose answer told of it has been applied: it is taken away, too."""
+    probe = Probe()
+    now = probe.simulator._now
+    probe.simulator._now = lambda: now() + timedelta(hours=1 if probe.requests >= FIRST_PUSH else 0)
+    result = probe.run()
+    assert "this machine's clock says" in result.ended
+    assert result.left == []
+    assert len(probe.simulator.pushes) == 2
+    assert probe.books() == EMPTY
 
 
 def test_a_register_is_brought_back_in_a_second_probe_too():
