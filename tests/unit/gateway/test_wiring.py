@@ -25,6 +25,7 @@ from drivers.reading import Reading
 from gateway.clock import SystemClock, Trust
 from gateway.config import Config, load
 from gateway.errors import DatabaseFailure, GatewayError, Misconfigured, NoDatabase
+from gateway.probed import Probed
 from gateway.wiring import (
     DriverMemory,
     Forgetful,
@@ -362,6 +363,16 @@ def test_the_rules_of_delivery_are_those_of_the_section(site: Site):
     """Days become hours; what is not written has its default."""
     rules = delivery_rules(changed(site, ('settle = "1s"', 'settle = "1s"\nmax_days = 2\npush_decimals = 3')))
     assert (rules.most_hours, rules.decimals, rules.settle, rules.same_hour) == (48, 3, 1.0, "sum")
+
+
+def test_the_rules_of_delivery_follow_what_was_probed(site: Site):
+    """`auto` is the finding; the tolerance and what a refusal means are, whatever is configured."""
+    config = changed(site, ('settle = "1s"', 'settle = "auto"\nsame_hour = "auto"\nhour_stamp = "auto"'))
+    known = Probed(lag=900.0, same_hour="replace", hour_stamp="end", decimals=3, whole_refusals=True)
+    rules = delivery_rules(config, known)
+    assert (rules.settle, rules.same_hour, rules.hour_stamp) == (2700.0, "replace", "end")
+    assert (rules.decimals, rules.tolerance, rules.whole_refusals) == (6, 500, True)
+    assert delivery_rules(config).whole_refusals is False
 
 
 def test_without_the_section_there_are_no_rules(site: Site):
