@@ -122,7 +122,6 @@ class Commission:
         self._second_round()
         self._tell(f"P5, P9{', P10' if self._register else ''}: sending, then waiting {patience(self._lag or 0):.0f} s")
         self._third_round()
-        self._tell("P12: sending zeros for a year")
         self.result.proofs.append(self._largest())
 
     # --- P2 -----------------------------------------------------------------------------------------------------------
@@ -285,6 +284,7 @@ class Commission:
         """Zeros change no sum; where a second value is not joined to the first they would spoil the hours for ever."""
         if self.result.value("same_hour") not in {"sum", "replace"}:
             return judging.largest(None, "the largest message was not asked for: a zero would keep its hour")
+        self._tell("P12: sending zeros for a year")
         for span in (YEAR, MONTH):
             values, fate = self._wire.read(self._meter, self._hours.this - span, self._hours.this)
             if values is None:
