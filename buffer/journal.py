@@ -249,10 +249,12 @@ def held_before(db: Connection, meter: int, hour: int) -> bool:
     return db.execute(find, (meter, hour)).fetchone() is not None
 
 
-def spend(db: Connection, now_ms: int, account: str = "") -> None:
-    """Count one request of an account, durably with what it is for (R22)."""
-    count = "INSERT INTO request_budget VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1"
-    db.execute(count, (account, now_ms // BIN_MS))
+def spend(db: Connection, now_ms: int, account: str = "", requests: int = 1) -> None:
+    """Count requests of an account, durably with what they are for (R22)."""
+    count = (
+        "INSERT INTO request_budget VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
+    )
+    db.execute(count, (account, now_ms // BIN_MS, requests))
     forget = "DELETE FROM request_budget WHERE account = ? AND bin < ?"
     db.execute(forget, (account, now_ms // BIN_MS - BINS_PER_DAY))
 

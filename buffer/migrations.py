@@ -99,6 +99,12 @@ def m007_accounts(database: Database) -> None:
 
 
 @steps()
+def m008_findings(database: Database) -> None:
+    """What probing EnerKey's API has found out."""
+    database.execute(SCHEMA_008)
+
+
+@steps()
 def m009_doubts(database: Database) -> None:
     """Why an hour waits for a person, with both numbers; hours that are never sent; from when on a meter is taken over."""
     for statement in SCHEMA_009.split(";\n"):
@@ -376,5 +382,18 @@ CREATE TABLE size (                    -- what the file held on a day, and what 
     day INTEGER PRIMARY KEY,           -- days since the epoch
     used INTEGER NOT NULL,
     written INTEGER NOT NULL
+) STRICT
+"""
+
+SCHEMA_008 = """
+CREATE TABLE finding (                 -- the newest answer to each question of `probe`
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,             -- '' is [enerkey] itself
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    words TEXT NOT NULL,               -- the same for people
+    api TEXT NOT NULL,                 -- fingerprint of the URL and contract that were probed; of no key
+    at INTEGER NOT NULL,
+    UNIQUE (account, name)
 ) STRICT
 """

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "read": "read the meters now: raw words or payload, and the decoded value",
     "status": "how the gateway, its connections and its meters are",
     "hours": "a meter's hours: value, boundary, quality and what became of them",
+    "probe": "find out on a test meter how EnerKey's API behaves (commissioning)",
     "push": "what would be sent now, byte for byte (--dry-run)",
     "resolve": "hours in doubt, with both numbers; decide them",
     "takeover": "a meter that another feed has filled: from when on it is this gateway's",

@@ -43,11 +43,12 @@ class DeliveryRules:
     push_estimated: bool = True
     old_hours: int = 6  # an hour that waited longer is read before it is sent; never less than two cadences
     whole_refusals: bool = False  # it is known that a refused message is refused as a whole: nothing of it is applied
+    kept_decimals: int = 6  # as many as EnerKey keeps of a value
 
     @property
     def tolerance(self) -> int:
-        """What rounding may change in a value, in micro: half a unit of the last digit sent."""
-        step: int = 10 ** (6 - self.decimals)
+        """What rounding may change in a value, in micro: half a unit of the last digit that is sent, or kept there."""
+        step: int = 10 ** (6 - min(self.decimals, self.kept_decimals))
         return max(1, step // 2)
 
 

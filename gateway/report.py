@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import key_use, overview, retention
+from buffer import findings, key_use, overview, retention
 from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
@@ -39,6 +39,7 @@ def gather(directory: Path) -> dict[str, Any]:
     report = {"service": _service(held_by, live), **_stored_in(directory, live)}
     report["buffer"] = _buffer(directory, live["max_size"] if live else None)
     report["connections"] = live["connections"] if live else {}
+    report["doubts"] = (live.get("doubts") if live else None) or []
     report["problems"] = list(problems(report))
     return report
 
@@ -98,6 +99,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     for name, delivery in report["delivery"].get("accounts", {}).items():
         yield from (f"account {name}: {problem}" for problem in _delivery_problems(delivery, today))
     yield from _buffer_problems(report["buffer"])
+    yield from report.get("doubts", ())
 
 
 def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
@@ -244,6 +246,7 @@ def _stored(db: Connection) -> dict[str, Any]:
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
         "stranger": overview.stranger(db),
+        "findings": [found._asdict() | {"at": _time(found.at)} for found in findings.known(db)],
         "events": [view._asdict() | {"at": _time(view.at)} for view in events[:EVENTS_SHOWN]],
     }
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 from buffer import identity
 from buffer.corrections import CorrectionError
 from buffer.model import to_ms
+from buffer.store import StoreError
 from gateway import __version__
 from gateway.correcting import correct
+from gateway.delivery import doubts_of, settle_ms
+from gateway.probing.keeping import keep
 from gateway.service import LONGEST_WAIT, Service
-from gateway.wiring import settle_ms
 
 if TYPE_CHECKING:
+    from buffer.store import Connection
+    from gateway.probed import Doubt
     from gateway.systemd import Notifier
     from gateway.wiring import Gateway
 
@@ -35,11 +39,13 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
 
 
 def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a control request: `{"want": "status"}`, `{"want": "reads"}`, `{"correct": ...}`, or `{"adopt": ...}`."""
+    """The answer to a control request: `want` "status" or "reads", or what `correct`, `adopt` or `probe` brings."""
     if "adopt" in request:
         return _adopted(gateway, request["adopt"]["author"])
     if "correct" in request:
         return _corrected(gateway, request["correct"])
+    if "probe" in request:
+        return _kept(gateway, request["probe"])
     if request["want"] == "reads":
         return {
             source: asdict(read) for driver in gateway.drivers.values() for source, read in driver.last_reads().items()
@@ -55,6 +61,7 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
         "connections": {name: asdict(driver.health()) for name, driver in gateway.drivers.items()},
         "delivery": _delivery(gateway),
         "max_size": gateway.config.buffer.max_size,
+        "doubts": [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in _doubts(gateway)],
     }
 
 
@@ -63,6 +70,22 @@ def _delivery(gateway: Gateway) -> dict[str, Any] | None:
     said = {name: uploader.snapshot() for name, uploader in gateway.uploaders.items()}
     default = said.pop("", {})
     return default | {"accounts": said} if said else default or None
+
+
+def _doubts(gateway: Gateway) -> list[Doubt]:
+    """Where the configuration contradicts what the probe found out; also since the start."""
+    try:
+        return gateway.store.read(lambda db: doubts_of(gateway.config, db)) if gateway.uploaders else []
+    except StoreError:  # the rest of the status is worth more than ever
+        return []
+
+
+def _kept(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
+    section = gateway.config.enerkey
+    if section is None:
+        return {"refused": "the running service has no [enerkey] section: restart it with the new configuration"}
+    now_ms = to_ms(gateway.clock.now().wall)
+    return gateway.store.write(lambda db: keep(db, asked, section.requests_per_day, now_ms))
 
 
 def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
@@ -81,8 +104,11 @@ def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
 def _adopted(gateway: Gateway, author: str) -> dict[str, Any]:
     """Bind the database to this machine; what another one sent may not be readable before `settle` is over."""
     now_ms = to_ms(gateway.clock.now().wall)
-    readable = now_ms + settle_ms(gateway.config)
-    adopted = gateway.store.write(lambda db: identity.adopt(db, gateway.machine, author, readable, now_ms))
+
+    def work(db: Connection) -> bool:
+        return identity.adopt(db, gateway.machine, author, now_ms + settle_ms(gateway.config, db), now_ms)
+
+    adopted = gateway.store.write(work)
     for uploader in gateway.uploaders.values():
         uploader.wake.set()
     return {"adopted": adopted}

@@ -1,6 +1,6 @@
 """Where API keys and passwords come from. A configuration names a secret; errors say where it was looked for, never what it is.
 
-credential:NAME   a systemd credential (systemd.exec(5), LoadCredential=)
+credential:NAME   a systemd credential (systemd.exec(5), LoadCredential=), or its file where a person runs a command
 env:NAME          a variable of the environment
 file:/PATH        a file that only the service may read
 anything else     the secret itself, which is warned about
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, cast
 Kind = Literal["credential", "env", "file", "literal"]
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+OURS = Path("/etc/meter-gateway/credentials")  # what our unit hands to systemd: for commands that root runs by hand
 DIRECTORY_PREFIX = "meter-gateway_"  # LoadCredential=meter-gateway:/a/directory names its files so
 FORMS = '"credential:NAME", "env:NAME" or "file:/PATH"'
 LONGEST = 64 * 1024  # bytes; a file that holds more is not a secret
@@ -75,7 +76,7 @@ def is_literal(reference: str) -> bool:
         return False
 
 
-def resolve(reference: str, environ: Mapping[str, str]) -> str:
+def resolve(reference: str, environ: Mapping[str, str], ours: Path = OURS) -> str:
     """The secret itself, without its trailing newline; raises SecretError where it cannot be had."""
     kind, target = parse(reference)
     if kind == "literal":
@@ -84,11 +85,18 @@ def resolve(reference: str, environ: Mapping[str, str]) -> str:
         return _said(environ.get(target), f"the environment variable {target}")
     if kind == "file":
         return _said(_read(Path(target)), target)
-    directory = environ.get(CREDENTIALS)
+    directory = environ.get(CREDENTIALS) or _seen(ours)
     if not directory:
         raise SecretError(f"the credential {target} is given by systemd only: ${CREDENTIALS} is not set")
     plain, prefixed = Path(directory) / target, Path(directory) / f"{DIRECTORY_PREFIX}{target}"
     return _said(_read(plain if plain.exists() else prefixed, f"the credential {target}"), f"the credential {target}")
+
+
+def _seen(directory: Path) -> str | None:
+    try:
+        return str(directory) if directory.is_dir() else None
+    except PermissionError:
+        return None
 
 
 def _meant(word: str) -> Kind | None:

@@ -22,7 +22,6 @@ from gateway.locate import DEFAULT_DATA
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = 'must be up to 64 letters, digits and "-", "_", ".", beginning with a letter or digit'
-SETTLE_AUTO = 3600.0  # s; what "auto" means until a probe has measured how soon EnerKey shows what it was sent
 LONGEST_BURST = 3600.0  # s
 LONGEST_KEPT = 20 * 366 * 86_400.0  # s
 SMALLEST_DATABASE = 16 * 2**20  # bytes
@@ -43,13 +42,17 @@ def _absolute(value: object) -> Path:
     return Path(value)
 
 
-def _settle(value: object) -> float:
+def _settle(value: object) -> float | None:
     if value == "auto":
-        return SETTLE_AUTO
+        return None
     try:
         return parse_duration(value)
     except ValueError as error:
         raise ValueError(f'{error}, or "auto"') from None
+
+
+def _decimals(value: object) -> object:
+    return None if value == "auto" else value
 
 
 def parse_burst(value: str) -> tuple[int, float]:
@@ -221,17 +224,24 @@ class EnerkeySection(Strict):
         "20/10s",
         description="Most requests within a short time. Beyond it, and where EnerKey says so itself, the next one waits.",
     )
-    same_hour: Literal["sum", "replace"] = Field(
-        "sum", description="What EnerKey does with a second value for an hour: adds it, or takes it instead."
+    same_hour: Literal["sum", "replace", "auto"] = Field(
+        "sum",
+        description="What EnerKey does with a second value for an hour: adds it, or takes it instead. `auto`: as `probe` found "
+        "it, `sum` until then.",
     )
-    hour_stamp: Literal["start", "end"] = Field(
-        "start", description="Whether consumption items are stamped with the start or the end of their hour."
+    hour_stamp: Literal["start", "end", "auto"] = Field(
+        "start",
+        description="Whether consumption items are stamped with the start or the end of their hour. `auto`: as `probe` found it, "
+        "`start` until then.",
     )
     settle: Annotated[
-        float, BeforeValidator(_settle), Field(ge=1, le=7 * 86_400), Words('a duration such as "60m", or "auto"')
+        Annotated[float, Field(ge=1, le=7 * 86_400)] | None,
+        BeforeValidator(_settle),
+        Words('a duration such as "60m", or "auto"'),
     ] = Field(
-        3600.0,
-        description="How long a message of unknown fate rests before it is read back: a duration, or `auto` (one hour for now).",
+        None,
+        description="How long a message of unknown fate rests before it is read back. `auto` (the default): three times the "
+        "longest delay that `probe` measured, at least 10 min; one hour until then.",
     )
     on_unknown: Literal["verify", "hold"] = Field(
         "verify",
@@ -240,8 +250,14 @@ class EnerkeySection(Strict):
     push_spread: Annotated[Duration, Field(ge=0, le=3600)] = Field(
         900.0, description="Each meter has a fixed offset after the full hour, somewhere within this time."
     )
-    push_decimals: int = Field(
-        6, ge=0, le=6, description="Most decimals of a number that is sent. Rounding never loses energy."
+    push_decimals: Annotated[
+        Annotated[int, Field(ge=0, le=6)] | None,
+        BeforeValidator(_decimals),
+        Words('a whole number from 0 to 6, or "auto"'),
+    ] = Field(
+        6,
+        description="Most decimals of a number that is sent. Rounding never loses energy. `auto`: as many as `probe` found that "
+        "EnerKey keeps, 6 until then.",
     )
     push_estimated: bool = Field(True, description="Whether hours of quality `estimated` are sent.")  # noqa: FBT003 - pydantic's default
     max_days: int = Field(31, ge=1, le=365, description="Most days of hours in one message. EnerKey takes 365.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import identity, readings
+from buffer import findings, identity, readings
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -24,25 +24,24 @@ from buffer.readings import MeterRow
 from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
-from gateway import secrets
 from gateway.clock import ScaledClock, SystemClock, boot_id
 from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
+from gateway.credentials import keys_of, secret
+from gateway.delivery import delivery_rules, doubts_of, pushed_meters
 from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
 from gateway.housekeeping import Housekeeper, bytes_written
 from gateway.keys import Key, KeyRing
 from gateway.machine import STRANGER, machine_id
-from gateway.messages import DeliveryRules, PushedMeter
-from gateway.pacing import push_offset
-from gateway.sections import parse_burst
+from gateway.probed import probed
 from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gateway.config import Account, Config, Meter
+    from gateway.config import Config, Meter
 
 log = logging.getLogger(__name__)
 
@@ -76,23 +75,6 @@ class _Site:
     numbers: Mapping[str, int]  # meter's name -> its number in the database
     identity: str
     boot: str
-
-
-def check_credentials(config: Config) -> None:
-    """Raise Misconfigured with every secret that cannot be had: nobody wants to hear of them one start at a time."""
-    wanted = [(key.key, f"{account.where}.api_keys") for account in config.pushing for key in account.keys]
-    for name, connection in config.connections.items():
-        password = dict(connection).get("password")
-        if password and any(meter.source.connection == name for meter in config.meters):
-            wanted.append((password, f"connections.{name}.password"))
-    faults = []
-    for reference, where in wanted:
-        try:
-            _secret(reference, where)
-        except Misconfigured as error:
-            faults.append(str(error))
-    if faults:
-        raise Misconfigured("\n".join(faults))
 
 
 def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
@@ -135,12 +117,14 @@ def build(
     `machine`: the id of the machine, where it is not this one's.
     """
     machine = machine_id() if machine is None else machine
-    keys = {account.name: _keys(account) for account in config.pushing}
+    keys = {account.name: keys_of(account) for account in config.pushing}
     rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
     numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
     site = _Site(config, store, clock, random, numbers, store.write(lambda db: _identity(db, machine)), boot_id())
     drivers: dict[str, Driver] = {}
     uploaders = {name: _uploader(site, name, its) for name, its in keys.items()}
+    for doubt in store.read(lambda db: doubts_of(config, db)) if uploaders else ():
+        log.warning("[enerkey] %s: %s", doubt.key, doubt.words)
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
     lateness = {numbers[meter.name]: meter.lateness for meter in config.meters if meter.lateness is not None}
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
@@ -246,7 +230,7 @@ def _build_driver(config: Config, name: str, ports: Ports, changes: dict[str, An
     settings: dict[str, Any] = dict(connection)
     update = {key: value for key, value in changes.items() if key in settings}
     if settings.get("password"):
-        update["password"] = _secret(settings["password"], f"connections.{name}.password")
+        update["password"] = secret(settings["password"], f"connections.{name}.password")
     sources = {meter.name: meter.source for meter in config.meters if meter.source.connection == name}
     driver = registry.driver_of(settings["driver"])
     return driver.build(name, connection.model_copy(update=update), sources, ports)
@@ -297,70 +281,13 @@ def _uploader(site: _Site, account: str, keys: list[Key]) -> Uploader:
         raise AssertionError("there are keys only with [enerkey]")
     client = EnerkeyClient(section.url, section.contract, ca_file=section.ca_file)
     pushed = [meter for meter in pushed_meters(site.config, site.numbers, site.identity) if meter.account == account]
-    rules = delivery_rules(site.config, account)
     ring = KeyRing(keys, account, site.store.read(lambda db: remembered(db, account)))
+    known = probed(section, site.store.read(findings.known))
+    rules = delivery_rules(site.config, known, account)
     clock = site.clock
     return Uploader(
         site.store, client, section.contract, pushed, rules, ring, clock, site.random, site.boot, clock.trust.witness
     )
-
-
-def pushed_meters(config: Config, numbers: Mapping[str, int], identity: str) -> list[PushedMeter]:
-    """The meters whose hours go to EnerKey, with their offsets after the hour."""
-    spread = config.enerkey.push_spread if config.enerkey else 0.0
-    return [
-        PushedMeter(
-            numbers[meter.name],
-            meter.name,
-            meter.enerkey_id,
-            meter.push,
-            push_offset(identity, meter.name, spread),
-            meter.account,
-        )
-        for meter in config.meters
-        if meter.push != "off" and meter.enerkey_id is not None and meter.name in numbers
-    ]
-
-
-def delivery_rules(config: Config, account: str = "") -> DeliveryRules:
-    """The settings of [enerkey] that delivery lives by, for one of its accounts."""
-    section = config.enerkey
-    if section is None:
-        raise Misconfigured("there is no [enerkey] section: nothing is sent anywhere")
-    return DeliveryRules(
-        settle=section.settle,
-        on_unknown=section.on_unknown,
-        same_hour=section.same_hour,
-        hour_stamp=section.hour_stamp,
-        decimals=section.push_decimals,
-        most_hours=section.max_days * 24,
-        requests_per_day=config.accounts[account].requests_per_day,
-        burst=parse_burst(config.accounts[account].burst),
-        push_estimated=section.push_estimated,
-    )
-
-
-def _keys(account: Account) -> list[Key]:
-    """An account's keys; one that stands in the file is known by its place there."""
-    where = f"{account.where}.api_keys"
-    return [
-        Key(
-            _secret(key.key, where), f"{where}[{slot}]" if secrets.is_literal(key.key) else key.key.strip(), key.expires
-        )
-        for slot, key in enumerate(account.keys)
-    ]
-
-
-def settle_ms(config: Config) -> int:
-    """How long EnerKey may take to show what it has accepted."""
-    return round(config.enerkey.settle * 1000) if config.enerkey else 0
-
-
-def _secret(reference: str, where: str) -> str:
-    try:
-        return secrets.resolve(reference, os.environ)
-    except secrets.SecretError as error:
-        raise Misconfigured(f"{where}: {error}") from None
 
 
 # --- the buffer's view ------------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from buffer import identity
 from gateway import terminal
 from gateway.commands.common import configuration
 from gateway.commands.telling import author, write
+from gateway.delivery import settle_ms
 from gateway.errors import OK
 from gateway.machine import machine_id
 from gateway.report import stored
-from gateway.wiring import settle_ms
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     who = author()
 
     def ourselves(db: Connection, now_ms: int) -> dict[str, Any]:
-        return {"adopted": identity.adopt(db, machine_id(), who, now_ms + settle_ms(config), now_ms)}
+        return {"adopted": identity.adopt(db, machine_id(), who, now_ms + settle_ms(config, db), now_ms)}
 
     adopted = write(config, {"adopt": {"author": who}}, ourselves, command="adopt")["adopted"]
     blind = bool(config.enerkey and config.enerkey.on_unknown == "hold")

@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway import terminal
 from gateway.clock import SystemClock, odd_offset
 from gateway.config import Config, ConfigFaults, load
-from gateway.errors import OK, Misconfigured
+from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import Fault, counted, listing, visible
 from gateway.locate import find_config
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     check_installation()
     try:
         config = load(path, SystemClock().now().wall.date())
-        config = replace(config, warnings=(*config.warnings, *_zone_warnings()))
+        config = replace(config, warnings=(*config.warnings, *_zone_warnings(), *_doubts(path, config)))
     except ConfigFaults as error:
         if args.json:
             terminal.document(_document(error.faults, error.warnings))
@@ -69,6 +69,21 @@ def _zone_warnings() -> list[Fault]:
     sign, minutes = "-" if offset < timedelta() else "+", abs(offset) // timedelta(minutes=1)
     words = f"local time is UTC{sign}{minutes // 60}:{minutes % 60:02}: hours are counted in UTC; compare the first day with EnerKey's"
     return [Fault("this machine", None, "time zone", words)]
+
+
+def _doubts(path: Path, config: Config) -> list[Fault]:
+    """Where [enerkey] contradicts what was probed, as far as this user may look into the database."""
+    if config.enerkey is None:
+        return []
+    from gateway.delivery import doubts_of  # noqa: PLC0415
+    from gateway.report import stored  # noqa: PLC0415 - the database library, for those who have something to look up
+
+    try:
+        with stored(config.gateway.data_dir) as db:
+            found = doubts_of(config, db)
+    except GatewayError:  # nothing has run yet, or not for this user's eyes
+        return []
+    return [Fault(str(path), None, f"enerkey.{doubt.key}", doubt.words) for doubt in found]
 
 
 def check_installation() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from buffer import doubts, journal, overview
+from buffer import doubts, findings, journal, overview
 from buffer.model import hour_start
 from gateway import terminal
 from gateway.commands.common import configuration, no_meter
+from gateway.delivery import delivery_rules, pushed_meters
 from gateway.enerkey.client import request_of
 from gateway.enerkey.models import push_body
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import counted
 from gateway.messages import PushedMeter, draft_of
+from gateway.probed import probed
 from gateway.report import stored
-from gateway.wiring import delivery_rules, pushed_meters
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _outlook(db: Connection, config: Config, enerkey: EnerkeySection, only: str | None) -> dict[str, Any]:
     """Each meter's message, and why other meters with pending hours have none."""
-    rules = delivery_rules(config)
+    rules = delivery_rules(config, probed(enerkey, findings.known(db)))
     meters = [each for each in pushed_meters(config, overview.numbers(db), "") if only in {None, each.name}]
     free = journal.without_open_message(db, [meter.id for meter in meters])
     blocked = doubts.blocked(db)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _decide(args: argparse.Namespace) -> int:
     from gateway.commands.telling import author, tell  # noqa: PLC0415 - the list needs no wiring
-    from gateway.wiring import settle_ms  # noqa: PLC0415
+    from gateway.delivery import settle_ms  # noqa: PLC0415
 
     if args.meter is None:
         raise _NoMeterError(f"--{args.decision} needs a meter: meter-gateway resolve lists what is in doubt")
@@ -75,7 +75,8 @@ def _decide(args: argparse.Namespace) -> int:
     if args.meter not in names:
         raise no_meter(args.meter, names, "the configuration")
     asked: dict[str, Any] = {"what": "resolve", "meter": args.meter, "author": author(), "decision": args.decision}
-    asked["settle"] = settle_ms(config)
+    with stored(config.gateway.data_dir) as db:
+        asked["settle"] = settle_ms(config, db)
     if args.hour:
         asked["first"], asked["last"] = args.hour
     done = tell(config, asked, command="resolve")

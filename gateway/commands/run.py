@@ -12,11 +12,12 @@ from gateway import __version__, logs
 from gateway.clock import SystemClock, Trust
 from gateway.commands.common import configuration
 from gateway.control import ControlServer
+from gateway.credentials import check_credentials
 from gateway.errors import FAILED, OK, DatabaseFailure, NotPermitted
 from gateway.faults import counted
 from gateway.runtime import answer, service_of
 from gateway.systemd import Notifier
-from gateway.wiring import Gateway, build, check_credentials, open_store, socket_path
+from gateway.wiring import Gateway, build, open_store, socket_path
 
 if TYPE_CHECKING:
     import argparse

@@ -63,6 +63,7 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lag", type=_seconds, default=0.0, metavar="S", help="seconds until a push can be read back")
     parser.add_argument("--decimals", type=int, choices=range(7), default=6, metavar="N", help="kept of a value")
     parser.add_argument("--partial", action="store_true", help="a 400 applies the good items of its message")
+    parser.add_argument("--no-negatives", action="store_true", help="a consumption below zero is refused")
     parser.add_argument("--burst", type=int, metavar="N", help="requests in 10 s that are answered (default: any)")
     parser.add_argument(
         "--fault",
@@ -107,6 +108,7 @@ def _simulator(args: argparse.Namespace) -> EnerkeySimulator:
         raise NoDatabase(f"--db {error}") from None
     simulator.hour_stamp = args.hour_stamp
     simulator.lag, simulator.decimals, simulator.partial = args.lag, args.decimals, args.partial
+    simulator.negatives = not args.no_negatives
     simulator.burst = None if args.burst is None else (args.burst, 10.0)
     if args.fault:
         simulator.faults = random_faults(dict(args.fault), Random())  # noqa: S311 - chance, not secrecy

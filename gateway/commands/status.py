@@ -15,6 +15,7 @@ from gateway.report import age, gather, key_name
 if TYPE_CHECKING:
     import argparse
 
+MOST_TOLD = ("lag", "same_hour", "hour_stamp", "decimals", "negatives")  # of what was probed
 MOST_REJECTED = 10  # lines, the most frequent first
 
 
@@ -55,6 +56,7 @@ def _show(report: dict[str, Any]) -> None:
         _show_delivery(f"EnerKey, account {name}", delivery, now)
     _show_meters(report["meters"], now)
     _show_rejected(report)
+    _show_findings(report)
     _show_problems(report["problems"])
 
 
@@ -151,6 +153,16 @@ def _show_rejected(report: dict[str, Any]) -> None:
             _say(f"  {row['count']} x {row['source'] or row['connection']}: {row['reason']}")
         if more := len(report["rejected"][MOST_REJECTED:]):
             terminal.show(f"  and {more} more kinds: status --json")
+
+
+def _show_findings(report: dict[str, Any]) -> None:
+    """What was found out of EnerKey's API."""
+    found = {each["name"]: each for each in report["findings"]}
+    if not found:
+        return
+    since = min(each["at"] for each in found.values())[:10]
+    known = [f"{name} {found[name]['value']}" for name in MOST_TOLD if name in found]
+    _say(f"\nEnerKey's API as probed {since}: {', '.join(known)}; all of it: probe --show")
 
 
 def _show_problems(problems: list[str]) -> None:

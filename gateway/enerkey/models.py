@@ -31,9 +31,14 @@ def push_body(contract: Contract, meter_id: int, items: Iterable[tuple[datetime,
 
     The same for consumptions and cumulative readings. ValueError for an instant that `stamp` cannot write.
     """
+    return written_body(contract, meter_id, ((stamp(at), number(micro)) for at, micro in items))
+
+
+def written_body(contract: Contract, meter_id: int, items: Iterable[tuple[str, str]]) -> bytes:
+    """The same from items that are written already: a time, and a JSON value."""
     timestamp, value, meter = _name(contract.timestamp_key), _name(contract.value_key), _name(contract.meter_key)
     within = f",{meter}:{meter_id}" if contract.meter_key and not contract.values_key else ""
-    rows = ",".join(f'{{{timestamp}:"{stamp(at)}",{value}:{number(micro)}{within}}}' for at, micro in items)
+    rows = ",".join(f'{{{timestamp}:"{at}",{value}:{written}{within}}}' for at, written in items)
     if not contract.values_key:
         return f"[{rows}]".encode()
     beside = f"{meter}:{meter_id}," if contract.meter_key else ""

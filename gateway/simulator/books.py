@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from buffer.model import INT64, from_ms, hour_of, to_ms
+from buffer.model import INT64, from_ms, hour_of, hour_start, to_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Family = Literal["consumption", "cumulative"]
-SameHour = Literal["sum", "replace", "first-wins"]
+SameHour = Literal["sum", "replace", "first-wins", "reject"]
+OlderReading = Literal["placed", "ignored", "refused"]
+LowerReading = Literal["negative", "nothing", "refused"]
 HourStamp = Literal["start", "end"]
 
 MINUTE_MS = 60_000
@@ -61,12 +65,27 @@ class Push(NamedTuple):
     items: tuple[Item, ...]
 
 
+@dataclass(slots=True)
+class Rules:
+    """What becomes of values; may be changed between requests.
+
+    `same_hour`: a second value of an hour; `same_reading`: a second reading of a boundary, None as with consumptions;
+    `lower_reading`: one that is newer and lower than the last; `zone`: by whose local time hours are named, so that the two
+    of one name are one.
+    """
+
+    same_hour: SameHour
+    same_reading: SameHour | None = None
+    lower_reading: LowerReading = "negative"
+    zone: tzinfo | None = None
+
+
 class Books:
     """The database. Not thread-safe: the simulator holds its lock around every call."""
 
     def __init__(self, path: Path | str | None, same_hour: SameHour) -> None:
         """Open or create the file; None keeps everything in memory. Raises Unusable."""
-        self._same_hour = same_hour
+        self.rules = Rules(same_hour)
         self.hour_stamp: HourStamp = "start"
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
@@ -121,24 +140,49 @@ class Books:
         )
 
     def _totals(self, table: str, push: Push) -> dict[int, int]:
-        early = (
-            1 if self.hour_stamp == "end" and push.family == "consumption" else 0
-        )  # ms: an end is of the hour before
-        hours = [hour_of(to_ms(item.stamp) - early) for item in push.items]
+        hours = [self.hour(item) for item in push.items]
         find = f"SELECT hour, micro FROM {table} WHERE meter = ? AND hour BETWEEN ? AND ?"  # noqa: S608
         booked: dict[int, int] = dict(self._db.execute(find, (push.meter, min(hours), max(hours))).fetchall())
         totals: dict[int, int] = {}
         for hour, item in zip(hours, push.items, strict=True):
-            totals[hour] = self._joined(totals.get(hour, booked.get(hour)), item.value)
+            totals[hour] = self._joined(push.family, totals.get(hour, booked.get(hour)), item.value)
         if any(abs(total) > INT64 for total in totals.values()):
             raise OverflowError("the sum of one hour is too large")
         return totals
 
-    def _joined(self, there: int | None, value: int) -> int:
+    def hour(self, item: Item) -> int:
+        """The hour in which an item is booked: where hours have local names, two of one name are one."""
+        early = (
+            1 if self.hour_stamp == "end" and item.family == "consumption" else 0
+        )  # ms: an end is of the hour before
+        hour = hour_of(to_ms(item.stamp) - early)
+        if self.rules.zone is None or item.family == "cumulative":
+            return hour
+        local = hour_start(hour).astimezone(self.rules.zone)
+        return hour_of(to_ms(local.replace(fold=0).astimezone(UTC)))
+
+    def rule(self, family: Family) -> SameHour:
+        """What becomes of a second value of one hour."""
+        return (self.rules.same_reading if family == "cumulative" else None) or self.rules.same_hour
+
+    def _joined(self, family: Family, there: int | None, value: int) -> int:
         """What an hour holds after one more value."""
-        if there is None or self._same_hour == "replace":
+        rule = self.rule(family)
+        if there is None or rule == "replace":
             return value
-        return there + value if self._same_hour == "sum" else there
+        return there + value if rule == "sum" else there
+
+    def there(self, item: Item) -> bool:
+        """Whether the item's hour, or its boundary, has a value already."""
+        table = "consumption" if item.family == "consumption" else "reading"
+        find = f"SELECT 1 FROM {table} WHERE meter = ? AND hour = ?"  # noqa: S608 - one of two constants
+        return self._db.execute(find, (item.meter, self.hour(item))).fetchone() is not None
+
+    def newest_reading(self, meter: int) -> tuple[int, int] | None:
+        """The hour and value of a meter's newest reading."""
+        find = "SELECT hour, micro FROM reading WHERE meter = ? ORDER BY hour DESC LIMIT 1"
+        found: tuple[int, int] | None = self._db.execute(find, (meter,)).fetchone()
+        return found
 
     def hourly(self, meter: int, from_hour: int, to_hour: int, *, shown: bool = False) -> dict[int, int]:
         """Micro by hour, for the hours of [from, to) that have a value; readings give what lies between them.
@@ -148,8 +192,9 @@ class Books:
         tables = "shown_" if shown else ""
         find = f"SELECT hour, micro FROM {tables}consumption WHERE meter = ? AND hour >= ? AND hour < ?"  # noqa: S608
         hours = dict(self._db.execute(find, (meter, from_hour, to_hour)).fetchall())
+        falls = self.rules.lower_reading == "negative"
         for hour, micro in between(self._readings(f"{tables}reading", meter, from_hour, to_hour)):
-            if from_hour <= hour < to_hour:
+            if from_hour <= hour < to_hour and (micro >= 0 or falls):
                 hours[hour] = hours.get(hour, 0) + micro
         return dict(sorted(hours.items()))
 

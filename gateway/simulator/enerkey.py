@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -23,9 +23,9 @@ from urllib.parse import parse_qsl, unquote
 from buffer.model import hour_of, hour_start, round_half_up, to_ms
 from gateway.enerkey.contract import Contract, Endpoint, endpoint
 from gateway.enerkey.models import number, parse_stamp, stamp
-from gateway.simulator.books import Books, Family, HourStamp, Item, Push, SameHour
+from gateway.simulator.books import Books, Family, HourStamp, Item, OlderReading, Push, SameHour
 from gateway.simulator.http import Request, Response
-from gateway.simulator.pushed import Rejected, read_push, whole
+from gateway.simulator.pushed import Manner, Rejected, read_push, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,9 @@ class EnerkeySimulator:
     `meters`; `requests_per_day`; `burst`, so many requests in so many seconds; `largest_body` (bytes); `on_push`, told
     of every message that was applied. And what no public page tells: `lag` (s) until a push can be read back;
     `hour_stamp`; `decimals` kept of a value; `refuses`, the words with which an item is refused; `partial`, whether the
-    good items of a message with a bad one are applied all the same.
+    good items of a message with a bad one are applied all the same; `negatives`, whether a consumption may be below zero;
+    `older_reading`, what becomes of a reading of a time before the newest; `manner`, how times are read; `tells_limit`,
+    whether X-Rate-Limit is sent; `counts_reads`, whether a GET counts for it; `rules` of booking.
     """
 
     def __init__(  # noqa: PLR0913 - every keyword is one property of the server, each with a default but the time
@@ -76,11 +78,17 @@ class EnerkeySimulator:
         self.decimals = 6
         self.refuses: Callable[[Item], str | None] = _nothing_refused
         self.partial = False
+        self.negatives = True
+        self.older_reading: OlderReading = "placed"
+        self.manner = Manner()
+        self.tells_limit = True
+        self.counts_reads = True
         self.zombie_after = 240.0
         self.faults: FaultSource | None = None
         self.on_push: Callable[[Push], None] | None = None
         self._now = now
         self._books = Books(store, same_hour)
+        self.rules = self._books.rules
         self._lock = RLock()
         self._lately: deque[datetime] = deque()  # the requests that count for the burst
         self._zombies: list[tuple[datetime, Request]] = []
@@ -173,7 +181,9 @@ class EnerkeySimulator:
         except Rejected as rejected:
             response = _json(rejected.status, json.dumps({"message": str(rejected)}), rejected.headers)
         left = max(self.requests_per_day - self._books.requests(to_ms(now))[0], 0)
-        always = {"Date": format_datetime(now.astimezone(UTC), usegmt=True), "X-Rate-Limit": str(left)}
+        always = {"Date": format_datetime(now.astimezone(UTC), usegmt=True)}
+        if self.tells_limit:
+            always["X-Rate-Limit"] = str(left)
         return replace(response, headers={**response.headers, **always}), push
 
     def _admit(self, request: Request, now: datetime) -> None:
@@ -188,7 +198,8 @@ class EnerkeySimulator:
         spent, wait = self._books.requests(to_ms(now))
         if spent >= self.requests_per_day:
             raise Rejected(429, f"{spent} requests in 24 h are the limit", {"Retry-After": str(max(1, round(wait)))})
-        self._books.count_request(to_ms(now))
+        if request.method != "GET" or self.counts_reads:
+            self._books.count_request(to_ms(now))
 
     def _admit_burst(self, now: datetime) -> None:
         if self.burst is None:
@@ -245,7 +256,7 @@ class EnerkeySimulator:
             raise Rejected(415, "the body must be application/json")
         if self.largest_body is not None and len(request.body) > self.largest_body:
             raise Rejected(413, f"the body may have {self.largest_body} bytes")
-        push, refused = read_push(self.contract, family, found.get("meter"), request.body, now)
+        push, refused = read_push(self.contract, family, found.get("meter"), request.body, now, self.manner)
         if push:
             self._know(push.meter)
             push, objected = self._kept(push)
@@ -259,15 +270,37 @@ class EnerkeySimulator:
         return push, refused
 
     def _kept(self, push: Push) -> tuple[Push | None, Rejected | None]:
-        """The message without what `refuses` objects to, with as many decimals as are stored."""
-        objections = [(item, words) for item in push.items if (words := self.refuses(item))]
-        refused = Rejected(400, f"{objections[0][0].stamp.isoformat()}: {objections[0][1]}") if objections else None
-        bad = {item for item, _ in objections}
+        """The message without what is objected to, with as many decimals as are stored."""
+        newest = self._books.newest_reading(push.meter)
+        refused: Rejected | None = None
+        kept: list[Item] = []
         step: int = 10 ** (6 - self.decimals)
-        items = tuple(
-            item._replace(value=round_half_up(item.value, step) * step) for item in push.items if item not in bad
-        )
-        return push._replace(items=items) if items else None, refused
+        for item in push.items:
+            if words := self.refuses(item) or self._objection(item, newest, kept):
+                refused = refused or Rejected(400, f"{item.stamp.isoformat()}: {words}")
+            elif not (self.older_reading == "ignored" and self._is_older(item, newest)):
+                kept.append(item._replace(value=round_half_up(item.value, step) * step))
+        return push._replace(items=tuple(kept)) if kept else None, refused
+
+    def _objection(self, item: Item, newest: tuple[int, int] | None, before: Sequence[Item]) -> str | None:
+        if item.value < 0 and not self.negatives and item.family == "consumption":
+            return "a consumption cannot be negative"
+        if self._books.rule(item.family) == "reject" and (
+            self._books.there(item) or self._books.hour(item) in map(self._books.hour, before)
+        ):
+            return "there is a value already"
+        if self.older_reading == "refused" and self._is_older(item, newest):
+            return "there is a newer reading"
+        if self.rules.lower_reading == "refused" and item.family == "cumulative" and newest:
+            lower = self._books.hour(item) > newest[0] and item.value < newest[1]
+            return "is lower than the reading before it" if lower else None
+        return None
+
+    def _is_older(self, item: Item, newest: tuple[int, int] | None) -> bool:
+        """A reading of a boundary that was left out, with a newer one behind it."""
+        if item.family != "cumulative" or newest is None:
+            return False
+        return self._books.hour(item) < newest[0] and not self._books.there(item)
 
     def _values(self, found: dict[str, str], now: datetime) -> str:
         asked = found.get("meters", "").split(",") if self.contract.reads_many else [found.get("meter", "")]

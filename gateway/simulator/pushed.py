@@ -37,7 +37,16 @@ class Read(NamedTuple):
     refused: Rejected | None
 
 
-def read_push(contract: Contract, family: Family, meter: str | None, body: bytes, now: datetime) -> Read:
+class Manner(NamedTuple):
+    """How times are read: how far ahead they may be, and whether an offset such as +02:00 is heard."""
+
+    ahead: timedelta = HOUR
+    offsets: bool = True
+
+
+def read_push(
+    contract: Contract, family: Family, meter: str | None, body: bytes, now: datetime, manner: Manner
+) -> Read:
     """The message in a body. `meter` is the id that the path gave. Raises Rejected where the whole cannot be read."""
     document = _document(body)
     rows = _rows(contract, document)
@@ -50,7 +59,7 @@ def read_push(contract: Contract, family: Family, meter: str | None, body: bytes
     refused: Rejected | None = None
     for place, row in enumerate(rows, start=1):
         try:
-            items.append(_item(contract, family, named[0], row, now))
+            items.append(_item(contract, family, named[0], row, manner, now))
         except (ValueError, ArithmeticError) as error:
             refused = refused or Rejected(400, f"item {place}: {error}")
     _check_span(family, items)
@@ -90,7 +99,7 @@ def _meter_in(contract: Contract, holder: object) -> int:
     return int(meter)
 
 
-def _item(contract: Contract, family: Family, meter: int, row: object, now: datetime) -> Item:
+def _item(contract: Contract, family: Family, meter: int, row: object, manner: Manner, now: datetime) -> Item:
     """One value; ValueError or ArithmeticError says what is wrong with it."""
     keys = {contract.timestamp_key, contract.value_key}
     if contract.meter_key and not contract.values_key:
@@ -98,11 +107,11 @@ def _item(contract: Contract, family: Family, meter: int, row: object, now: date
     if not isinstance(row, dict) or set(row) != keys:
         raise ValueError(f"must be an object with {_list(keys)}")
     at = parse_stamp(row[contract.timestamp_key])
-    instant = at.astimezone(UTC)
+    instant = at.astimezone(UTC) if manner.offsets else at.replace(tzinfo=UTC)
     micro = _micro(row[contract.value_key])
     if family == "cumulative" and instant != hour_start(hour_of(to_ms(instant))):
         raise ValueError(f"a reading must be of a full hour, not of {at.isoformat()}")
-    if instant > now + HOUR:
+    if instant > now + manner.ahead:
         raise ValueError(f"{instant.isoformat()} is in the future")
     return Item(meter, family, instant, micro)
 

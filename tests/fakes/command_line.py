@@ -55,8 +55,8 @@ def _ended(argv: list[str], changes: dict[str, str]) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*words: str | Path, columns: int = 80, **changes: str) -> Done:
-    """Run to the end on a terminal that is `columns` wide, where stdout and stderr are one."""
+def on_terminal(*words: str | Path, columns: int = 80, typed: str = "", **changes: str) -> Done:
+    """Run to the end on a terminal that is `columns` wide, where stdout and stderr are one and a person has `typed`."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
@@ -64,6 +64,7 @@ def on_terminal(*words: str | Path, columns: int = 80, **changes: str) -> Done:
         stdin=slave, stdout=slave, stderr=slave, env=environment(**{"TERM": "xterm"} | changes),
     ) as process:  # fmt: skip
         os.close(slave)
+        os.write(master, typed.encode())
         shown = bytearray()
         try:
             while piece := os.read(master, 65_536):

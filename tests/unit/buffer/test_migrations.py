@@ -20,7 +20,7 @@ from buffer.store import DATABASE, Store, StoreError
 TABLES = {
     "meter", "reading", "reading_hour", "rejected", "rejected_count", "counter_state", "driver_state", "unplaced",
     "hour", "adjustment", "ledger", "message", "message_hour", "request_budget", "event", "meta", "epoch",
-    "parked", "suspect", "message_adjustment", "key_use", "doubt", "size",
+    "parked", "suspect", "message_adjustment", "key_use", "doubt", "size", "finding",
 }  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def later(monkeypatch):
     steps(name="m005_postings")(migrations.m005_postings)
     steps(name="m006_looks")(migrations.m006_looks)
     steps(name="m007_accounts")(migrations.m007_accounts)
+    steps(name="m008_findings")(migrations.m008_findings)
     steps(name="m009_doubts")(migrations.m009_doubts)
     steps(name="m012_sizes")(migrations.m012_sizes)
     monkeypatch.setattr(migrations, "steps", steps)

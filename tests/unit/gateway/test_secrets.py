@@ -86,6 +86,16 @@ def test_a_secret_that_is_not_there_is_named_by_its_place(tmp_path: Path):
         assert str(caught.value) == said
 
 
+def test_a_credential_is_found_where_our_unit_takes_it_from_when_a_person_runs_a_command(tmp_path: Path):
+    """Systemd gives it to the service alone; where it gives one, that counts."""
+    given, ours = tmp_path / "given", tmp_path / "ours"
+    for directory in (given, ours):
+        directory.mkdir()
+        (directory / "k").write_text(directory.name)
+    assert resolve("credential:k", {}, ours) == "ours"
+    assert resolve("credential:k", {"CREDENTIALS_DIRECTORY": str(given)}, ours) == "given"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -24,19 +24,19 @@ from drivers.base import Driver, NotStored
 from drivers.reading import Reading
 from gateway.clock import SystemClock, Trust
 from gateway.config import Config, load
+from gateway.credentials import check_credentials
+from gateway.delivery import delivery_rules, pushed_meters
 from gateway.errors import DatabaseFailure, GatewayError, Misconfigured, NoDatabase
+from gateway.probed import Probed
 from gateway.wiring import (
     DriverMemory,
     Forgetful,
     Gateway,
     _client_id,
     build,
-    check_credentials,
-    delivery_rules,
     drivers_for_reading,
     event_writer,
     open_store,
-    pushed_meters,
     socket_path,
 )
 from tests.fakes.clock import FakeClock
@@ -190,7 +190,7 @@ api_keys = ["env:NOT_SET_ANYWHERE"]
         its = {name: [meter.name for meter in each._meters.values()] for name, each in gateway.uploaders.items()}
         assert its == {"": ["main-electricity"], "north": ["chiller"]}
         assert gateway.uploaders["north"].snapshot()["cadence_hours"] == 2
-        assert (delivery_rules(config, "north").burst, delivery_rules(config).burst) == ((3, 1.0), (20, 10.0))
+        assert (delivery_rules(config, account="north").burst, delivery_rules(config).burst) == ((3, 1.0), (20, 10.0))
         found = gateway.store.read(lambda db: dict(db.execute("SELECT name, account FROM meter").fetchall()))
     assert found == {"main-electricity": "", "chiller": "north", "cold-water": "quiet"}
 
@@ -398,6 +398,16 @@ def test_the_rules_of_delivery_are_those_of_the_section(site: Site):
     """Days become hours; what is not written has its default."""
     rules = delivery_rules(changed(site, ('settle = "1s"', 'settle = "1s"\nmax_days = 2\npush_decimals = 3')))
     assert (rules.most_hours, rules.decimals, rules.settle, rules.same_hour) == (48, 3, 1.0, "sum")
+
+
+def test_the_rules_of_delivery_follow_what_was_probed(site: Site):
+    """`auto` is the finding; the tolerance and what a refusal means are, whatever is configured."""
+    config = changed(site, ('settle = "1s"', 'settle = "auto"\nsame_hour = "auto"\nhour_stamp = "auto"'))
+    known = Probed(lag=900.0, same_hour="replace", hour_stamp="end", decimals=3, whole_refusals=True)
+    rules = delivery_rules(config, known)
+    assert (rules.settle, rules.same_hour, rules.hour_stamp) == (2700.0, "replace", "end")
+    assert (rules.decimals, rules.tolerance, rules.whole_refusals) == (6, 500, True)
+    assert delivery_rules(config).whole_refusals is False
 
 
 def test_without_the_section_there_are_no_rules(site: Site):
