@@ -16,7 +16,7 @@ from gateway.line import said
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from drivers.base import Clock
+    from drivers.base import Clock, Now
     from gateway.enerkey.client import Answer
     from gateway.enerkey.contract import Contract
     from gateway.line import Line
@@ -46,11 +46,11 @@ class Wanted(NamedTuple):
 class Overhears(Protocol):
     """Who has a use for what was read for somebody else."""
 
-    def widened(self, meter: int, first: int, end: int, now: float) -> tuple[int, int]:
+    def widened(self, meter: int, first: int, end: int, now: Now) -> tuple[int, int]:
         """The hours that may as well be read, since this meter is."""
 
-    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int]) -> None:
-        """These hours were read."""
+    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int], now: Now) -> None:
+        """These hours were read, in a request made after `now`."""
 
     def proved(self, meter: int, hours: Sequence[int], now: float, *, clean: bool) -> None:
         """These hours were read, sorted, and those of them that wait are not there; `clean`: nothing is held of them."""
