@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MOST_METERS = 50  # in one request: with ids of 19 digits the URL stays below 1500 characters
 MOST_ROWS = 8760  # asked for in one request, as many as a year of one meter
 BEFORE = (
-    24  # h that are read more where rows name their meters: so one with nothing in its own hours is named all the same
+    24  # h that are read more where rows name their meters: one with nothing in its own hours is named all the same
 )
 ALONE = 86_400.0  # s that a meter is read alone after EnerKey refused to read it
 OFF = 3600.0  # s that every meter is read alone after a request for several was refused; twice as long each time, up to a day
