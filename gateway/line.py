@@ -82,9 +82,9 @@ class Line:
         fits the halved share they are fewer.
         """
         made, backlog = self._pushes.made(now.boottime)
-        share = self.share(now.boottime)
-        room = pacing.room_for_backlog(share, regular, made - backlog)
-        return backlog < room and pacing.may_push(self._spent(now), made, share, self._left, now.boottime)
+        share, spent = self.share(now.boottime), self._spent(now)
+        room = pacing.room_for_backlog(share, regular, made - backlog, spent - made)
+        return backlog < room and pacing.may_push(spent, made, share, self._left, now.boottime)
 
     def recall(self, now: Now) -> None:
         """Take up the pushes that were made before this process."""

@@ -134,7 +134,7 @@ class Lookout:
                 return self._not_seen(meter, read.answer.fate)
             self._failed.pop(each, None)
             self._record(self._meters[each], wholes[each], read.values)
-            self.overhear(each, wanted[each].first, wanted[each].end, read.values)
+            self.overhear(each, wanted[each].first, wanted[each].end, read.values, now)
         return Looked(asked=True, until=now.boottime)
 
     def _whole(self, meter: PushedMeter, draft: Draft) -> Draft:
@@ -168,7 +168,7 @@ class Lookout:
         return draft if draft is not None and self.is_needed(meter, draft, now) else None
 
     def _wanted(self, meter: int, first: int, end: int, now: Now) -> Wanted:
-        return Wanted(meter, self._meters[meter].enerkey_id, *self.widened(meter, first, end, now.boottime))
+        return Wanted(meter, self._meters[meter].enerkey_id, *self.widened(meter, first, end, now))
 
     def _not_seen(self, meter: PushedMeter, fate: Fate) -> Looked:
         now = self._clock.now()
@@ -266,17 +266,16 @@ class Lookout:
                 self._compare(self._meters[each], ledgers[each], read.values, now)
         return True
 
-    def widened(self, meter: int, first: int, end: int, now: float) -> tuple[int, int]:
+    def widened(self, meter: int, first: int, end: int, now: Now) -> tuple[int, int]:
         """The hours that a read of this meter should reach over, so that it serves as its audit as well."""
-        if not self._is_audit_welcome(meter, now):
+        if not self._is_audit_welcome(meter, now.boottime):
             return first, end
-        ledger = self._accepted_lately(meter, self._clock.now())
+        ledger = self._accepted_lately(meter, now)
         wider = min([first, *ledger]), max([end, *(hour + 1 for hour in ledger)])
         return wider if wider[1] - wider[0] <= MOST_HOURS else (first, end)
 
-    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int]) -> None:
-        """These hours of a meter were read for another reason: its audit, where that reaches no further."""
-        now = self._clock.now()
+    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int], now: Now) -> None:
+        """These hours of a meter were read for another reason after `now`: its audit, where that reaches no further."""
         if not self._is_audit_welcome(meter, now.boottime):
             return
         ledger = self._accepted_lately(meter, now)

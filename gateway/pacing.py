@@ -213,15 +213,15 @@ def may_push(spent: int, made: int, share: int, left: Left | None, now: float) -
     return spent < share and made < share - reserved(share) and _left(left, now) > share * LEFT_TO_OTHERS
 
 
-def room_for_backlog(share: int, regular: float, live: int) -> int:
-    """Pushes of the backlog in a day: what a day of live hours leaves of the share, so that those never wait for it.
+def room_for_backlog(share: int, regular: float, live: int, reads: int) -> int:
+    """Pushes of the backlog in a day: what a day of live hours and reads leaves of the share, so that those never wait for it.
 
     `regular`: what the cadence makes of live pushes in a day; `live`: how many the last day had, which may be more. The
-    backlog has a tenth all the same: it never starves. Where the longest cadence does not fit, turns alone decide.
+    backlog has a twentieth all the same: it never starves. Where the longest cadence does not fit, turns alone decide.
     """
     if regular > share * HOURLY_SHARE:
         return share
-    return max(int(share - reserved(share) - max(regular, live)), share // 10, 1)
+    return max(int(share - max(reserved(share), reads) - max(regular, live)), share // 20, 1)
 
 
 def reserved(share: int) -> int:

@@ -16,7 +16,7 @@ from gateway.line import said
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from drivers.base import Clock
+    from drivers.base import Clock, Now
     from gateway.enerkey.client import Answer
     from gateway.enerkey.contract import Contract
     from gateway.line import Line
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MOST_METERS = 50  # in one request: with ids of 19 digits the URL stays below 1500 characters
 MOST_ROWS = 8760  # asked for in one request, as many as a year of one meter
 BEFORE = (
-    24  # h that are read more where rows name their meters: so one with nothing in its own hours is named all the same
+    24  # h that are read more where rows name their meters: one with nothing in its own hours is named all the same
 )
 ALONE = 86_400.0  # s that a meter is read alone after EnerKey refused to read it
 OFF = 3600.0  # s that every meter is read alone after a request for several was refused; twice as long each time, up to a day
@@ -46,11 +46,11 @@ class Wanted(NamedTuple):
 class Overhears(Protocol):
     """Who has a use for what was read for somebody else."""
 
-    def widened(self, meter: int, first: int, end: int, now: float) -> tuple[int, int]:
+    def widened(self, meter: int, first: int, end: int, now: Now) -> tuple[int, int]:
         """The hours that may as well be read, since this meter is."""
 
-    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int]) -> None:
-        """These hours were read."""
+    def overhear(self, meter: int, first: int, end: int, server: Mapping[int, int], now: Now) -> None:
+        """These hours were read, in a request made after `now`."""
 
     def proved(self, meter: int, hours: Sequence[int], now: float, *, clean: bool) -> None:
         """These hours were read, sorted, and those of them that wait are not there; `clean`: nothing is held of them."""

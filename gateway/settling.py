@@ -87,9 +87,9 @@ class Settler:
         elif not self._line.may_read(now):
             self._rest(message, now.boottime + WITHOUT_BUDGET)
         else:
-            self._read_back(messages, slot, now.boottime)
+            self._read_back(messages, slot, now)
 
-    def _read_back(self, messages: Sequence[OpenMessage], slot: int, now: float) -> None:
+    def _read_back(self, messages: Sequence[OpenMessage], slot: int, now: Now) -> None:
         wanted = {message.meter: self._wanted(message, now) for message in messages}
         found = self._reads.read(list(wanted.values()), slot)
         for message in messages:
@@ -100,9 +100,10 @@ class Settler:
                 self._failed(message, read.answer.fate)
                 continue
             self._decide(message, read.values)
-            self._lookout.overhear(message.meter, wanted[message.meter].first, wanted[message.meter].end, read.values)
+            own = wanted[message.meter]
+            self._lookout.overhear(own.meter, own.first, own.end, read.values, now)
 
-    def _wanted(self, message: OpenMessage, now: float) -> Wanted:
+    def _wanted(self, message: OpenMessage, now: Now) -> Wanted:
         first, end = self._lookout.widened(message.meter, min(message.values), max(message.values) + 1, now)
         return Wanted(message.meter, message.enerkey_id, first, end)
 

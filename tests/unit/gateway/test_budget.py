@@ -193,6 +193,22 @@ def test_after_a_429_of_the_day_the_backlog_gives_way_and_live_hours_go_at_a_lon
     assert gateway.states("live") == ["accepted"]
 
 
+def test_the_backlog_leaves_a_day_of_live_hours_their_requests_also_after_a_restart(make: Make):
+    """Reliability 3.7: of 80 a day 8 are for reads and 48 for two meters' hours; what was spent is in the journal."""
+    gateway, _ = make("cumulative-old", "live", requests_per_day=80, most_hours=24)
+    closed_hours(gateway, NINE - 24 * 90, 24 * 89, ("cumulative-old",))
+    gateway.run(600)
+    assert len(gateway.simulator.pushes) == 24
+    gateway.crash()
+    gateway.run(600)
+    assert len(gateway.simulator.pushes) == 24
+    closed_hours(gateway, EIGHT, 1, ("live",))
+    gateway.run(60)
+    assert gateway.states("live") == ["accepted"]
+    gateway.run(86_400)
+    assert len(gateway.simulator.pushes) == 49
+
+
 def test_a_burst_limit_lower_than_ours_is_learned(make: Make):
     """The server takes 12 in 10 s; we begin with 20, and after its 429 keep to half of that."""
     names = [f"m{number}" for number in range(60)]

@@ -221,22 +221,24 @@ def test_pushes_of_the_day_are_never_fewer_than_were_made(gaps: list[tuple[float
 
 
 @pytest.mark.parametrize(
-    ("share", "regular", "live", "room"),
+    ("share", "regular", "live", "reads", "room"),
     [
-        (40_000, 4800, 4800, 31_200),
-        (3000, 2400, 0, 300),
-        (3000, 2400, 2500, 300),
-        (1000, 500, 700, 200),
-        (6, 10, 4, 6),
-        (9, 5, 5, 4),
-        (5, 4, 4, 1),
+        (40_000, 4800, 4800, 200, 31_200),
+        (3000, 2400, 0, 300, 300),
+        (3000, 2400, 2500, 300, 200),
+        (3000, 2400, 2400, 400, 200),
+        (3000, 2400, 2600, 900, 150),
+        (1000, 500, 700, 0, 200),
+        (6, 10, 4, 0, 6),
+        (9, 5, 5, 0, 4),
+        (5, 4, 4, 1, 1),
     ],
 )
-def test_the_backlog_has_what_a_day_of_live_hours_leaves_and_a_tenth_at_least(
-    share: int, regular: int, live: int, room: int
+def test_the_backlog_has_what_a_day_of_live_hours_leaves_and_a_twentieth_at_least(
+    share: int, regular: int, live: int, reads: int, room: int
 ):
     """Reliability 3.7: live before backlog, nobody starves."""
-    assert room_for_backlog(share, regular, live) == room
+    assert room_for_backlog(share, regular, live, reads) == room
 
 
 def test_a_meters_offset_is_fixed_and_spread():
