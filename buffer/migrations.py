@@ -29,9 +29,14 @@ def examine(connection: sqlite3.Connection) -> None:
     begun = tables <= {Migrations.migrations_table}  # new, or cut off before the first step was committed
     if mark != APPLICATION_ID and not (mark == 0 and begun):
         raise sqlite3.DatabaseError("a database, but not one of this gateway's: give the gateway its own data_dir")
-    ahead = {step.name for step in steps.applied(Database(connection, recursive_triggers=False))} - _known()
+    ahead = unknown_steps(connection)
     if ahead:
         raise NewerDatabase(f"written by a newer release: unknown schema step {', '.join(sorted(ahead))}")
+
+
+def unknown_steps(connection: sqlite3.Connection) -> set[str]:
+    """The steps of a newer release that a database has."""
+    return set(_applied(connection)) - _known()
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -39,6 +44,21 @@ def migrate(connection: sqlite3.Connection) -> None:
     database = Database(connection)
     if steps.pending(database):
         steps.apply(database)
+
+
+def as_far_as(connection: sqlite3.Connection, other: sqlite3.Connection) -> None:
+    """Give an empty database the schema of another one; today's where that does not say which it has."""
+    try:
+        applied = set(_applied(other))
+    except sqlite3.Error:
+        applied = set()
+    database = Database(connection)
+    later = [step.name for step in steps.pending(database) if applied and step.name not in applied]
+    steps.apply(database, stop_before=later)
+
+
+def _applied(connection: sqlite3.Connection) -> list[str]:
+    return [step.name for step in steps.applied(Database(connection, recursive_triggers=False))]
 
 
 def _known() -> set[str]:

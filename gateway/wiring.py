@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import readings
+from buffer import readings, recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -98,7 +98,8 @@ def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
     data_dir = config.gateway.data_dir
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Store(data_dir, threaded=threaded, facts={"command": command, "socket": str(socket_path(config))})
+        facts = {"command": command, "socket": str(socket_path(config))}
+        return Store(data_dir, threaded=threaded, facts=facts, heal=recovery.opened)
     except LockHeld as error:
         raise NoDatabase(str(error)) from None
     except NewerDatabase as error:
