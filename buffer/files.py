@@ -9,6 +9,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from buffer.model import from_ms
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT = 5.0  # s; only the writer and read-only connections exist, so nobody waits long
 DAMAGED = ".damaged"  # after the database's name: a running gateway met damage, the next opening looks for it first
+
+BESIDE = ("", "-wal", "-shm")  # what belongs to a database; a plain copy of the first alone is not one
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -32,6 +36,32 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def new_aside(path: Path, word: str) -> Path:
+    """A new directory beside a database, named `<word>-<utc>-<n>` after when the database was written last."""
+    stamp = f"{from_ms(path.stat().st_mtime_ns // 1_000_000):%Y%m%dT%H%M%SZ}"
+    number = 1
+    while (directory := path.parent / f"{word}-{stamp}-{number}").exists():
+        number += 1
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+def move_together(path: Path, directory: Path) -> None:
+    """Move a database with what belongs to it. It goes first: without it, the rest is not mistaken for a new one's."""
+    for suffix in BESIDE:
+        file = path.with_name(path.name + suffix)
+        if file.exists() and not (directory / file.name).exists():
+            file.rename(directory / file.name)
+    sync(directory)
+    sync(path.parent)
+
+
+def unlink_together(path: Path) -> None:
+    """Delete what is not needed: a database that was never finished."""
+    for suffix in (*BESIDE, "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def is_damage(error: BaseException | None) -> bool:

@@ -6,9 +6,16 @@ since the epoch, values are micro (10⁻⁶ of the meter's unit).
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from typing import TYPE_CHECKING
 
 from sqlite_utils import Database, Migrations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x4D47_5731  # "MGW1": set by the first step, in its transaction
 
@@ -39,11 +46,22 @@ def unknown_steps(connection: sqlite3.Connection) -> set[str]:
     return set(_applied(connection)) - _known()
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database that `examine` has passed up to this release's schema."""
+def migrate(connection: sqlite3.Connection, copy: Path | None = None) -> None:
+    """Bring a database that `examine` has passed up to this release's schema; `copy` is what it was before, once.
+
+    A copy that cannot be made keeps nobody from going on: each step is undone whole when it fails.
+    """
     database = Database(connection)
-    if steps.pending(database):
-        steps.apply(database)
+    if not steps.pending(database):
+        return
+    if copy and steps.applied(database):
+        try:
+            copy.unlink(missing_ok=True)
+            connection.execute("VACUUM INTO ?", (str(copy),))
+            copy.chmod(0o600)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("%s: no copy of the database before its migration: %s", copy, error)
+    steps.apply(database)
 
 
 def as_far_as(connection: sqlite3.Connection, other: sqlite3.Connection) -> None:

@@ -16,8 +16,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from buffer import migrations
-from buffer.files import DAMAGED, is_damage, is_whole, read_only, sync
-from buffer.model import from_ms
+from buffer.files import DAMAGED, is_damage, is_whole, move_together, new_aside, read_only, sync, unlink_together
 from buffer.readings import note
 from buffer.rebuilding import rebuild
 from buffer.salvage import copy_all, tolerant
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ASIDE = "corrupt-"
+ASIDE = "corrupt"
 REPORT = "report.json"  # in the directory of the damaged files, once there is a database again
 NEW = ".new"
-BESIDE = ("", "-wal", "-shm")
 KEPT = 2
 CACHE_KIB = 32_768
 PRECIOUS = ("hour", "ledger", "message", "message_hour", "adjustment", "parked")
@@ -88,12 +86,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _recover(path: Path) -> None:
-    stamp = f"{from_ms(path.stat().st_mtime_ns // 1_000_000):%Y%m%dT%H%M%SZ}"
-    number = 1
-    while (directory := path.parent / f"{ASIDE}{stamp}-{number}").exists():
-        number += 1
-    directory.mkdir(mode=0o700)
-    _move(path, directory)
+    directory = new_aside(path, ASIDE)
+    move_together(path, directory)
     _rebuild(path, directory)
 
 
@@ -108,26 +102,15 @@ def _go_on(path: Path) -> None:
         elif path.exists():
             _finish(path, directory)
         else:
-            _move(path, directory)
+            move_together(path, directory)
             _rebuild(path, directory)
-
-
-def _move(path: Path, directory: Path) -> None:
-    """The database first: without it, what is beside it is not mistaken for a new one's."""
-    for suffix in BESIDE:
-        file = path.with_name(path.name + suffix)
-        if file.exists() and not (directory / file.name).exists():
-            file.rename(directory / file.name)
-    sync(directory)
-    sync(path.parent)
 
 
 def _rebuild(path: Path, directory: Path) -> None:
     damaged = directory / path.name
     now_ms = damaged.stat().st_mtime_ns // 1_000_000
     new = path.with_name(path.name + NEW)
-    for suffix in (*BESIDE, "-journal"):
-        new.with_name(new.name + suffix).unlink(missing_ok=True)
+    unlink_together(new)
     with closing(sqlite3.connect(new, isolation_level=None)) as db:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}", "foreign_keys = OFF"):
             db.execute(f"PRAGMA {pragma}")
@@ -197,7 +180,7 @@ def superfluous(kept: list[tuple[str, dict[str, Any] | None]]) -> list[str]:
 
 
 def _aside(data_dir: Path) -> list[Path]:
-    return sorted((each for each in data_dir.glob(f"{ASIDE}*") if each.is_dir()), key=lambda each: each.name)
+    return sorted((each for each in data_dir.glob(f"{ASIDE}-*") if each.is_dir()), key=lambda each: each.name)
 
 
 def _read(directory: Path) -> dict[str, Any] | None:

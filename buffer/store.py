@@ -32,6 +32,7 @@ Work = Callable[[Connection], Any]
 
 DATABASE = "buffer.db"
 LOCK = "buffer.lock"
+BEFORE = "buffer-before-migration.db"  # as it was before the newest schema step
 GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws back at once
 
 PRAGMAS = (  # reliability 3.6
@@ -172,7 +173,7 @@ class Store:
             try:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
-                migrate(db)
+                migrate(db, self.path.with_name(BEFORE))
             except BaseException:
                 db.close()
                 raise

@@ -28,6 +28,9 @@ COMMANDS: dict[str, str] = {
     "hours": "a meter's hours: value, boundary, quality and what became of them",
     "push": "what would be sent now, byte for byte (--dry-run)",
     "meter": "say what you know: a meter was replaced or retired, or an estimate",
+    "backup": "a consistent copy of the database, also while the service runs",
+    "restore": "put a backup in the place of the database",
+    "buffer": "look whether the database is right: the file, the sums, the journal",
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
 }
 PROGRAM = "meter-gateway"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONNECTION_LIMIT = 60.0  # s without a tick before the watchdog is starved: a step costs at most a few timeouts
 CLOSER_LIMIT = 120.0
+CHECK_LIMIT = 3600.0  # the whole file is read once, from whatever card it lies on
 DELIVERY_LIMIT = 300.0  # connecting, sending and a read timeout of 120 s lie within one step
 
 
@@ -26,6 +27,7 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     for driver in gateway.drivers.values():
         service.add(driver, limit=CONNECTION_LIMIT * pace, close=driver.close)
     service.add(gateway.closer, limit=CLOSER_LIMIT * pace)
+    service.add(gateway.checker, limit=CHECK_LIMIT * pace)
     if gateway.uploader:
         service.add(gateway.uploader, limit=DELIVERY_LIMIT * pace, close=gateway.uploader.close)
     return service

@@ -24,6 +24,7 @@ from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
 from gateway import secrets
+from gateway.checker import Checker
 from gateway.clock import ScaledClock, SystemClock, boot_id
 from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
@@ -59,6 +60,7 @@ class Gateway:
     drivers: dict[str, Driver]
     closer: Closer
     uploader: Uploader | None
+    checker: Checker
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,8 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
     closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
     lateness = {numbers[meter.name]: meter.lateness for meter in config.meters if meter.lateness is not None}
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
-    on_closed = uploader.wake.set if uploader else _nobody
-    closer = Closer(store, closing, watermarks, site.boot, clock.trust, on_closed)
+    wake_uploader = uploader.wake.set if uploader else _nobody
+    closer = Closer(store, closing, watermarks, site.boot, clock.trust, wake_uploader)
     rules = {meter.name: meter.rule for meter in closing}
     collected = {
         meter.name: CollectedMeter(numbers[meter.name], meter.factor, rules[meter.name]) for meter in config.meters
@@ -145,7 +147,7 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
             drivers[name] = _driver(site, name, collector)
         else:
             log.warning("connection %s has no meters and is not opened", name)
-    return Gateway(config, clock, store, drivers, closer, uploader)
+    return Gateway(config, clock, store, drivers, closer, uploader, Checker(store, wake_uploader))
 
 
 # --- drivers ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from buffer import recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -103,7 +104,7 @@ class SmallGateway:
             self.store.write(lambda db: db.execute("UPDATE meter SET look_after = NULL"))
 
     def open(self) -> None:
-        self.store = Store(self.directory, threaded=False)
+        self.store = Store(self.directory, threaded=False, heal=recovery.opened)
         rows = [
             MeterRow(name, 100 + n, "kWh", self._rule_of[name].kind, _push(name), "bench", self.register)
             for n, name in enumerate(self.meters)
