@@ -20,6 +20,7 @@ from buffer.files import DAMAGED, is_damage, is_whole, move_together, new_aside,
 from buffer.readings import note
 from buffer.rebuilding import rebuild
 from buffer.salvage import copy_all, tolerant
+from buffer.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,22 +43,30 @@ PRECIOUS = ("hour", "ledger", "message", "message_hour", "adjustment", "parked")
 def opened(path: Path, open_database: Callable[[], Connection]) -> Connection:
     """Open a database; one that turns out to be damaged is first replaced by what can be salvaged of it.
 
-    Raises what `open_database` raises for other reasons, and OSError or sqlite3.Error where a new one cannot be made.
+    Raises what `open_database` raises for other reasons, and OSError or StoreError where a new one cannot be made.
     """
+    try:
+        _prepare(path)
+        try:
+            return open_database()
+        except Exception as error:
+            if not is_damage(error) or not _is_ours(path):
+                raise
+            log.error("%s is damaged (%s): salvaging what can be read", path, error)  # noqa: TRY400 - the traceback says no more
+        _recover(path)
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot salvage {path}: {error}") from error
+    return open_database()
+
+
+def _prepare(path: Path) -> None:
     _go_on(path)
     mark = path.with_name(path.name + DAMAGED)
     if mark.exists():
-        if path.exists() and not is_whole(path):
+        if path.exists() and _is_ours(path) and not is_whole(path):
+            log.error("%s is damaged: salvaging what can be read", path)
             _recover(path)
         mark.unlink(missing_ok=True)
-    try:
-        return open_database()
-    except Exception as error:
-        if not is_damage(error) or not _is_ours(path):
-            raise
-        log.error("%s is damaged (%s): salvaging what can be read", path, error)  # noqa: TRY400 - the traceback says no more
-    _recover(path)
-    return open_database()
 
 
 def reports(data_dir: Path) -> list[dict[str, Any]]:
