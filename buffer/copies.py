@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from buffer import migrations
 from buffer.files import is_damage, move_together, new_aside, read_only, sync, unlink_together
 from buffer.lock import Lock
+from buffer.outline import OUTLINE
 from buffer.rebuilding import look_at_everything
 from buffer.store import DATABASE, LOCK
 
@@ -81,6 +82,7 @@ def restore(backup: Path, data_dir: Path, facts: dict[str, str]) -> Path | None:
             aside = new_aside(path, "replaced") if path.exists() else None
             if aside:
                 move_together(path, aside)
+            path.with_name(path.name + OUTLINE).unlink(missing_ok=True)  # of the one before
             part.rename(path)
             sync(data_dir)
         finally:

@@ -15,7 +15,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from buffer import migrations
+from buffer import migrations, outline
 from buffer.files import DAMAGED, is_damage, is_whole, move_together, new_aside, read_only, sync, unlink_together
 from buffer.readings import note
 from buffer.rebuilding import rebuild
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 ASIDE = "corrupt"
 REPORT = "report.json"  # in the directory of the damaged files, once there is a database again
 NEW = ".new"
+COPY = ".mended"  # a copy of the damaged file, where it has to be changed to be read
 KEPT = 2
 CACHE_KIB = 32_768
 PRECIOUS = ("hour", "ledger", "message", "message_hour", "adjustment", "parked")
@@ -48,7 +49,7 @@ def opened(path: Path, open_database: Callable[[], Connection]) -> Connection:
     try:
         _prepare(path)
         try:
-            return open_database()
+            return _remembered(path, open_database())
         except Exception as error:
             if not is_damage(error) or not _is_ours(path):
                 raise
@@ -56,7 +57,12 @@ def opened(path: Path, open_database: Callable[[], Connection]) -> Connection:
         _recover(path)
     except sqlite3.Error as error:
         raise StoreError(f"cannot salvage {path}: {error}") from error
-    return open_database()
+    return _remembered(path, open_database())
+
+
+def _remembered(path: Path, db: Connection) -> Connection:
+    outline.remember(path, db)
+    return db
 
 
 def _prepare(path: Path) -> None:
@@ -118,12 +124,13 @@ def _go_on(path: Path) -> None:
 def _rebuild(path: Path, directory: Path) -> None:
     damaged = directory / path.name
     now_ms = damaged.stat().st_mtime_ns // 1_000_000
-    new = path.with_name(path.name + NEW)
+    new, copy = path.with_name(path.name + NEW), path.with_name(path.name + COPY)
     unlink_together(new)
     with closing(sqlite3.connect(new, isolation_level=None)) as db:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}", "foreign_keys = OFF"):
             db.execute(f"PRAGMA {pragma}")
-        _fill(db, damaged, directory.name, now_ms)
+        _fill(db, outline.readable(damaged, path, copy), directory.name, now_ms)
+    unlink_together(copy)
     sync(new)
     new.rename(path)
     sync(path.parent)

@@ -65,6 +65,7 @@ class SmallGateway:
     """Meters by name; "cumulative" in the name picks the endpoint, "off" means that a meter is not pushed.
 
     `rule_of`: the meters that are no counters, or counters of another pace.
+    `threaded_store`: as in the service, where the check after an unclean stop is another worker's.
     Unless `looked` is false, nothing is read before the first push, as in a database that has pushed before.
     """
 
@@ -85,6 +86,7 @@ class SmallGateway:
         rule_of: Mapping[str, Rule] | None = None,
         client: type[EnerkeyClient] = EnerkeyClient,
         looked: bool = True,
+        threaded_store: bool = False,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -94,6 +96,7 @@ class SmallGateway:
         self._counter = counter
         self._rule_of = {name: (rule_of or {}).get(name, rule) for name in meters}
         self._client = client
+        self._threaded_store = threaded_store
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -104,7 +107,7 @@ class SmallGateway:
             self.store.write(lambda db: db.execute("UPDATE meter SET look_after = NULL"))
 
     def open(self) -> None:
-        self.store = Store(self.directory, threaded=False, heal=recovery.opened)
+        self.store = Store(self.directory, threaded=self._threaded_store, heal=recovery.opened)
         rows = [
             MeterRow(name, 100 + n, "kWh", self._rule_of[name].kind, _push(name), "bench", self.register)
             for n, name in enumerate(self.meters)

@@ -17,7 +17,7 @@ from buffer.checking import check
 from buffer.files import is_whole, mark_damaged
 from buffer.migrations import NewerDatabase
 from buffer.store import DATABASE, Store, StoreError
-from tests.fakes.damage import damage, leaves_of, pages_of
+from tests.fakes.damage import damage, leaves_of, pages_of, schema_pages
 
 STORED = Path(__file__).parents[2] / "databases"
 FIRST, HOURS, SENT = 492_300, 48, 40  # scripts/old-databases
@@ -344,6 +344,47 @@ def test_after_an_unclean_stop_the_file_is_checked_and_is_not_believed_before(pa
     again.close()
 
 
+# --- the pages that name the tables ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_lost_page_of_the_schema_takes_nothing_with_it(path, which, zeros):
+    """R29: where the tables begin was written down when the database was opened last."""
+    healed(path).close()
+    before = content(path, "SELECT * FROM hour ORDER BY id")
+    damage(path, [schema_pages(path)[which]], Random(1), zeros=zeros)
+    mark_damaged(path)
+    store = healed(path)
+    assert rows(store, "SELECT * FROM hour ORDER BY id") == before
+    assert whole(store)
+    store.close()
+
+
+def test_a_lost_first_page_with_a_log_beside_it(path):
+    """What only the log has is not lost either."""
+    store = healed(path)
+    store.write(lambda db: db.execute("INSERT INTO meta VALUES ('only', 'in the log')"))
+    copies = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+    store.close()
+    for name, content_ in copies.items():
+        path.with_name(name).write_bytes(content_)
+    damage(path, [1], Random(1))
+    mark_damaged(path)
+    store = healed(path)
+    assert rows(store, "SELECT value FROM meta WHERE key = 'only'") == [("in the log",)]
+    assert rows(store, "SELECT count(*) FROM hour") == [(3 * HOURS,)]
+    store.close()
+
+
+def test_without_an_outline_a_lost_first_page_takes_everything_and_the_gateway_goes_on(path):
+    damage(path, [1], Random(1))
+    store = healed(path)
+    assert rows(store, "SELECT count(*) FROM hour") == [(0,)]
+    assert "nothing of it could be read" in recovery.reports(path.parent)[0]["text"]
+    store.close()
+
+
 # --- cut off in the middle --------------------------------------------------------------------------------------------
 
 
@@ -383,7 +424,12 @@ def test_a_recovery_that_is_cut_off_anywhere_is_gone_on_from(path, step, monkeyp
     assert (aside / DATABASE).read_bytes() == before
     assert len(recovery.reports(path.parent)) == 1
     store.close()
-    assert sorted(each.name for each in path.parent.iterdir()) == [DATABASE, "buffer.lock", aside.name]
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        DATABASE,
+        f"{DATABASE}.outline",
+        "buffer.lock",
+        aside.name,
+    ]
 
 
 # --- how many are kept ------------------------------------------------------------------------------------------------
