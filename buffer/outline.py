@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import shutil
 import sqlite3
 from contextlib import closing
@@ -45,6 +46,14 @@ def remember(path: Path, db: Connection) -> None:
         part.replace(file)
     except (OSError, sqlite3.Error) as error:
         log.warning("%s cannot be written: %s", file, error)
+
+
+def was_ours(path: Path) -> bool:
+    """Whether a file that is no database any more was one of a gateway: by its outline, by what is left, or nothing is."""
+    if path.with_name(path.name + OUTLINE).exists():
+        return True
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"CREATE TABLE counter_state") >= 0 or not any(content[:PAGE])
 
 
 def readable(damaged: Path, path: Path, copy: Path) -> Path:

@@ -97,7 +97,7 @@ def _is_ours(path: Path) -> bool:
             tolerant(db)
             return mark in {0, migrations.APPLICATION_ID} and not migrations.unknown_steps(db)
     except sqlite3.Error as error:
-        return is_damage(error)
+        return is_damage(error) and outline.was_ours(path)
 
 
 def _recover(path: Path) -> None:

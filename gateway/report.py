@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import overview
+from buffer import overview, recovery
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
 from buffer.store import DATABASE, LOCK, Unreadable, read_only
@@ -30,6 +30,7 @@ def gather(directory: Path) -> dict[str, Any]:
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
     report = {"service": _service(held_by, live), **_stored_in(directory)}
     report["connections"] = live["connections"] if live else {}
+    report["salvaged"] = recovery.reports(directory)
     report["delivery"] = (live["delivery"] if live else None) or {}
     report["problems"] = list(problems(report))
     return report
@@ -73,6 +74,8 @@ def _not_permitted(path: Path) -> NotPermitted:
 def problems(report: dict[str, Any]) -> Iterator[str]:
     """What a person should look at, each cause once and with the next step."""
     yield from _service_problems(report["service"])
+    for each in report.get("salvaged", []):
+        yield f"{each['text']}. This line goes with the directory: meter-gateway buffer check, then remove {each['directory']}"
     silent = set()  # connections without any answer: that their meters have no reading follows
     for name, health in report["connections"].items():
         yield from _connection_problems(name, health)

@@ -276,15 +276,32 @@ def test_newest_hours_that_are_lost_are_closed_anew_from_where_the_others_end(pa
 # --- beginning and end ------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_which_nothing_can_be_read_gives_an_empty_database(tmp_path):
+@pytest.mark.parametrize("left", [b"\xa5" * 40_960, bytes(40_960), b"\0" * 4096 + b"\x5a" * 9000])
+def test_a_file_of_which_nothing_can_be_read_gives_an_empty_database(path, left):
     """The gateway goes on: nobody comes for a year."""
-    path = tmp_path / DATABASE
-    path.write_bytes(b"thesis " * 10_000)
+    healed(path).close()
+    path.write_bytes(left)
     store = healed(path)
     assert rows(store, "SELECT count(*) FROM hour") == [(0,)]
-    (aside,) = tmp_path.glob("corrupt-*")
-    assert (aside / DATABASE).read_bytes() == b"thesis " * 10_000
+    (aside,) = path.parent.glob("corrupt-*")
+    assert (aside / DATABASE).read_bytes() == left
     store.close()
+
+
+def test_zeros_are_what_a_card_makes_of_a_file(tmp_path):
+    (tmp_path / DATABASE).write_bytes(bytes(8192))
+    healed(tmp_path / DATABASE).close()
+    assert len(list(tmp_path.glob("corrupt-*"))) == 1
+
+
+def test_what_never_was_a_gateways_is_refused_untouched(tmp_path):
+    """Somebody has given this gateway the directory of something else."""
+    path = tmp_path / DATABASE
+    path.write_bytes(b"thesis " * 10_000)
+    mark_damaged(path)
+    with pytest.raises(StoreError, match="file is not a database"):
+        healed(path)
+    assert path.read_bytes() == b"thesis " * 10_000
 
 
 def test_damage_that_a_running_gateway_meets_is_salvaged_at_the_next_start(path):

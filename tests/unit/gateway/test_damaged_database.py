@@ -22,7 +22,7 @@ from tests.fakes.enerkey_transport import transport
 from tests.fakes.small_gateway import SmallGateway, reading
 
 METERS = ("a", "b", "c cumulative")
-DAYS = 3
+DAYS = 2
 EVERY = timedelta(minutes=20)
 
 
@@ -116,7 +116,7 @@ def problems(building: Building, before: dict[str, dict[int, int]]) -> list[str]
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_whatever_pages_are_lost_nothing_is_doubled_and_the_gateway_goes_on(building, seed):
     """R29, R19: every hour that EnerKey had stays as it was, every hour that comes after is there once."""
     site = building(seed)
@@ -125,7 +125,9 @@ def test_whatever_pages_are_lost_nothing_is_doubled_and_the_gateway_goes_on(buil
     site.live(7)
     before = site.at_enerkey()
     count = 1 + seed % 6
-    site.restart(lambda path: damage(path, some_pages(path, count, site.random), site.random, zeros=seed % 3 == 0))
+    site.restart(
+        lambda path: damage(path, some_pages(path, count, site.random, but=()), site.random, zeros=seed % 3 == 0)
+    )
     site.online = True
     site.live(30)
     assert problems(site, before) == []
