@@ -282,7 +282,9 @@ def test_systemd_hears_ready_then_the_watchdog_then_stopping(tmp_path: Path, met
             [*COMMAND, "run", "-c", config],
             stderr=subprocess.DEVNULL, env=environment(NOTIFY_SOCKET=str(tmp_path / "notify")),
         ) as process:  # fmt: skip
-            assert manager.recv(1000) == b"EXTEND_TIMEOUT_USEC=3600000000", "salvaging a damaged database takes its time"
+            assert manager.recv(1000) == b"EXTEND_TIMEOUT_USEC=3600000000", (
+                "salvaging a damaged database takes its time"
+            )
             assert manager.recv(1000) == b"READY=1"
             assert manager.recv(1000) == b"WATCHDOG=1"
             process.send_signal(signal.SIGTERM)
