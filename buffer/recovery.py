@@ -144,7 +144,7 @@ def _fill(db: Connection, damaged: Path, directory: str, now_ms: int) -> None:
         with closing(read_only(damaged)) as old:
             tolerant(old)
             migrations.as_far_as(db, old)
-            saved = copy_all(old, db)
+            saved = copy_all(old, db, damaged)
             names = _names(old)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):

@@ -10,8 +10,11 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from buffer.pages import Column, orphans
+
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from buffer.store import Connection
 
@@ -22,6 +25,7 @@ ORDER = (  # what nobody can give us again comes first
     "counter_state", "suspect", "request_budget", "event", "meta", "driver_state", "unplaced", "rejected",
     "rejected_count", "reading", "reading_hour",
 )  # fmt: skip
+LASTING = ("hour", "ledger", "message", "message_hour", "adjustment", "message_adjustment")
 AT_ONCE = 2000  # rows per insert
 FURTHEST = 2**44  # no key is beyond: ms since the epoch until the year 2527
 
@@ -48,10 +52,42 @@ def tolerant(db: Connection) -> None:
             continue
 
 
-def copy_all(old: Connection, new: Connection) -> dict[str, Salvaged]:
-    """Copy every table that both know; `new` has the same schema, is empty, and does not enforce foreign keys."""
+def copy_all(old: Connection, new: Connection, file: Path) -> dict[str, Salvaged]:
+    """Copy every table that both know; `new` has the same schema, is empty, and does not enforce foreign keys.
+
+    `file` is what `old` reads.
+    """
     there = {name for (name,) in new.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    return {table: _copy(old, new, table) for table in ORDER if table in there}
+    saved = {table: _copy(old, new, table) for table in ORDER if table in there}
+    for table, rows in _copy_orphans(old, new, file).items():
+        missed = new.execute(f"SELECT coalesce(max(id), 0) - count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own names
+        before = saved[table]
+        saved[table] = Salvaged(before.rows + rows, missed, before.whole_end or rows > 0)
+    return saved
+
+
+def _copy_orphans(old: Connection, new: Connection, file: Path) -> dict[str, int]:
+    """Rows whose page cannot be reached any more, of the tables from which nothing is ever deleted; how many of each."""
+    tables = {}
+    for name in LASTING:
+        facts = new.execute(f"PRAGMA table_info({name})").fetchall()
+        if facts:
+            names = [row[1] for row in facts]
+            tables[name] = [Column(row[2], bool(row[3]) and row[4] is None, bool(row[5])) for row in facts], names
+    try:
+        roots = [1, *(row[0] for row in old.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage > 0"))]
+    except sqlite3.DatabaseError:
+        return {}
+    counts = dict.fromkeys(tables, 0)
+    new.execute("BEGIN")
+    for name, row in orphans(file, roots, {name: columns for name, (columns, _) in tables.items()}):
+        columns = ", ".join(tables[name][1][: len(row)])
+        before = new.total_changes
+        insert = f"INSERT OR IGNORE INTO {name} ({columns}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - our own names
+        _insert(new, insert, [row])
+        counts[name] += new.total_changes - before
+    new.execute("COMMIT")
+    return counts
 
 
 class _Table(NamedTuple):

@@ -361,6 +361,23 @@ def test_after_an_unclean_stop_the_file_is_checked_and_is_not_believed_before(pa
     again.close()
 
 
+# --- pages that name other pages ---------------------------------------------------------------------------------------
+
+
+def test_rows_are_found_when_the_page_that_leads_to_them_is_lost(path):
+    """R29: every row on a readable page is salvaged, also where no tree leads to it."""
+    root = content(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'hour'")[0][0]
+    assert root not in leaves_of(path, "hour")
+    before = content(path, "SELECT * FROM hour ORDER BY id")
+    damage(path, [root], Random(1))
+    mark_damaged(path)
+    store = healed(path)
+    assert rows(store, "SELECT * FROM hour ORDER BY id") == before
+    assert rows(store, "SELECT text FROM event WHERE subject = 'buffer' AND text LIKE '%could not be read%'") == []
+    assert whole(store)
+    store.close()
+
+
 # --- the pages that name the tables ------------------------------------------------------------------------------------
 
 
