@@ -92,11 +92,17 @@ def salvage(original: Path, pages: int, random: Random) -> dict[str, object]:
         began = time.perf_counter()
         found_in = None if is_whole(path) else round(time.perf_counter() - began, 2)
         path.with_name(f"{DATABASE}.damaged").touch()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         store = Store(path.parent, threaded=False, heal=recovery.opened)
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         report = recovery.reports(path.parent)[-1]
-        result = {"pages": pages, "found_s": found_in, "seconds": round(seconds, 1), **compared(store, original)}
+        result = {
+            "pages": pages,
+            "found_s": found_in,
+            "seconds": round(seconds, 1),
+            "cpu_s": round(cpu, 1),
+            **compared(store, original),
+        }
         result["read_share"] = round(report["rows"]["hour"] / result["hours"], 5)
         result["missed"] = {table: count for table, count in report["missed"].items() if count}
         store.close()

@@ -6,6 +6,7 @@ its rows fit. Rows that run over the end of their page are left out.
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,8 +33,13 @@ class Column(NamedTuple):
 
 def orphans(file: Path, roots: Collection[int], tables: Mapping[str, Sequence[Column]]) -> Iterator[tuple[str, Row]]:
     """Rows, with their table's name, of pages that cannot be reached from any of the first pages (`roots`)."""
-    with file.open("rb") as opened:
-        content = opened.read()
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield from _orphans(content, roots, tables)
+
+
+def _orphans(
+    content: mmap.mmap, roots: Collection[int], tables: Mapping[str, Sequence[Column]]
+) -> Iterator[tuple[str, Row]]:
     count = len(content) // PAGE
     known = _reached(content, roots, count) | _free(content, count)
     for page in range(2, count + 1):
@@ -47,7 +53,7 @@ def orphans(file: Path, roots: Collection[int], tables: Mapping[str, Sequence[Co
             yield from ((fitting[0], _completed(row, columns)) for row in rows)
 
 
-def _reached(content: bytes, roots: Collection[int], count: int) -> set[int]:
+def _reached(content: mmap.mmap, roots: Collection[int], count: int) -> set[int]:
     reached: set[int] = set()
     waiting = list(roots)
     while waiting:
@@ -69,7 +75,7 @@ def _children(page: bytes) -> list[int]:
     return [int.from_bytes(page[place : place + 4]) for place in (8, *places)]
 
 
-def _free(content: bytes, count: int) -> set[int]:
+def _free(content: mmap.mmap, count: int) -> set[int]:
     """Pages that the file has given up: what stands there was deleted, or moved elsewhere."""
     free: set[int] = set()
     trunk = int.from_bytes(content[32:36])
