@@ -295,7 +295,7 @@ def _counters(db: Connection, now_ms: int) -> list[int]:
             restarted.append(meter)
             continue
         counts = raw is not None or kinds[meter] in {"counter", ""}
-        track = _went_on(edge, raw, offset) or _stood(db, meter, edge) if counts else None
+        track = _went_on(db, meter, edge, raw, offset) or _stood(db, meter, edge) if counts else None
         if counts and track is None:
             restarted.append(meter)
             track = Track(0, edge.hour * HOUR_MS, edge.value, awaits=True)
@@ -314,9 +314,12 @@ def _freeze(db: Connection, meter: int, frozen: Frozen, now_ms: int) -> None:
     db.execute(begin, (*first, meter))
 
 
-def _went_on(edge: Edge, raw: int | None, offset: int | None) -> Track | None:
+def _went_on(db: Connection, meter: int, edge: Edge, raw: int | None, offset: int | None) -> Track | None:
     """The register at an edge that lies before the frozen one, where it is the same register with the same offset."""
     if raw is None or offset is None or not 0 <= edge.value - offset <= raw:
+        return None
+    changed = "SELECT 1 FROM epoch WHERE meter = ? AND at > ? LIMIT 1"
+    if db.execute(changed, (meter, edge.hour * HOUR_MS)).fetchone():
         return None
     return Track(edge.value - offset, edge.hour * HOUR_MS, offset)
 

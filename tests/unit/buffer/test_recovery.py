@@ -273,6 +273,17 @@ def test_newest_hours_that_are_lost_are_closed_anew_from_where_the_others_end(pa
     store.close()
 
 
+def test_a_counter_that_was_exchanged_after_the_hours_that_are_left_begins_anew(path):
+    """Its offset of today is not the one of then."""
+    at = (FIRST + 45) * 3_600_000
+    epoch = f"INSERT INTO epoch (meter, at, final, reason, author, recorded_at) VALUES (1, {at}, 0, '', 'me', 0)"
+    without(path, f"DELETE FROM hour WHERE meter = 1 AND hour > {FIRST + 43}", epoch)
+    store = healed(path)
+    assert rows(store, "SELECT tail_at, awaits FROM counter_state WHERE meter = 1") == [((FIRST + 44) * 3_600_000, 1)]
+    assert whole(store)
+    store.close()
+
+
 # --- beginning and end ------------------------------------------------------------------------------------------------
 
 
@@ -464,6 +475,14 @@ def test_a_recovery_that_is_cut_off_anywhere_is_gone_on_from(path, step, monkeyp
         "buffer.lock",
         aside.name,
     ]
+
+
+def test_what_an_earlier_try_left_half_filled_is_not_gone_on_with(path):
+    hurt(path, "rejected")
+    path.with_name(f"{DATABASE}.new").write_bytes(b"half of a database")
+    store = healed(path)
+    assert rows(store, "SELECT count(*) FROM hour") == [(3 * HOURS,)]
+    store.close()
 
 
 # --- how many are kept ------------------------------------------------------------------------------------------------
