@@ -118,19 +118,21 @@ class _Reading:
             return
         key = self._table.key
         last = yield from self._read(f"ORDER BY {key}", ())
-        unread = [] if last is None else [(last, FURTHEST)]
+        unread = [] if last is None else [((yield from self._one_more(last, ">")), FURTHEST)]
         while unread:
             last, end = unread.pop()
             found = self._between(last, end)
             if found is None:
-                self.missed += 0 if end == FURTHEST else end - 1 - max(last, 0)
+                self.missed += 0 if end == FURTHEST else max(0, end - 1 - max(last, 0))
                 self.whole_end &= end != FURTHEST
                 continue
             back = f"WHERE {key} > ? AND {key} < ? ORDER BY {key} DESC"
             lowest = yield from self._read(back, (last, found), start=found)
-            highest = yield from self._read(f"WHERE {key} >= ? AND {key} < ? ORDER BY {key}", (found, end), start=found)
-            unread += [(last, lowest)] if lowest is not None else []
-            unread += [(highest, end)] if highest is not None else []
+            highest = yield from self._read(
+                f"WHERE {key} >= ? AND {key} < ? ORDER BY {key}", (found, end), start=found - 1
+            )
+            unread += [(last, (yield from self._one_more(lowest, "<")))] if lowest is not None else []
+            unread += [((yield from self._one_more(highest, ">")), end)] if highest is not None else []
 
     def _read(self, how: str, values: tuple[int, ...], start: int | None = None) -> Generator[Row, None, int | None]:
         """Rows until a page fails: returns the key of the last one (`start` before any); None where none failed."""
@@ -147,6 +149,21 @@ class _Reading:
             return last
         return None
 
+    def _one_more(self, last: int, side: str) -> Generator[Row, None, int]:
+        """The row next to the last one: sqlite3 looks for the one after it before it gives it away. Returns its key."""
+        order = f"ORDER BY {self._table.key} {'DESC' if side == '<' else 'ASC'} LIMIT 1"
+        newest = last
+        try:
+            for key, *row in self._db.execute(
+                f"SELECT {self._table.key}, {self._table.columns} FROM {self._table.name} WHERE {self._table.key} {side} ? {order}",  # noqa: S608 - our own names
+                (last,),
+            ):
+                newest = key
+                yield tuple(row)
+        except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError):
+            return last
+        return newest
+
     def _between(self, last: int, end: int) -> int | None:
         """A key between these two whose page can be read, near the lower one; None where a search finds none."""
         base, jump = max(last, -1), 1
@@ -154,6 +171,16 @@ class _Reading:
             found = self._probe(base + jump, end)
             if found is not None:
                 return found if found > last else self._bisected(base + jump // 2, base + jump, end)
+            jump *= 2
+        return None if end == FURTHEST else self._below(last, end)
+
+    def _below(self, last: int, end: int) -> int | None:
+        """The same from the upper one downward: a jump may have gone over pages that can be read."""
+        jump = 1
+        while end - jump > last:
+            found = self._probe(end - jump, end)
+            if found is not None and found > last:
+                return found
             jump *= 2
         return None
 
