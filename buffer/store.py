@@ -94,7 +94,7 @@ class Store:
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
         self.damaged = False  # SQLite met damage: the next opening salvages what can be read
         try:
-            unclean = self.path.with_name(f"{DATABASE}-wal").exists()  # a close would have folded it in
+            unclean = _has_content(self.path.with_name(f"{DATABASE}-wal"))  # a close would have folded it in
             self._db = heal(self.path, self._open) if heal else self._open()
             self.checked = not unclean
             if unclean and not threaded:
@@ -272,6 +272,14 @@ def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:
         db.execute("ROLLBACK TO one")
     db.execute("RELEASE one")
     return result, problem
+
+
+def _has_content(file: Path) -> bool:
+    """A reader leaves an empty log behind where none was."""
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _callers_own(error: sqlite3.Error) -> bool:

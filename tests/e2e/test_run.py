@@ -257,7 +257,7 @@ def test_damage_takes_the_process_down_and_the_next_start_goes_on_by_itself(tmp_
         until(lambda: readings(data / "buffer.db"))
         gateway.stop()
         damage(data / "buffer.db", leaves_of(data / "buffer.db", "message"), Random(1))
-        (data / "buffer.db-wal").touch()  # as after an unclean stop
+        (data / "buffer.db-wal").write_bytes(bytes(32))  # as after an unclean stop
         gateway.start()
         assert gateway.wait() == 1
         assert "worker check died" in (tmp_path / "log").read_text()

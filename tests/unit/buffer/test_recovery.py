@@ -371,6 +371,21 @@ def test_after_an_unclean_stop_the_file_is_checked_and_is_not_believed_before(pa
     again.close()
 
 
+def test_a_look_while_nobody_runs_is_no_unclean_stop(path):
+    """A read-only connection leaves an empty log behind."""
+    healed(path).close()
+    assert content_beside(path)
+    opened = Store(path.parent, heal=recovery.opened)
+    assert opened.checked
+    opened.close()
+
+
+def content_beside(path: Path) -> bool:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        db.execute("SELECT count(*) FROM hour").fetchone()
+    return path.with_name(f"{DATABASE}-wal").exists()
+
+
 # --- pages that name other pages ---------------------------------------------------------------------------------------
 
 

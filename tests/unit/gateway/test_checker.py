@@ -67,7 +67,7 @@ def test_damage_that_the_check_finds_ends_the_process_before_anything_was_pushed
     path = directory / DATABASE
     Store(directory, threaded=False).close()
     damage(path, [leaves_of(path, "meter")[0]], Random(1))
-    (directory / f"{DATABASE}-wal").touch()
+    (directory / f"{DATABASE}-wal").write_bytes(bytes(32))
     store = Store(directory, heal=recovery.opened)
     with pytest.raises(Damaged):
         Checker(store, lambda: None).step(clock.now())
