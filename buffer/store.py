@@ -96,7 +96,7 @@ class Store:
         try:
             unclean = _has_content(self.path.with_name(f"{DATABASE}-wal"))  # a close would have folded it in
             self._db = heal(self.path, self._open) if heal else self._open()
-            self.checked = not unclean
+            self.checked = not unclean  # nothing is sent from a file that may be damaged
             if unclean and not threaded:
                 self.check()
         except BaseException:
@@ -242,7 +242,7 @@ class Store:
         if not self.damaged:
             log.critical("%s is damaged: the next start salvages what can be read", self.path)
             files.mark_damaged(self.path)
-        self.damaged = True
+        self.damaged, self.checked = True, False  # nothing is sent any more (R27)
 
 
 @contextmanager

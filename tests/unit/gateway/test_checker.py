@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from buffer import recovery
-from buffer.store import DATABASE, Store
+from buffer.store import DATABASE, Store, StoreError
 from gateway.checker import Checker, Damaged
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import START, FakeClock
@@ -83,8 +83,10 @@ def test_damage_that_a_write_met_ends_the_process_soon(directory, clock):
     checker = Checker(store, lambda: None)
     assert checker.step(clock.now()) <= clock.boottime + 10
     damage(path, [leaves_of(path, "meter")[0]], Random(1))
-    with pytest.raises(Exception, match="malformed"):
+    assert store.checked
+    with pytest.raises(StoreError, match="malformed"):
         store.read(lambda db: db.execute("SELECT max(unit) FROM meter").fetchall())
+    assert not store.checked, "nothing is sent any more"
     with pytest.raises(Damaged):
         checker.step(clock.now())
     store.close()
