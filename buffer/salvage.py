@@ -57,8 +57,10 @@ def copy_all(old: Connection, new: Connection, file: Path) -> dict[str, Salvaged
 
     `file` is what `old` reads.
     """
-    there = {name for (name,) in new.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    saved = {table: _copy(old, new, table) for table in ORDER if table in there}
+    find = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%sqlite%'"
+    there = [name for (name,) in new.execute(find).fetchall()]
+    in_order = [*(table for table in ORDER if table in there), *(table for table in there if table not in ORDER)]
+    saved = {table: _copy(old, new, table) for table in in_order}
     for table, rows in _copy_orphans(old, new, file).items():
         missed = new.execute(f"SELECT coalesce(max(id), 0) - count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own names
         before = saved[table]

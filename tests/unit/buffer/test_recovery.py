@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from buffer import pages, recovery
+from buffer import pages, recovery, salvage
 from buffer.checking import check
 from buffer.files import is_whole, mark_damaged
 from buffer.migrations import NewerDatabase
@@ -496,6 +496,16 @@ def test_what_an_earlier_try_left_half_filled_is_not_gone_on_with(path):
     path.with_name(f"{DATABASE}.new").write_bytes(b"half of a database")
     store = healed(path)
     assert rows(store, "SELECT count(*) FROM hour") == [(3 * HOURS,)]
+    store.close()
+
+
+def test_a_table_that_is_not_in_the_order_is_salvaged_after_the_others(path, monkeypatch):
+    """A later schema step brings one, and nobody thinks of this list."""
+    monkeypatch.setattr(salvage, "ORDER", ("meter",))
+    before = content(path, "SELECT count(*) FROM reading, parked, suspect, driver_state")
+    hurt(path, "rejected")
+    store = healed(path)
+    assert rows(store, "SELECT count(*) FROM reading, parked, suspect, driver_state") == before == [(15,)]
     store.close()
 
 
