@@ -34,7 +34,8 @@ def frozen_of(db: Connection, meter: int) -> Frozen | None:
 def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Frozen, now_ms: int) -> None:
     """Write closed hours and the new frozen state; opens the meter when it has none.
 
-    sqlite3.IntegrityError when one of the hours is closed already (R8).
+    sqlite3.IntegrityError when one of the hours is closed already (R8). An hour that EnerKey has accepted already was
+    closed before, in a file that was damaged since: it is accepted, not sent again.
     """
     opening = (frozen.edge, frozen.boundary) if not hours else (hours[0].hour, hours[0].boundary - hours[0].consumption)
     row = (meter, *opening, frozen.quality, *(frozen.tail or (None, None)), *_columns(frozen.track))
@@ -47,7 +48,8 @@ def freeze(db: Connection, meter: int, hours: Sequence[ClosedHour], frozen: Froz
     )
     db.executemany(
         "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at, state, covered_seconds)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, CASE WHEN EXISTS (SELECT 1 FROM ledger WHERE meter = ?1 AND hour = ?2)"
+        " THEN 'accepted' ELSE ?7 END, ?8)",
         [
             (meter, row.hour, row.consumption, row.boundary, row.quality, now_ms, _state(row, ours), _seconds(row))
             for row in hours

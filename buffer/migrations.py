@@ -6,9 +6,16 @@ since the epoch, values are micro (10⁻⁶ of the meter's unit).
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from typing import TYPE_CHECKING
 
 from sqlite_utils import Database, Migrations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x4D47_5731  # "MGW1": set by the first step, in its transaction
 
@@ -29,16 +36,47 @@ def examine(connection: sqlite3.Connection) -> None:
     begun = tables <= {Migrations.migrations_table}  # new, or cut off before the first step was committed
     if mark != APPLICATION_ID and not (mark == 0 and begun):
         raise sqlite3.DatabaseError("a database, but not one of this gateway's: give the gateway its own data_dir")
-    ahead = {step.name for step in steps.applied(Database(connection, recursive_triggers=False))} - _known()
+    ahead = unknown_steps(connection)
     if ahead:
         raise NewerDatabase(f"written by a newer release: unknown schema step {', '.join(sorted(ahead))}")
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database that `examine` has passed up to this release's schema."""
+def unknown_steps(connection: sqlite3.Connection) -> set[str]:
+    """The steps of a newer release that a database has."""
+    return set(_applied(connection)) - _known()
+
+
+def migrate(connection: sqlite3.Connection, copy: Path | None = None) -> None:
+    """Bring a database that `examine` has passed up to this release's schema; `copy` is what it was before, once.
+
+    A copy that cannot be made keeps nobody from going on: each step is undone whole when it fails.
+    """
     database = Database(connection)
-    if steps.pending(database):
-        steps.apply(database)
+    if not steps.pending(database):
+        return
+    if copy and steps.applied(database):
+        try:
+            copy.unlink(missing_ok=True)
+            connection.execute("VACUUM INTO ?", (str(copy),))
+            copy.chmod(0o600)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("%s: no copy of the database before its migration: %s", copy, error)
+    steps.apply(database)
+
+
+def as_far_as(connection: sqlite3.Connection, other: sqlite3.Connection) -> None:
+    """Give an empty database the schema of another one; today's where that does not say which it has."""
+    try:
+        applied = set(_applied(other))
+    except sqlite3.Error:
+        applied = set()
+    database = Database(connection)
+    later = [step.name for step in steps.pending(database) if applied and step.name not in applied]
+    steps.apply(database, stop_before=later)
+
+
+def _applied(connection: sqlite3.Connection) -> list[str]:
+    return [step.name for step in steps.applied(Database(connection, recursive_triggers=False))]
 
 
 def _known() -> set[str]:
@@ -129,9 +167,9 @@ def _allow_state(database: Database, state: str) -> None:
 
 
 @steps()
-def m012_sizes(database: Database) -> None:
+def m010_sizes(database: Database) -> None:
     """What the file holds and what is written, day by day."""
-    database.execute(SCHEMA_012)
+    database.execute(SCHEMA_010)
 
 
 SCHEMA_001 = """
@@ -360,6 +398,19 @@ CREATE TABLE key_use (                 -- when EnerKey last took which API key f
 ) STRICT, WITHOUT ROWID
 """
 
+SCHEMA_008 = """
+CREATE TABLE finding (                 -- the newest answer to each question of `probe`
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,             -- '' is [enerkey] itself
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    words TEXT NOT NULL,               -- the same for people
+    api TEXT NOT NULL,                 -- fingerprint of the URL and contract that were probed; of no key
+    at INTEGER NOT NULL,
+    UNIQUE (account, name)
+) STRICT
+"""
+
 SCHEMA_009 = """
 CREATE TABLE doubt (                   -- why an hour is held, with the numbers that a person decides by
     id INTEGER PRIMARY KEY,
@@ -377,23 +428,10 @@ CREATE INDEX doubt_foreign ON doubt (meter) WHERE why = 'foreign';
 ALTER TABLE meter ADD COLUMN taken_over INTEGER
 """
 
-SCHEMA_012 = """
+SCHEMA_010 = """
 CREATE TABLE size (                    -- what the file held on a day, and what was written on it: bytes
     day INTEGER PRIMARY KEY,           -- days since the epoch
     used INTEGER NOT NULL,
     written INTEGER NOT NULL
-) STRICT
-"""
-
-SCHEMA_008 = """
-CREATE TABLE finding (                 -- the newest answer to each question of `probe`
-    id INTEGER PRIMARY KEY,
-    account TEXT NOT NULL,             -- '' is [enerkey] itself
-    name TEXT NOT NULL,
-    value TEXT NOT NULL,
-    words TEXT NOT NULL,               -- the same for people
-    api TEXT NOT NULL,                 -- fingerprint of the URL and contract that were probed; of no key
-    at INTEGER NOT NULL,
-    UNIQUE (account, name)
 ) STRICT
 """

@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
+from buffer import files
+from buffer.files import BUSY_TIMEOUT, is_damage
 from buffer.lock import Lock
 from buffer.migrations import examine, migrate
 
@@ -31,7 +32,7 @@ Work = Callable[[Connection], Any]
 
 DATABASE = "buffer.db"
 LOCK = "buffer.lock"
-BUSY_TIMEOUT = 5.0  # s; only the writer and read-only connections exist, so nobody waits long
+BEFORE = "buffer-before-migration.db"  # as it was before the newest schema step
 GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws back at once
 
 PRAGMAS = (  # reliability 3.6
@@ -76,13 +77,28 @@ class Store:
     `threaded=False` runs every write inline in the caller's one thread: for the simulation and for commands.
     """
 
-    def __init__(self, data_dir: Path, *, threaded: bool = True, facts: dict[str, Any] | None = None) -> None:
-        """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot."""
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        threaded: bool = True,
+        facts: dict[str, Any] | None = None,
+        heal: Callable[[Path, Callable[[], Connection]], Connection] | None = None,
+    ) -> None:
+        """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot.
+
+        `heal` opens the file, damaged as it may be (`recovery.opened`); without it, a damaged one is a StoreError.
+        """
         self.path = data_dir / DATABASE
         self._lock = Lock(data_dir / LOCK, facts or {})
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
+        self.damaged = False  # SQLite met damage: the next opening salvages what can be read
         try:
-            self._db = self._open()
+            unclean = _has_content(self.path.with_name(f"{DATABASE}-wal"))  # a close would have folded it in
+            self._db = heal(self.path, self._open) if heal else self._open()
+            self.checked = not unclean  # nothing is sent from a file that may be damaged
+            if unclean and not threaded:
+                self.check()
         except BaseException:
             self._lock.release()
             raise
@@ -119,7 +135,21 @@ class Store:
             with read_only(self.path) as db:
                 return work(db)
         except Unreadable as error:
+            if is_damage(error):
+                self._met_damage()
             raise StoreError(f"not read: {error}") from error
+
+    def check(self) -> None:
+        """After an unclean stop: look through the file, from any thread. `checked` or `damaged` says the outcome."""
+        try:
+            whole = files.is_whole(self.path)
+        except sqlite3.Error as error:
+            log.warning("the database could not be checked: %s", error)
+            return
+        if whole:
+            self.checked = True
+        else:
+            self._met_damage()
 
     def close(self) -> None:
         """Finish what is queued, close (which folds the log into the file), release the lock. Twice is once."""
@@ -143,7 +173,7 @@ class Store:
             try:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
-                migrate(db)
+                migrate(db, self.path.with_name(BEFORE))
             except BaseException:
                 db.close()
                 raise
@@ -204,13 +234,22 @@ class Store:
         if self._db:
             self._db.close()
         self._db = None
+        if is_damage(error):
+            self._met_damage()
+
+    def _met_damage(self) -> None:
+        """Go on as well as can be; what is damaged is left to the next opening."""
+        if not self.damaged:
+            log.critical("%s is damaged: the next start salvages what can be read", self.path)
+            files.mark_damaged(self.path)
+        self.damaged, self.checked = True, False  # nothing is sent any more (R27)
 
 
 @contextmanager
 def read_only(path: Path) -> Iterator[Connection]:
     """A read-only connection for one short look; Unreadable when there is nothing to be read."""
     try:
-        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+        db = files.read_only(path)
     except sqlite3.Error as error:
         raise Unreadable(str(error)) from None
     try:
@@ -233,6 +272,14 @@ def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:
         db.execute("ROLLBACK TO one")
     db.execute("RELEASE one")
     return result, problem
+
+
+def _has_content(file: Path) -> bool:
+    """A reader leaves an empty log behind where none was."""
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _callers_own(error: sqlite3.Error) -> bool:

@@ -32,6 +32,9 @@ COMMANDS: dict[str, str] = {
     "takeover": "a meter that another feed has filled: from when on it is this gateway's",
     "adopt": "a database that was copied or moved: it belongs to this machine now",
     "meter": "say what you know: a meter was replaced or retired, or an estimate",
+    "backup": "a consistent copy of the database, also while the service runs",
+    "restore": "put a backup in the place of the database",
+    "buffer": "look whether the database is right: the file, the sums, the journal",
     "simulate": "simulated EnerKey server, Modbus meters or MQTT devices",
 }
 PROGRAM = "meter-gateway"

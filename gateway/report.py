@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import findings, key_use, overview, retention
+from buffer import findings, key_use, overview, recovery, retention
 from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
@@ -40,6 +40,7 @@ def gather(directory: Path) -> dict[str, Any]:
     report["buffer"] = _buffer(directory, live["max_size"] if live else None)
     report["connections"] = live["connections"] if live else {}
     report["doubts"] = (live.get("doubts") if live else None) or []
+    report["salvaged"] = recovery.reports(directory)
     report["problems"] = list(problems(report))
     return report
 
@@ -84,6 +85,8 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     yield from _service_problems(report["service"])
     if report["stranger"]:
         yield STRANGER[report["stranger"]]
+    for each in report.get("salvaged", []):
+        yield f"{each['text']}. This line goes with the directory: meter-gateway buffer check, then remove {each['directory']}"
     silent = set()  # connections without any answer: that their meters have no reading follows
     for name, health in report["connections"].items():
         yield from _connection_problems(name, health)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CONNECTION_LIMIT = 60.0  # s without a tick before the watchdog is starved: a step costs at most a few timeouts
 CLOSER_LIMIT = 120.0
+CHECK_LIMIT = 3600.0  # the whole file is read once, from whatever card it lies on
 DELIVERY_LIMIT = 300.0  # connecting, sending and a read timeout of 120 s lie within one step
 
 
@@ -35,6 +36,7 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     for uploader in gateway.uploaders.values():
         service.add(uploader, limit=DELIVERY_LIMIT * pace, close=uploader.close)
     service.add(gateway.housekeeper, limit=CLOSER_LIMIT * pace)
+    service.add(gateway.checker, limit=CHECK_LIMIT * pace)
     return service
 
 

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 IDLE = 60.0  # s; the longest sleep while nothing is due
 STEPPED = 2.0  # s; a clock that moved more against the time since boot was set
+UNCHECKED = 10.0  # s; the check of the database wakes this worker when it is done
 AFTER_FAILURE = 5.0  # s before the store is tried again
 PARKED = 86_400.0  # s; a meter that EnerKey does not know gets one try a day (reliability 3.8)
 MOST_REFUSALS = 64  # per meter and day: where every hour is refused it is not the hours (reliability 3.8)
@@ -103,6 +104,8 @@ class Uploader:
 
     def step(self, now: Now) -> float:
         """Settle one unknown fate or send one message; returns when to be called again (boottime)."""
+        if not self._store.checked:
+            return now.boottime + UNCHECKED
         try:
             if self._orphans:
                 account = self._line.keys.account

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import findings, identity, readings
+from buffer import findings, identity, readings, recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -24,6 +24,7 @@ from buffer.readings import MeterRow
 from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
+from gateway.checker import Checker
 from gateway.clock import ScaledClock, SystemClock, boot_id
 from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
@@ -62,6 +63,7 @@ class Gateway:
     uploaders: dict[str, Uploader]  # by account; "" is the default one
     machine: str  # the machine's id, "" where it has none
     housekeeper: Housekeeper
+    checker: Checker
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
     data_dir = config.gateway.data_dir
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Store(data_dir, threaded=threaded, facts={"command": command, "socket": str(socket_path(config))})
+        facts = {"command": command, "socket": str(socket_path(config))}
+        return Store(data_dir, threaded=threaded, facts=facts, heal=recovery.opened)
     except LockHeld as error:
         raise NoDatabase(str(error)) from None
     except NewerDatabase as error:
@@ -141,7 +144,8 @@ def build(
             log.warning("connection %s has no meters and is not opened", name)
     kept = config.buffer
     housekeeper = Housekeeper(store, kept.keep_readings, kept.keep_messages, bytes_written)
-    return Gateway(config, clock, store, drivers, closer, uploaders, machine, housekeeper)
+    checker = Checker(store, lambda: _wake(uploaders))
+    return Gateway(config, clock, store, drivers, closer, uploaders, machine, housekeeper, checker)
 
 
 def _wake(uploaders: Mapping[str, Uploader]) -> None:

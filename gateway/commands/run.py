@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SALVAGE_WITHIN = 3600  # s; a large damaged database on a slow card
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
@@ -41,11 +43,15 @@ def run(args: argparse.Namespace) -> int:
     for warning in config.warnings:
         log.warning("%s", warning)
     check_credentials(config)
+    notifier = Notifier()
+    notifier.send(
+        f"EXTEND_TIMEOUT_USEC={SALVAGE_WITHIN * 1_000_000}"
+    )  # systemd's patience is for starts without damage
     store = open_store(config, command="run")
     service = None
     try:
         gateway = build(config, store, SystemClock(Trust(config.clock.trust)), SystemRandom())
-        service = service_of(gateway, Notifier())
+        service = service_of(gateway, notifier)
         _serve(gateway, service)
     except StoreError as error:
         raise DatabaseFailure(str(error)) from None

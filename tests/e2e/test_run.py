@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -20,6 +21,7 @@ from gateway.clock import SystemClock
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import COMMAND, command, command_bound_by_permissions, environment
+from tests.fakes.damage import damage, leaves_of
 from tests.fakes.gateway_process import GatewayProcess
 
 SOON = 20.0  # s, on a machine that does other things too
@@ -195,7 +197,11 @@ def test_a_signal_stops_it_in_order(tmp_path: Path, meters: str, signum: signal.
         assert gateway.stop(signum) == 0
     log = (tmp_path / "log").read_text().splitlines()
     assert [line.split(maxsplit=2)[2] for line in log[-2:]] == ["stopping", "stopped"]
-    assert sorted(each.name for each in (tmp_path / "data").iterdir()) == ["buffer.db", "buffer.lock"]
+    assert sorted(each.name for each in (tmp_path / "data").iterdir()) == [
+        "buffer.db",
+        "buffer.db.outline",
+        "buffer.lock",
+    ]
 
 
 def test_a_device_that_never_answers_does_not_hold_up_the_stop(tmp_path: Path) -> None:
@@ -243,6 +249,26 @@ def test_a_worker_that_dies_takes_the_process_down(tmp_path: Path, meters: str) 
     assert log.splitlines()[-1].endswith("stopped: a worker died")
 
 
+def test_damage_takes_the_process_down_and_the_next_start_goes_on_by_itself(tmp_path: Path, meters: str) -> None:
+    """R29: systemd starts it again; nobody comes, and `status` says what was lost until somebody has looked."""
+    config = written(tmp_path, METER.format(url=meters).replace('"60s"', '"1s"'))
+    data = tmp_path / "data"
+    with GatewayProcess(config, tmp_path / "log") as gateway:
+        until(lambda: readings(data / "buffer.db"))
+        gateway.stop()
+        damage(data / "buffer.db", leaves_of(data / "buffer.db", "message"), Random(1))
+        (data / "buffer.db-wal").write_bytes(bytes(32))  # as after an unclean stop
+        gateway.start()
+        assert gateway.wait() == 1
+        assert "worker check died" in (tmp_path / "log").read_text()
+        gateway.start()
+        until(lambda: readings(data / "buffer.db"))
+        (problem,) = status(config)["problems"]
+        (aside,) = data.glob("corrupt-*")
+        assert f"remove {aside}" in problem
+        assert gateway.stop() == 0
+
+
 # --- what it says to systemd ------------------------------------------------------------------------------------------
 
 
@@ -256,6 +282,9 @@ def test_systemd_hears_ready_then_the_watchdog_then_stopping(tmp_path: Path, met
             [*COMMAND, "run", "-c", config],
             stderr=subprocess.DEVNULL, env=environment(NOTIFY_SOCKET=str(tmp_path / "notify")),
         ) as process:  # fmt: skip
+            assert manager.recv(1000) == b"EXTEND_TIMEOUT_USEC=3600000000", (
+                "salvaging a damaged database takes its time"
+            )
             assert manager.recv(1000) == b"READY=1"
             assert manager.recv(1000) == b"WATCHDOG=1"
             process.send_signal(signal.SIGTERM)

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from buffer import recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -67,6 +68,7 @@ class SmallGateway:
     `rule_of`: the meters that are no counters, or counters of another pace.
     `expires`: the default account's keys do.
     `account_of`: the meters of other accounts than the default one, whose keys and servers are in `keys_of` and `handler_of`.
+    `threaded_store`: as in the service, where the check after an unclean stop is another worker's.
     Unless `looked` is false, nothing is read before the first push, as in a database that has pushed before.
     """
 
@@ -92,6 +94,7 @@ class SmallGateway:
         handler_of: Mapping[str, Callable[[httpx.Request], httpx.Response]] | None = None,
         expires: date | None = None,
         contract: Contract | None = None,
+        threaded_store: bool = False,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -103,6 +106,7 @@ class SmallGateway:
         self._client, self._expires = client, expires
         self.account_of, self._keys_of, self._handler_of = account_of or {}, keys_of or {}, handler_of or {}
         self._contract = contract or Contract()
+        self._threaded_store = threaded_store
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -113,7 +117,7 @@ class SmallGateway:
             self.store.write(lambda db: db.execute("UPDATE meter SET look_after = NULL"))
 
     def open(self) -> None:
-        self.store = Store(self.directory, threaded=False)
+        self.store = Store(self.directory, threaded=self._threaded_store, heal=recovery.opened)
         rows = [
             MeterRow(
                 name,

@@ -43,6 +43,13 @@ def test_hours_go_on_from_the_opening(store):
     assert opening == [(100, 5_000)]
 
 
+def test_an_hour_that_is_closed_anew_and_was_accepted_before_is_not_sent_again(store):
+    """R14: a damaged file gave the ledger back, but not the hour."""
+    store.write(lambda db: db.execute("INSERT INTO ledger (meter, hour, accepted, at) VALUES (1, 100, 10, 0)"))
+    store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
+    assert [row[3] for row in rows(store)] == ["accepted", "missing", "pending"]
+
+
 def test_opening_and_first_hours_may_come_at_once(store):
     store.write(lambda db: freeze(db, 1, HOURS, AFTER, 8))
     assert store.read(lambda db: frozen_of(db, 1)) == AFTER

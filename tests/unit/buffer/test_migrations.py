@@ -44,7 +44,7 @@ def later(monkeypatch):
     steps(name="m007_accounts")(migrations.m007_accounts)
     steps(name="m008_findings")(migrations.m008_findings)
     steps(name="m009_doubts")(migrations.m009_doubts)
-    steps(name="m012_sizes")(migrations.m012_sizes)
+    steps(name="m010_sizes")(migrations.m010_sizes)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 

@@ -109,9 +109,10 @@ def _a_file_above(data: Path) -> None:
     data.parent.write_text("")
 
 
-def _no_database(data: Path) -> None:
+def _somebody_elses(data: Path) -> None:
     data.mkdir()
-    (data / "buffer.db").write_text("thesis " * 1000)
+    with closing(sqlite3.connect(data / "buffer.db")) as db:
+        db.execute("CREATE TABLE photo (id INTEGER)")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def _no_database(data: Path) -> None:
         (_newer, Misconfigured, "install that release again, the file was not touched"),
         (_a_file, NoDatabase, "cannot create the database: not a directory"),
         (_a_file_above, NoDatabase, "cannot create the database: not a directory"),
-        (_no_database, DatabaseFailure, "file is not a database"),
+        (_somebody_elses, DatabaseFailure, "not one of this gateway's"),
     ],
 )
 def test_what_keeps_the_database_from_being_opened_is_said_with_its_path(
