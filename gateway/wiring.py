@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import readings, recovery
+from buffer import outline, readings, recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -129,6 +129,7 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
     keys = KeyRing(_api_keys(config)) if _pushes(config) else None
     rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
     numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
+    store.read(lambda db: outline.remember(store.path, db))
     site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
     drivers: dict[str, Driver] = {}
     uploader = _uploader(site, keys) if keys else None

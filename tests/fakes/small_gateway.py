@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from buffer import recovery
+from buffer import outline, recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -113,6 +113,7 @@ class SmallGateway:
             for n, name in enumerate(self.meters)
         ]
         self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
+        self.store.read(lambda db: outline.remember(self.store.path, db))
         contract = Contract()
         pushed = [
             PushedMeter(self.numbers[row.name], row.name, row.enerkey_id or 0, _family(row.push), self._offsets)
