@@ -267,7 +267,9 @@ def spent(db: Connection, now_ms: int, account: str = "") -> int:
 
 def made_since(db: Connection, since_ms: int, account: str | None = None) -> list[tuple[int, int]]:
     """The messages begun since an instant, oldest first: when (ms), and the newest hour of each. Of an account, or all."""
-    newest = "SELECT coalesce(max(hour), 0) FROM message_hour WHERE message = message.id"  # a damaged file has lost some
+    newest = (
+        "SELECT coalesce(max(hour), 0) FROM message_hour WHERE message = message.id"  # a damaged file has lost some
+    )
     find = f"SELECT created_at, ({newest}) FROM message WHERE id < ?2 AND {_OF_ACCOUNT} ORDER BY id DESC"  # noqa: S608 - constant texts
     rows = db.execute(find, (account, 2**62))
     return list(takewhile(lambda row: row[0] >= since_ms, rows))[::-1]  # the newest come first: the rest is not read

@@ -1,4 +1,4 @@
-"""Where each table of a database begins, kept beside it: without that, one lost page of the schema would take everything.
+"""Where each table of a database begins, and whose each number is, kept beside it: one lost page would take everything.
 
 The first page of a file and the few that belong to it name every table with its first page. They never change but with a
 schema step, so what they say is written down once, and a copy of a damaged file can be given a new first page from it.
@@ -12,7 +12,7 @@ import mmap
 import shutil
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buffer.files import read_only, sync, unlink_together
 from buffer.migrations import APPLICATION_ID
@@ -34,10 +34,11 @@ _ALL = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY r
 
 
 def remember(path: Path, db: Connection) -> None:
-    """Write down what the schema says, where that is new; a disk that takes nothing keeps nobody from going on."""
+    """Write down what the schema says and how meters are named, where that is new; a disk that takes nothing keeps nobody from going on."""
     file = path.with_name(path.name + OUTLINE)
     try:
-        text = json.dumps(db.execute(_ALL).fetchall())
+        meters = db.execute("SELECT id, name FROM meter ORDER BY id").fetchall()
+        text = json.dumps({"schema": db.execute(_ALL).fetchall(), "meters": meters})
         if file.exists() and file.read_text() == text:
             return
         part = file.with_name(f"{file.name}.part")
@@ -46,6 +47,19 @@ def remember(path: Path, db: Connection) -> None:
         part.replace(file)
     except (OSError, sqlite3.Error) as error:
         log.warning("%s cannot be written: %s", file, error)
+
+
+def names_of_meters(path: Path) -> dict[int, str]:
+    """The meters' names by number, as they were written down last."""
+    return {int(number): str(name) for number, name in _outline(path).get("meters", [])}
+
+
+def _outline(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    try:
+        found = json.loads(path.with_name(path.name + OUTLINE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def was_ours(path: Path) -> bool:
@@ -58,12 +72,8 @@ def was_ours(path: Path) -> bool:
 
 def readable(damaged: Path, path: Path, copy: Path) -> Path:
     """The damaged file where its schema can be read, else a copy of it with a new one, as far as `path` has an outline."""
-    try:
-        rows = json.loads(path.with_name(path.name + OUTLINE).read_text())
-        names = {row[1] for row in rows if row[0] == "table"}
-    except (OSError, ValueError, TypeError, LookupError):
-        return damaged
-    if _names(damaged) >= names:
+    rows = _outline(path).get("schema", [])
+    if _names(damaged) >= {row[1] for row in rows if row[0] == "table"}:
         return damaged
     log.error("%s does not say any more where its tables are: taken from what was written down", damaged)
     unlink_together(copy)
@@ -88,7 +98,7 @@ def _names(path: Path) -> set[str]:
         return set()
 
 
-def _give_schema(file: Path, rows: list[tuple[object, ...]]) -> None:
+def _give_schema(file: Path, rows: list[tuple[Any, ...]]) -> None:
     """A new first page; the others that belong to it go to the end of the file."""
     content = _schema_of(rows)
     pages = [bytearray(content[at : at + PAGE]) for at in range(0, len(content), PAGE)]
@@ -107,7 +117,7 @@ def _give_schema(file: Path, rows: list[tuple[object, ...]]) -> None:
             opened.write(page)
 
 
-def _schema_of(rows: list[tuple[object, ...]]) -> bytes:
+def _schema_of(rows: list[tuple[Any, ...]]) -> bytes:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         db.execute(f"PRAGMA page_size = {PAGE}")
         db.execute("PRAGMA writable_schema = ON")

@@ -129,7 +129,8 @@ def _rebuild(path: Path, directory: Path) -> None:
     with closing(sqlite3.connect(new, isolation_level=None)) as db:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}", "foreign_keys = OFF"):
             db.execute(f"PRAGMA {pragma}")
-        _fill(db, outline.readable(damaged, path, copy), directory.name, now_ms)
+        names = outline.names_of_meters(path)
+        _fill(db, outline.readable(damaged, path, copy), names, directory.name, now_ms)
     unlink_together(copy)
     sync(new)
     new.rename(path)
@@ -137,15 +138,14 @@ def _rebuild(path: Path, directory: Path) -> None:
     _finish(path, directory)
 
 
-def _fill(db: Connection, damaged: Path, directory: str, now_ms: int) -> None:
-    names: dict[int, str] = {}
+def _fill(db: Connection, damaged: Path, names: dict[int, str], directory: str, now_ms: int) -> None:
     saved: dict[str, Salvaged] = {}
     try:
         with closing(read_only(damaged)) as old:
             tolerant(old)
             migrations.as_far_as(db, old)
             saved = copy_all(old, db, damaged)
-            names = _names(old)
+            names |= _names(old)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise

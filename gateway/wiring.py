@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from buffer import findings, identity, readings, recovery
+from buffer import findings, identity, outline, readings, recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -123,6 +123,7 @@ def build(
     keys = {account.name: keys_of(account) for account in config.pushing}
     rows, now_ms = [_row(meter) for meter in config.meters], to_ms(clock.now().wall)
     numbers = store.write(lambda db: enter_meters(db, rows, now_ms))
+    store.read(lambda db: outline.remember(store.path, db))
     site = _Site(config, store, clock, random, numbers, store.write(lambda db: _identity(db, machine)), boot_id())
     drivers: dict[str, Driver] = {}
     uploaders = {name: _uploader(site, name, its) for name, its in keys.items()}

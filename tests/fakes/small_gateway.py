@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from buffer import recovery
+from buffer import outline, recovery
 from buffer.corrections import enter_meters
 from buffer.counter import CounterRule
 from buffer.hours import Rule
@@ -132,6 +132,7 @@ class SmallGateway:
             for n, name in enumerate(self.meters)
         ]
         self.numbers = self.store.write(lambda db: enter_meters(db, rows, to_ms(self.clock.wall)))
+        self.store.read(lambda db: outline.remember(self.store.path, db))
         accounts = dict.fromkeys(["", *(row.account for row in rows)])
         self.uploaders = {name: self._uploader(name, [row for row in rows if row.account == name]) for name in accounts}
         self.uploader = self.uploaders[""]

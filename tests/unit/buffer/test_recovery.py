@@ -230,6 +230,18 @@ def test_meters_keep_their_names_from_the_index_when_their_rows_are_lost(path):
     store.close()
 
 
+def test_meters_keep_their_names_when_the_index_is_lost_as_well(path):
+    """Their hours would belong to nobody, and wait for ever."""
+    healed(path).close()
+    index = content(path, "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_meter_1'")[0][0]
+    damage(path, [index], Random(1))
+    hurt(path, "meter")
+    store = healed(path)
+    assert rows(store, "SELECT id, name FROM meter ORDER BY id") == [(1, "main"), (2, "heat"), (3, "pv")]
+    assert whole(store)
+    store.close()
+
+
 def test_a_counter_whose_state_is_lost_is_found_in_its_readings(path):
     """The same offset at two edges is the register's: nothing is lost, nothing is invented."""
     with closing(sqlite3.connect(path)) as db:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway import __version__
 from gateway.control import ask
-from gateway.runtime import CLOSER_LIMIT, CONNECTION_LIMIT, DELIVERY_LIMIT, answer, service_of
+from gateway.runtime import CHECK_LIMIT, CLOSER_LIMIT, CONNECTION_LIMIT, DELIVERY_LIMIT, answer, service_of
 from gateway.systemd import Notifier
 from tests.fakes.site import KEY, PASSWORD, Site
 
@@ -22,9 +22,10 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_every_worker_is_watched(site: Site):
-    """One thread for each connection, one each for the closer, the housekeeper and the delivery."""
+    """One thread for each connection, one each for the closer, the check, the housekeeper, and the delivery."""
     with site.running() as gateway:
-        assert set(service_of(gateway, Notifier({})).ticks()) == {"main", "hall", "closer", "housekeeper", "delivery"}
+        workers = {"main", "hall", "closer", "check", "housekeeper", "delivery"}
+        assert set(service_of(gateway, Notifier({})).ticks()) == workers
 
 
 def test_without_delivery_there_is_none_to_watch(site: Site):
@@ -45,7 +46,8 @@ def test_each_kind_of_worker_has_its_own_patience(site: Site):
             limits = {each.worker.name: each.limit for each in service._watched}
             assert limits == {
                 "main": CONNECTION_LIMIT * pace, "hall": CONNECTION_LIMIT * pace,
-                "closer": CLOSER_LIMIT * pace, "housekeeper": CLOSER_LIMIT * pace, "delivery": DELIVERY_LIMIT * pace,
+                "closer": CLOSER_LIMIT * pace, "housekeeper": CLOSER_LIMIT * pace,
+                "check": CHECK_LIMIT * pace, "delivery": DELIVERY_LIMIT * pace,
             }  # fmt: skip
     assert DELIVERY_LIMIT > 120 + 10 + 30
 
