@@ -7,11 +7,12 @@ commit is under way the next group gathers, so a busy store pays one sync for ma
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -32,6 +33,7 @@ Work = Callable[[Connection], Any]
 DATABASE = "buffer.db"
 LOCK = "buffer.lock"
 BUSY_TIMEOUT = 5.0  # s; only the writer and read-only connections exist, so nobody waits long
+CHUNK = 1024 * 1024  # bytes
 GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws back at once
 
 PRAGMAS = (  # reliability 3.6
@@ -137,17 +139,18 @@ class Store:
     def _open(self) -> Connection:
         try:
             if self.path.exists():
-                with read_only(self.path) as look:  # a file of somebody else's is refused before anything is written
-                    examine(look)
+                _examine(self.path)
+                _sync_log(self.path.with_name(f"{DATABASE}-wal"))
             db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
                 migrate(db)
+                _sync_names(self.path.parent)  # of the file and its log: SQLite does not mind when this fails
             except BaseException:
                 db.close()
                 raise
-        except (sqlite3.Error, Unreadable) as error:
+        except (sqlite3.Error, Unreadable, OSError) as error:
             raise StoreError(f"cannot open {self.path}: {error}") from error
         return db
 
@@ -219,6 +222,48 @@ def read_only(path: Path) -> Iterator[Connection]:
         raise Unreadable(str(error)) from error
     finally:
         db.close()
+
+
+def _examine(path: Path) -> None:
+    """Refuse a file of somebody else's before anything is written.
+
+    A power cut at the birth of a database leaves a rollback journal, which only a writer can undo.
+    """
+    try:
+        with read_only(path) as look:
+            examine(look)
+    except Unreadable as error:
+        if getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)) as look:
+            examine(look)
+
+
+def _sync_log(path: Path) -> None:
+    """Bring to the disk what is in the log that was left there: whoever opens it believes it, and builds upon it.
+
+    A process that was killed has not synced its last commit. One whose sync failed has, in the kernel's eyes: those pages
+    count as written, and no later sync writes them (reliability 3.6). So they are written again, as they are. Without
+    this, a reading that is delivered again changes nothing, syncs nothing, and is acknowledged all the same (R3).
+    """
+    if not path.exists():
+        return
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        written = 0
+        while some := os.pread(fd, CHUNK, written):
+            written += os.pwrite(fd, some, written)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_names(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:

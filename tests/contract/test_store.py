@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,22 @@ def test_a_file_that_is_no_database_is_refused_untouched_and_the_lock_is_free(tm
     assert path.read_bytes() == before
     with pytest.raises(Unreadable), read_only(path) as db:
         db.execute("SELECT 1 FROM meta")
+
+
+def test_a_power_cut_at_the_birth_of_the_database_does_not_keep_the_next_start_from_making_it(tmp_path):
+    """R25: SQLite writes the first page under a rollback journal; nobody who may only read can undo what that left."""
+    (tmp_path / "before").mkdir()
+    with closing(sqlite3.connect(tmp_path / "before" / DATABASE, isolation_level=None)) as db:
+        db.execute("PRAGMA cache_size = 1")  # pages go to the file before their transaction ends
+        db.execute("BEGIN")
+        db.execute("CREATE TABLE half (written BLOB)")
+        db.execute("INSERT INTO half VALUES (zeroblob(100000))")
+        shutil.copytree(tmp_path / "before", tmp_path / "after")
+    assert sorted(path.name for path in (tmp_path / "after").iterdir()) == [DATABASE, f"{DATABASE}-journal"]
+    opened = Store(tmp_path / "after")
+    opened.write(put("a"))
+    assert keys(opened) == ["a"]
+    opened.close()
 
 
 def test_looking_at_a_file_that_is_not_there_creates_none(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,9 +17,14 @@ READY_WITHIN = 20.0  # s
 class GatewayProcess:
     """`meter-gateway run -c CONFIG`; its log goes to `log`, one file over all starts."""
 
-    def __init__(self, config: Path, log: Path, *options: str) -> None:
+    def __init__(
+        self, config: Path, log: Path, *options: str, under: Sequence[str] = (), module: str = "gateway"
+    ) -> None:
+        """`under`: a tracer's command, which lets the process stay our child; `module`: what is run instead of the gateway."""
         self._config = config
         self._options = options
+        self.under = under
+        self._module = module
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,7 +40,7 @@ class GatewayProcess:
             notified.bind(address)
             notified.settimeout(READY_WITHIN)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run", "-c", str(self._config), *self._options],
+                [*self.under, sys.executable, "-m", self._module, "run", "-c", str(self._config), *self._options],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": address.replace("\0", "@")},

@@ -1,0 +1,212 @@
+"""A gateway at work under strace: two days of six meters through mosquitto, hours that go to a simulated EnerKey.
+
+It starts with nothing, is killed, starts again, stops in order, starts once more: the birth of the database, the recovery
+of its log, its checkpoints and its end are all in the recording.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+
+from buffer.model import to_micro, to_ms
+from gateway.simulator.enerkey import EnerkeySimulator
+from gateway.simulator.http import Request, serve
+from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.mosquitto import Mosquitto, mosquitto
+from tests.fakes.strace import tracing, wait_for_end
+
+KEY = "a-key-that-is-good"
+METERS = {f"consumption-{number}": 100 + number for number in range(4)} | {
+    f"cumulative-{number}": 200 + number for number in range(2)
+}
+EVERY = timedelta(minutes=10)
+POISON = 0.03  # of all messages
+PUBLISH_EVERY = 0.004  # s
+ALL_WITHIN = 40.0  # s, for what was published to be at EnerKey
+SAVED = "recording.json"
+
+CONFIG = """
+[gateway]
+name = "recorded"
+data_dir = "{data}"
+[clock]
+trust = "always"
+[hours]
+grace = "500ms"
+[enerkey]
+url = "{enerkey}"
+api_keys = ["{key}"]
+settle = "1s"
+push_spread = "0s"
+[connections.hall]
+driver = "mqtt"
+url = "{broker}"
+flush = "20ms"
+"""
+METER = """
+[[meters]]
+name = "{name}"
+enerkey_id = {id}
+push = "{push}"
+unit = "kWh"
+max_rate = 1000
+source = {{ connection = "hall", topic = "site/{name}", value = "total", time = "at", unit = "kWh" }}
+"""
+
+
+class Row(NamedTuple):
+    """A reading as the table `reading` must hold it."""
+
+    meter: str
+    at: int
+    value: int
+
+
+class Message(NamedTuple):
+    """What is published; `row` None: it is no reading, and must be kept in the table `rejected`."""
+
+    topic: str
+    payload: bytes
+    row: Row | None
+
+
+class Recording(NamedTuple):
+    """What was recorded, and what is needed to judge it."""
+
+    data: Path
+    logs: Sequence[Path]
+    broker: int
+    enerkey: int
+    rows: dict[tuple[str, bytes], Row | None]
+
+    def save(self) -> None:
+        """Beside the data, so that it can be replayed again."""
+        rows = [[topic, payload.decode(), row] for (topic, payload), row in self.rows.items()]
+        facts = [str(self.data), [str(log) for log in self.logs], self.broker, self.enerkey, rows]
+        (self.data.parent / SAVED).write_text(json.dumps(facts))
+
+    @classmethod
+    def saved(cls, directory: Path) -> Recording:
+        """The one that was saved in this directory."""
+        data, logs, broker, enerkey, rows = json.loads((directory / SAVED).read_text())
+        known = {(topic, payload.encode()): row and Row(*row) for topic, payload, row in rows}
+        return cls(Path(data), [Path(log) for log in logs], broker, enerkey, known)
+
+
+def messages(per_meter: int, random: Random) -> list[Message]:
+    """Registers that rise unevenly, all meters in turn, ending now; some messages come twice, some are no readings."""
+    first = datetime.now(UTC) - EVERY * per_meter
+    found = []
+    values = {name: Decimal(1000 * number) for name, number in METERS.items()}
+    for number in range(per_meter):
+        for name in METERS:
+            at = first + EVERY * number + timedelta(milliseconds=random.randrange(240_000))
+            values[name] += Decimal(random.randrange(1, 40_000)).scaleb(-4)
+            said = {"at": at.isoformat(timespec="milliseconds"), "total": str(values[name])}
+            row = Row(name, to_ms(datetime.fromisoformat(said["at"])), to_micro(values[name]))
+            message = Message(f"site/{name}", json.dumps(said).encode(), row)
+            found += [message] * (2 if random.random() < 0.05 else 1)
+            if random.random() < POISON:
+                found.append(Message(f"site/{name}", f'{{"total": "broken {number}"}}'.encode(), None))
+    return found
+
+
+@contextmanager
+def site(tmp_path: Path, *, faulty: bool = True) -> Iterator[tuple[Path, Mosquitto, EnerkeySimulator, int]]:
+    """A configuration, its broker, its EnerKey (a few requests go wrong where `faulty`) and that one's port."""
+    simulator = EnerkeySimulator(now=lambda: datetime.now(UTC), keys=[KEY])
+    if faulty:
+        simulator.faults = _some_lost(Random(5))
+    server = serve(simulator.handle)
+    config = tmp_path / "config.toml"
+    (tmp_path / "data").mkdir()
+    try:
+        with mosquitto(tmp_path) as broker:
+            text = CONFIG.format(data=tmp_path / "data", enerkey=server.url, key=KEY, broker=broker.url)
+            text += "".join(
+                METER.format(name=name, id=number, push=name.split("-")[0]) for name, number in METERS.items()
+            )
+            config.write_text(text)
+            yield config, broker, simulator, server.port
+    finally:
+        server.stop()
+
+
+def record(tmp_path: Path, *, per_meter: int = 120, module: str = "gateway", seed: int = 1) -> Recording:
+    """Record three lives of a gateway; the last one ends when EnerKey has all that it can have."""
+    random = Random(seed)
+    batch = messages(per_meter, random)
+    logs = [tmp_path / f"strace-{life}" for life in range(3)]
+    with site(tmp_path) as (config, broker, simulator, port):
+        gateway = GatewayProcess(config, tmp_path / "gateway.log", module=module)
+        for life, log in enumerate(logs):
+            gateway.under = tracing(log)
+            with gateway:
+                publish(broker, batch[life * len(batch) // 3 : (life + 1) * len(batch) // 3])
+                if life == 2:
+                    wait_for_all(simulator, batch)
+                if life:
+                    assert gateway.stop() == 0
+                else:
+                    gateway.kill()
+            wait_for_end(log)
+    rows = {(message.topic, message.payload): message.row for message in batch}
+    recording = Recording(tmp_path / "data", logs, broker.port, port, rows)
+    recording.save()
+    return recording
+
+
+def publish(broker: Mosquitto, batch: Sequence[Message]) -> None:
+    """At QoS 1, evenly; returns when the broker has them all."""
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.max_inflight_messages_set(1000)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    began = time.monotonic()
+    sent = []
+    for number, message in enumerate(batch):
+        time.sleep(max(0.0, began + number * PUBLISH_EVERY - time.monotonic()))
+        sent.append(client.publish(message.topic, message.payload, qos=1))
+    for each in sent:
+        each.wait_for_publish(20)
+    client.disconnect()
+    client.loop_stop()
+
+
+def full_hours(batch: Sequence[Message]) -> dict[str, set[int]]:
+    """The hours of each meter that lie between readings."""
+    found = {}
+    for name in METERS:
+        hours = [message.row.at // 3_600_000 for message in batch if message.row and message.row.meter == name]
+        found[name] = set(range(min(hours) + 1, max(hours)))
+    return found
+
+
+def wait_for_all(simulator: EnerkeySimulator, batch: Sequence[Message], within: float = ALL_WITHIN) -> None:
+    """Until EnerKey has every full hour."""
+    wanted = full_hours(batch)
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if all(simulator.hourly(METERS[name]).keys() >= hours for name, hours in wanted.items()):
+            return
+        time.sleep(0.05)
+    missing = {name: len(hours - simulator.hourly(METERS[name]).keys()) for name, hours in wanted.items()}
+    raise AssertionError(f"hours that did not arrive: {missing}")
+
+
+def _some_lost(random: Random):
+    def fault(request: Request):
+        return random.choice(["lost-answer", "500-after", "503"]) if random.random() < 0.1 else None
+
+    return fault
