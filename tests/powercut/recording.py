@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from typing import NamedTuple
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from buffer.model import to_micro, to_ms
+from buffer.model import HOUR_MS, hour_of, to_micro, to_ms
 from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.simulator.http import Request, serve
 from tests.fakes.gateway_process import GatewayProcess
@@ -34,6 +36,8 @@ EVERY = timedelta(minutes=10)
 POISON = 0.03  # of all messages
 PUBLISH_EVERY = 0.004  # s
 ALL_WITHIN = 40.0  # s, for what was published to be at EnerKey
+ROUNDING = 2  # micro: an hour is the difference of two boundaries, each rounded once
+SUBSCRIBED_WITHIN = 20.0  # s
 SAVED = "recording.json"
 
 CONFIG = """
@@ -89,19 +93,20 @@ class Recording(NamedTuple):
     broker: int
     enerkey: int
     rows: dict[tuple[str, bytes], Row | None]
+    wrong: Sequence[str]  # how what EnerKey has in the end differs from the truth
 
     def save(self) -> None:
         """Beside the data, so that it can be replayed again."""
         rows = [[topic, payload.decode(), row] for (topic, payload), row in self.rows.items()]
-        facts = [str(self.data), [str(log) for log in self.logs], self.broker, self.enerkey, rows]
+        facts = [str(self.data), [str(log) for log in self.logs], self.broker, self.enerkey, rows, self.wrong]
         (self.data.parent / SAVED).write_text(json.dumps(facts))
 
     @classmethod
     def saved(cls, directory: Path) -> Recording:
         """The one that was saved in this directory."""
-        data, logs, broker, enerkey, rows = json.loads((directory / SAVED).read_text())
+        data, logs, broker, enerkey, rows, wrong = json.loads((directory / SAVED).read_text())
         known = {(topic, payload.encode()): row and Row(*row) for topic, payload, row in rows}
-        return cls(Path(data), [Path(log) for log in logs], broker, enerkey, known)
+        return cls(Path(data), [Path(log) for log in logs], broker, enerkey, known, wrong)
 
 
 def messages(per_meter: int, random: Random) -> list[Message]:
@@ -143,28 +148,50 @@ def site(tmp_path: Path, *, faulty: bool = True) -> Iterator[tuple[Path, Mosquit
         server.stop()
 
 
-def record(tmp_path: Path, *, per_meter: int = 120, module: str = "gateway", seed: int = 1) -> Recording:
-    """Record three lives of a gateway; the last one ends when EnerKey has all that it can have."""
+def record(
+    tmp_path: Path,
+    *,
+    per_meter: int = 120,
+    module: str = "gateway",
+    seed: int = 1,
+    lives: int = 3,
+    faults: Sequence[str] = (),
+) -> Recording:
+    """Record the lives of a gateway; the last one ends when EnerKey has all that it can have.
+
+    `module`: what is run instead of the gateway. `faults`: what goes wrong with the calls of the first life, as
+    `strace -e inject` has it; they are counted for each thread.
+    """
     random = Random(seed)
     batch = messages(per_meter, random)
-    logs = [tmp_path / f"strace-{life}" for life in range(3)]
+    logs = [tmp_path / f"strace-{life}" for life in range(lives)]
     with site(tmp_path) as (config, broker, simulator, port):
         gateway = GatewayProcess(config, tmp_path / "gateway.log", module=module)
         for life, log in enumerate(logs):
-            gateway.under = tracing(log)
+            gateway.under = tracing(log, *(faults if life == 0 else ()))
             with gateway:
-                publish(broker, batch[life * len(batch) // 3 : (life + 1) * len(batch) // 3])
-                if life == 2:
+                wait_until_subscribed(broker)
+                publish(broker, batch[life * len(batch) // lives : (life + 1) * len(batch) // lives])
+                if life == lives - 1:
                     wait_for_all(simulator, batch)
-                if life:
+                if life or lives == 1:
                     assert gateway.stop() == 0
                 else:
                     gateway.kill()
             wait_for_end(log)
+        wrong = [words for name in METERS for words in _wrong_hours(name, batch, simulator.hourly(METERS[name]))]
     rows = {(message.topic, message.payload): message.row for message in batch}
-    recording = Recording(tmp_path / "data", logs, broker.port, port, rows)
+    recording = Recording(tmp_path / "data", logs, broker.port, port, rows, wrong)
     recording.save()
     return recording
+
+
+def wait_until_subscribed(broker: Mosquitto) -> None:
+    """What is published before the gateway's first subscription is for nobody."""
+    until = time.monotonic() + SUBSCRIBED_WITHIN
+    while "Sending SUBACK" not in broker.log:
+        assert time.monotonic() < until, broker.log[-2000:]
+        time.sleep(0.05)
 
 
 def publish(broker: Mosquitto, batch: Sequence[Message]) -> None:
@@ -184,18 +211,37 @@ def publish(broker: Mosquitto, batch: Sequence[Message]) -> None:
     client.loop_stop()
 
 
-def full_hours(batch: Sequence[Message]) -> dict[str, set[int]]:
-    """The hours of each meter that lie between readings."""
-    found = {}
-    for name in METERS:
-        hours = [message.row.at // 3_600_000 for message in batch if message.row and message.row.meter == name]
-        found[name] = set(range(min(hours) + 1, max(hours)))
-    return found
+def true_hours(points: Iterable[tuple[int, int | Fraction]]) -> dict[int, Fraction]:
+    """Every full hour's energy in micro, by exact interpolation between a counter's (ms, micro)."""
+    edges: dict[int, Fraction] = {}
+    for (left, low), (right, high) in pairwise(sorted(set(points))):
+        for edge in range(hour_of(left - 1) + 1, hour_of(right) + 1):
+            edges[edge] = low + (high - low) * Fraction(edge * HOUR_MS - left, right - left)
+    return {hour: edges[hour + 1] - edges[hour] for hour in edges if hour + 1 in edges}
+
+
+def wrong_hours(name: str, points: Iterable[tuple[int, int | Fraction]], there: Mapping[int, int]) -> list[str]:
+    """How what EnerKey has of a meter differs from the truth."""
+    wanted = true_hours(points)
+    wrong = [f"{name}: hour {hour} is missing or was never" for hour in sorted(wanted.keys() ^ there.keys())]
+    return wrong + [
+        f"{name}: hour {hour} is {there[hour]}, should be {float(value)}"
+        for hour, value in wanted.items()
+        if hour in there and abs(there[hour] - value) > ROUNDING
+    ]
+
+
+def _points(name: str, batch: Sequence[Message]) -> list[tuple[int, int]]:
+    return [(message.row.at, message.row.value) for message in batch if message.row and message.row.meter == name]
+
+
+def _wrong_hours(name: str, batch: Sequence[Message], there: Mapping[int, int]) -> list[str]:
+    return wrong_hours(name, _points(name, batch), there)
 
 
 def wait_for_all(simulator: EnerkeySimulator, batch: Sequence[Message], within: float = ALL_WITHIN) -> None:
     """Until EnerKey has every full hour."""
-    wanted = full_hours(batch)
+    wanted = {name: true_hours(_points(name, batch)).keys() for name in METERS}
     until = time.monotonic() + within
     while time.monotonic() < until:
         if all(simulator.hourly(METERS[name]).keys() >= hours for name, hours in wanted.items()):

@@ -29,6 +29,7 @@ def said(replayed: Replayed, recording: Recording) -> str:
 def test_whenever_the_power_fails_nothing_is_lost_that_was_acknowledged_or_sent(recording):
     """R3, R8, R12, R25: no PUBACK and no POST byte before its covering sync; every image opens, whole, with all of it."""
     replayed = replay(recording, CUTS)
+    assert recording.wrong == [], "the recorded gateway itself was wrong"
     assert replayed.good, said(replayed, recording)
     assert replayed.acknowledged > 700, "the recording says too little"
     assert replayed.pushed > 10
