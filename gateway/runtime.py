@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from buffer.corrections import CorrectionError
 from buffer.model import to_ms
+from buffer.store import StoreError
 from gateway import __version__
 from gateway.correcting import correct
 from gateway.service import LONGEST_WAIT, Service
@@ -59,5 +60,7 @@ def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
         meter, done = gateway.store.write(lambda db: correct(db, asked, to_ms(now.wall)))
     except CorrectionError as error:
         return {"refused": str(error)}
+    except StoreError as error:
+        return {"failed": str(error)}
     gateway.closer.saw({meter: done.reaches}, now.boottime)
     return {"done": done.text}

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from buffer.corrections import CorrectionError
 from buffer.model import to_ms
+from buffer.store import StoreError
 from gateway import terminal, units
 from gateway.clock import SystemClock
 from gateway.commands.common import configuration, no_meter
 from gateway.commands.hours import instant
 from gateway.control import ask
 from gateway.correcting import correct
-from gateway.errors import OK, GatewayError, Unreachable
+from gateway.errors import OK, DatabaseFailure, GatewayError, Unreachable
 from gateway.report import holder_of
 from gateway.wiring import open_store
 
@@ -123,9 +124,12 @@ def _author() -> str:
 def _by_service(held_by: dict[str, Any], asked: dict[str, Any]) -> str:
     answer = ask(Path(held_by.get("socket", "")), {"correct": asked})
     if answer is None:
-        raise Unreachable(f"process {held_by.get('pid', '?')} holds the data but does not answer; nothing was changed")
+        who = f"process {held_by.get('pid', '?')} holds the data but does not answer"
+        raise Unreachable(f"{who}, and nobody knows whether it was recorded: {_look(asked)}")
     if "refused" in answer:
         raise GatewayError(answer["refused"])
+    if "failed" in answer:
+        raise _unknown(asked, answer["failed"])
     return str(answer["done"])
 
 
@@ -135,5 +139,17 @@ def _by_ourselves(config: Config, asked: dict[str, Any]) -> str:
         return store.write(lambda db: correct(db, asked, to_ms(SystemClock().now().wall))).done.text
     except CorrectionError as error:
         raise GatewayError(str(error)) from None
+    except StoreError as error:
+        raise _unknown(asked, str(error)) from None
     finally:
         store.close()
+
+
+def _unknown(asked: dict[str, Any], why: str) -> DatabaseFailure:
+    """A commit that fails may be there all the same (R26); said twice, a person's word counts twice."""
+    why = why.removeprefix("not stored: ")
+    return DatabaseFailure(f"the disk failed ({why}), and nobody knows whether it was recorded: {_look(asked)}")
+
+
+def _look(asked: dict[str, Any]) -> str:
+    return f"look at `meter-gateway hours {asked['meter']}` before you say it again"

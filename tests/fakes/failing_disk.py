@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import pytest
 
-__all__ = ["EIO", "ENOSPC", "AtLeast", "FailingDisk", "failing_disk"]
+__all__ = ["EIO", "ENOSPC", "AtLeast", "FailingDisk", "FromTheSyncOn", "failing_disk"]
 
 Kind = Literal["write", "sync", "truncate"]
 SKIPPED = "this Python has SQLite built in: no disk can be put under it"
@@ -157,6 +157,21 @@ class FailingDisk:
             self._keep += changed
             self._methods[address] = methods
         return self._methods[address]
+
+
+class FromTheSyncOn:
+    """The pages are written, the sync fails, and so does the checkpoint when the connection is closed.
+
+    So COMMIT raises, and after opening again the transaction is there (reliability 2.5).
+    """
+
+    def __init__(self, disk: FailingDisk) -> None:
+        self._disk = disk
+        self._begun = False
+
+    def __contains__(self, number: object) -> bool:
+        self._begun = self._begun or self._disk.kind == "sync"
+        return self._begun
 
 
 @contextmanager

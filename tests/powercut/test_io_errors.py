@@ -15,7 +15,7 @@ from buffer.store import Store, StoreError
 from drivers.base import NotStored
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeClock
-from tests.fakes.failing_disk import EIO, FailingDisk, failing_disk
+from tests.fakes.failing_disk import EIO, FromTheSyncOn, failing_disk
 from tests.fakes.small_gateway import SmallGateway, closed_hours, hour_number, reading
 from tests.powercut.sweep import KINDS, POLLS, live, swept
 
@@ -53,21 +53,6 @@ def test_whatever_operation_fails_nothing_is_lost_or_doubled_and_it_goes_on_by_i
 
 
 # --- a commit that fails although it is there -------------------------------------------------------------------------
-
-
-class FromTheSyncOn:
-    """The pages are written, the sync fails, and so does the checkpoint when the connection is closed.
-
-    So COMMIT raises, and after opening again the transaction is there (reliability 2.5).
-    """
-
-    def __init__(self, disk: FailingDisk) -> None:
-        self._disk = disk
-        self._begun = False
-
-    def __contains__(self, number: object) -> bool:
-        self._begun = self._begun or self._disk.kind == "sync"
-        return self._begun
 
 
 @pytest.fixture
