@@ -1,7 +1,7 @@
 """A disk under a recorded process: what a power cut leaves of it (reliability 5.3, appendix B).
 
 What was synced is there. Of what was written since, any subset of 512-byte sectors may be; of the names made and removed
-since their directory was synced, any prefix for each name. A sync that failed wrote nothing, and the next one that
+since their directory was synced, any first part for each name. A sync that failed wrote nothing, and the next one that
 succeeds does not make up for it: the kernel has marked those pages clean (reliability 3.6, "fsync error").
 """
 
@@ -59,7 +59,7 @@ class Disk:
         files = {name: _File(bytearray(content)) for name, content in (before or {}).items()}
         self._names: dict[str, _File] = dict(files)  # as the processes see them
         self._synced_names: dict[str, _File] = dict(files)
-        self._renamed: list[tuple[str, _File | None]] = []  # names made and removed since the directory was synced
+        self._renamed: list[dict[str, _File | None]] = []  # names made and removed since the directory was synced
         self._covers: dict[int, list[_Change]] = {}  # id of a running sync -> what was written before it began
         self._name_covers: dict[int, int] = {}
         self._returned: set[int] = set()  # ids of the writes that have
@@ -79,7 +79,7 @@ class Disk:
                     self._open(call)
             case "unlink" | "unlinkat":
                 if event.when == "end" and call.done and (name := self._path(call, 0)):
-                    self._name(name, None)
+                    self._name({name: None})
             case "rename" | "renameat" | "renameat2":
                 if event.when == "end" and call.done:
                     self._rename(call)
@@ -92,12 +92,12 @@ class Disk:
         """The files after a cut here: with `random`, of what is not synced a torn part; without, nothing of it."""
         names = dict(self._synced_names)
         if random:
-            renamed = list(self._renamed)
-            for name in {name for name, _ in renamed}:
-                ours = [file for each, file in renamed if each == name]
-                kept = random.randrange(len(ours) + 1)
-                if kept:
-                    _put(names, name, ours[kept - 1])
+            kept: set[int] = set()
+            for name in dict.fromkeys(name for change in self._renamed for name in change):
+                ours = [number for number, change in enumerate(self._renamed) if name in change]
+                kept.update(ours[: random.randrange(len(ours) + 1)])
+            for number in sorted(kept):
+                _put(names, self._renamed[number])
         return {name: self._content(file, random) for name, file in names.items() if not name.endswith(SHARED)}
 
     @staticmethod
@@ -148,12 +148,12 @@ class Disk:
         if not call.done or self._lying:
             return
         self.syncs += 1
-        for name, file in self._renamed[:count]:
-            _put(self._synced_names, name, file)
+        for change in self._renamed[:count]:
+            _put(self._synced_names, change)
         del self._renamed[:count]
         if covered:
-            for change in covered:
-                change.apply(self._file(call).synced)
+            for written in covered:
+                written.apply(self._file(call).synced)
             self._without(self._file(call), covered)
 
     def _file(self, call: Call) -> _File:
@@ -171,22 +171,20 @@ class Disk:
             return
         flags = next(each for each in call.arguments if isinstance(each, str) and each.startswith("O_"))
         if name not in self._names and ("O_CREAT" in flags):
-            self._name(name, _File())
+            self._name({name: _File()})
         if name in self._names and "O_TRUNC" in flags:
             self._names[name].pending.append(_Change(call, 0, None))
         self._positions[call.run, call.opened.fd] = 0
 
-    def _name(self, name: str, file: _File | None) -> None:
-        _put(self._names, name, file)
-        self._renamed.append((name, file))
+    def _name(self, change: dict[str, _File | None]) -> None:
+        _put(self._names, change)
+        self._renamed.append(change)
 
     def _rename(self, call: Call) -> None:
         old, new = self._path(call, 0), self._path(call, 1)
         assert (old is None) == (new is None), f"renamed across the directory's edge: {call}"
         if old and new:
-            file = self._names[old]
-            self._name(new, file)
-            self._name(old, None)
+            self._name({old: None, new: self._names[old]})
 
     def _path(self, call: Call, index: int) -> str | None:
         paths = [each for each in call.arguments if isinstance(each, bytes)]
@@ -203,11 +201,12 @@ class Disk:
         return any(self._name_of(name) is not None for name in names)
 
 
-def _put(names: dict[str, _File], name: str, file: _File | None) -> None:
-    if file is None:
-        names.pop(name, None)
-    else:
-        names[name] = file
+def _put(names: dict[str, _File], change: dict[str, _File | None]) -> None:
+    for name, file in change.items():
+        if file is None:
+            names.pop(name, None)
+        else:
+            names[name] = file
 
 
 def found(directory: Path) -> dict[str, bytes]:
