@@ -39,14 +39,21 @@ def test_whenever_the_power_fails_nothing_is_lost_that_was_acknowledged_or_sent(
 def test_the_disk_that_is_cut_is_the_one_that_was_written(recording):
     """What the model holds at the end, all synced, is byte for byte what lies in the data directory."""
     disk = Disk(recording.data)
-    syncs = 0
     for event in read(recording.logs):
         disk.take(event)
-        syncs += event.call.name == "fdatasync" and event.call.place().name.endswith("buffer.db")
     there = found(recording.data)
     assert disk.image()["buffer.db"] == there["buffer.db"]
     assert there.keys() == {"buffer.db", "buffer.lock"}
-    assert syncs > 10, "pages went from the log into the file"
+
+
+def test_a_cut_amid_a_checkpoint_or_when_the_log_begins_anew_loses_nothing(tmp_path):
+    """R25: pages are on their way from the log into the file, and the log is written from its start again."""
+    strace.needed()
+    recording = record(tmp_path, per_meter=40, module="tests.powercut.checkpointing")
+    syncs = [event.call.place().name for event in read(recording.logs) if event.call.name == "fdatasync"]
+    assert sum(name.endswith("buffer.db") for name in syncs) > 12, "checkpoints, and not only at the end"
+    replayed = replay(recording, 150)
+    assert replayed.good, said(replayed, recording)
 
 
 def test_a_disk_that_only_says_that_it_syncs_is_told_apart(recording):
