@@ -9,6 +9,7 @@ from tests.powercut.recording import record
 from tests.powercut.replay import replay
 from tests.powercut.trace import read
 
+pytestmark = pytest.mark.timeout(300)  # a machine that does other things too
 FAULTS = [  # counted for each thread: no other than the writer's comes so far; after each failure somebody waits a moment
     "fdatasync:error=EIO:when=40..42",
     "pwrite64:error=ENOSPC:when=300..302",

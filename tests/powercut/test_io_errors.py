@@ -19,6 +19,7 @@ from tests.fakes.failing_disk import EIO, FromTheSyncOn, failing_disk
 from tests.fakes.small_gateway import SmallGateway, closed_hours, hour_number, reading
 from tests.powercut.sweep import KINDS, POLLS, live, swept
 
+pytestmark = pytest.mark.timeout(300)  # a machine that does other things too
 EVERY = 31  # operations from one that fails to the next; a prime, because they come in pairs
 
 

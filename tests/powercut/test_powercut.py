@@ -10,6 +10,7 @@ from tests.powercut.recording import Recording, record
 from tests.powercut.replay import Replayed, replay
 from tests.powercut.trace import read
 
+pytestmark = pytest.mark.timeout(300)  # a machine that does other things too
 CUTS = 500
 
 
