@@ -83,6 +83,7 @@ class Store:
         self.path = data_dir / DATABASE
         self._lock = Lock(data_dir / LOCK, facts or {})
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
+        self._log_in_doubt = True  # whether all that the log shows is on the disk
         try:
             self._db = self._open()
         except BaseException:
@@ -140,7 +141,9 @@ class Store:
         try:
             if self.path.exists():
                 _examine(self.path)
-                _sync_log(self.path.with_name(f"{DATABASE}-wal"))
+                if self._log_in_doubt:
+                    _sync_log(self.path.with_name(f"{DATABASE}-wal"))
+            self._log_in_doubt = False
             db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in PRAGMAS:
@@ -204,6 +207,8 @@ class Store:
         if not self._failing:
             self._failing = True
             log.error("a write failed; the database is opened again: %s", error)
+        if not _is_full(error):  # a disk may be full for days: what did not fit was no commit, and the rest is synced
+            self._log_in_doubt = True
         if self._db:
             self._db.close()
         self._db = None
@@ -278,6 +283,11 @@ def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:
         db.execute("ROLLBACK TO one")
     db.execute("RELEASE one")
     return result, problem
+
+
+def _is_full(error: Exception) -> bool:
+    cause = error.__cause__ if isinstance(error, StoreError) else error  # what kept it from opening
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _callers_own(error: sqlite3.Error) -> bool:

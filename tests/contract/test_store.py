@@ -151,6 +151,23 @@ def test_after_a_disk_error_nothing_of_the_write_is_kept_and_the_store_goes_on(s
     assert keys(store) == ["after", "before"]
 
 
+@pytest.mark.parametrize(("code", "again"), [(sqlite3.SQLITE_FULL, False), (sqlite3.SQLITE_IOERR_FSYNC, True)])
+def test_the_log_is_written_again_after_an_error_but_not_for_days_on_a_full_disk(store, tmp_path, code, again):
+    """R26: a sync that failed has lost its pages; a write that found no space has lost nothing that was told."""
+    store.write(put("before"))
+    log = tmp_path / f"{DATABASE}-wal"
+    with read_only(tmp_path / DATABASE) as reader:  # which keeps the log from being folded into the file
+        reader.execute("SELECT count(*) FROM meta").fetchone()
+        store.write(put("seen"))
+        os.utime(log, ns=(0, 0))
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                store.write(raises(disk_error(code)))
+        assert (log.stat().st_mtime_ns > 0) == again
+    store.write(put("after"))
+    assert keys(store) == ["after", "before", "seen"]
+
+
 def test_a_database_that_cannot_be_opened_again_fails_each_write_until_it_can(store, tmp_path, caplog):
     """R27: without an operator, and with one line at each end of the trouble."""
     caplog.set_level("INFO", "buffer.store")
