@@ -156,10 +156,11 @@ def record(
     seed: int = 1,
     lives: int = 3,
     faults: Sequence[str] = (),
+    faulty_life: int = 0,
 ) -> Recording:
     """Record the lives of a gateway; the last one ends when EnerKey has all that it can have.
 
-    `module`: what is run instead of the gateway. `faults`: what goes wrong with the calls of the first life, as
+    `module`: what is run instead of the gateway. `faults`: what goes wrong with the calls of one life, as
     `strace -e inject` has it; they are counted for each thread.
     """
     random = Random(seed)
@@ -168,13 +169,13 @@ def record(
     with site(tmp_path) as (config, broker, simulator, port):
         gateway = GatewayProcess(config, tmp_path / "gateway.log", module=module)
         for life, log in enumerate(logs):
-            gateway.under = tracing(log, *(faults if life == 0 else ()))
+            gateway.under = tracing(log, *(faults if life == faulty_life else ()))
             with gateway:
                 wait_until_subscribed(broker)
                 publish(broker, batch[life * len(batch) // lives : (life + 1) * len(batch) // lives])
                 if life == lives - 1:
                     wait_for_all(simulator, batch)
-                if life or lives == 1:
+                if life == lives - 1 or (life and not faults):
                     assert gateway.stop() == 0
                 else:
                     gateway.kill()
