@@ -100,7 +100,9 @@ def test_a_recording_is_read_in_its_true_order(tmp_path):
 7 write(4<\x2f\x62>(deleted), "", 0) = -1 EIO (Input/output error) (INJECTED)
 7 fdatasync(3<\x2f\x61> <unfinished ...>
 8 +++ exited with 0 +++
+9 ???( <unfinished ...>
 7 <... fdatasync resumed>) = ?
+9 <... ??? resumed>) = ?
 7 +++ killed by SIGKILL +++
 """
     )

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 _LINE = re.compile(r"(\d+) +(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*)|(\+\+\+|---) .*)", re.DOTALL)
+_KILLED = re.compile(
+    r"\d+ +(\?\?\?\(|<\.\.\. \?\?\? resumed>).*"
+)  # before strace saw which call it was, and before it ran
 _UNFINISHED = " <unfinished ...>"
 _RESULT = re.compile(r"(.*)\) += (-?\d+|\?)(.*)", re.DOTALL)
 _WORD = re.compile(r'"((?:\\x[0-9a-f]{2})*)"|(\d+|AT_FDCWD)<((?:->|[^<>])*)(?:<[^>]*>)?>(\(deleted\))?|([^,"<>]+)')
@@ -74,6 +77,8 @@ def read(logs: Iterable[Path]) -> list[Event]:
 def _events(run: int, lines: Iterable[str]) -> Iterator[Event]:
     open_calls: dict[int, tuple[Call, str]] = {}
     for line in lines:
+        if _KILLED.fullmatch(line):
+            continue
         match = _LINE.fullmatch(line)
         assert match, f"not understood: {line[:300]}"
         thread = int(match[1])
