@@ -7,11 +7,12 @@ commit is under way the next group gathers, so a busy store pays one sync for ma
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -33,6 +34,7 @@ Work = Callable[[Connection], Any]
 DATABASE = "buffer.db"
 LOCK = "buffer.lock"
 BEFORE = "buffer-before-migration.db"  # as it was before the newest schema step
+CHUNK = 1024 * 1024  # bytes
 GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws back at once
 
 PRAGMAS = (  # reliability 3.6
@@ -93,6 +95,7 @@ class Store:
         self._lock = Lock(data_dir / LOCK, facts or {})
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
         self.damaged = False  # SQLite met damage: the next opening salvages what can be read
+        self._log_in_doubt = True  # whether all that the log shows is on the disk
         try:
             unclean = _has_content(self.path.with_name(f"{DATABASE}-wal"))  # a close would have folded it in
             self._db = heal(self.path, self._open) if heal else self._open()
@@ -167,17 +170,20 @@ class Store:
     def _open(self) -> Connection:
         try:
             if self.path.exists():
-                with read_only(self.path) as look:  # a file of somebody else's is refused before anything is written
-                    examine(look)
+                _examine(self.path)
+                if self._log_in_doubt:
+                    _sync_log(self.path.with_name(f"{DATABASE}-wal"))
+            self._log_in_doubt = False
             db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
                 migrate(db, self.path.with_name(BEFORE))
+                _sync_names(self.path.parent)  # of the file and its log: SQLite does not mind when this fails
             except BaseException:
                 db.close()
                 raise
-        except (sqlite3.Error, Unreadable) as error:
+        except (sqlite3.Error, Unreadable, OSError) as error:
             raise StoreError(f"cannot open {self.path}: {error}") from error
         return db
 
@@ -231,6 +237,8 @@ class Store:
         if not self._failing:
             self._failing = True
             log.error("a write failed; the database is opened again: %s", error)
+        if not _is_full(error):  # a disk may be full for days: what did not fit was no commit, and the rest is synced
+            self._log_in_doubt = True
         if self._db:
             self._db.close()
         self._db = None
@@ -260,6 +268,48 @@ def read_only(path: Path) -> Iterator[Connection]:
         db.close()
 
 
+def _examine(path: Path) -> None:
+    """Refuse a file of somebody else's before anything is written.
+
+    A power cut at the birth of a database leaves a rollback journal, which only a writer can undo.
+    """
+    try:
+        with read_only(path) as look:
+            examine(look)
+    except Unreadable as error:
+        if getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)) as look:
+            examine(look)
+
+
+def _sync_log(path: Path) -> None:
+    """Bring to the disk what is in the log that was left there: whoever opens it believes it, and builds upon it.
+
+    A process that was killed has not synced its last commit. One whose sync failed has, in the kernel's eyes: those pages
+    count as written, and no later sync writes them (reliability 3.6). So they are written again, as they are. Without
+    this, a reading that is delivered again changes nothing, syncs nothing, and is acknowledged all the same (R3).
+    """
+    if not path.exists():
+        return
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        written = 0
+        while some := os.pread(fd, CHUNK, written):
+            written += os.pwrite(fd, some, written)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_names(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _attempt(db: Connection, work: Work) -> tuple[Any, BaseException | None]:
     """One write of a group: its result, or its own failure with its changes undone. Raises when the disk failed."""
     db.execute("SAVEPOINT one")
@@ -280,6 +330,11 @@ def _has_content(file: Path) -> bool:
         return file.stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def _is_full(error: Exception) -> bool:
+    cause = error.__cause__ if isinstance(error, StoreError) else error  # what kept it from opening
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _callers_own(error: sqlite3.Error) -> bool:

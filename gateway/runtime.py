@@ -97,6 +97,8 @@ def _corrected(gateway: Gateway, asked: dict[str, Any]) -> dict[str, Any]:
         meter, done = gateway.store.write(lambda db: correct(db, asked, to_ms(now.wall)))
     except CorrectionError as error:
         return {"refused": str(error)}
+    except StoreError as error:
+        return {"failed": str(error)}
     gateway.closer.saw({meter: done.reaches}, now.boottime)
     for uploader in gateway.uploaders.values():
         uploader.wake.set()
@@ -110,7 +112,10 @@ def _adopted(gateway: Gateway, author: str) -> dict[str, Any]:
     def work(db: Connection) -> bool:
         return identity.adopt(db, gateway.machine, author, now_ms + settle_ms(gateway.config, db), now_ms)
 
-    adopted = gateway.store.write(work)
+    try:
+        adopted = gateway.store.write(work)
+    except StoreError as error:
+        return {"failed": str(error)}
     for uploader in gateway.uploaders.values():
         uploader.wake.set()
     return {"adopted": adopted}

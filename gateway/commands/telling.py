@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from buffer.corrections import CorrectionError
 from buffer.model import to_ms
+from buffer.store import StoreError
 from gateway.clock import SystemClock
 from gateway.control import ask
 from gateway.correcting import correct
-from gateway.errors import GatewayError, Unreachable
+from gateway.errors import DatabaseFailure, GatewayError, Unreachable
 from gateway.report import holder_of
 from gateway.wiring import open_store
 
@@ -50,6 +51,8 @@ def write(
         return store.write(lambda db: ourselves(db, to_ms(SystemClock().now().wall)))
     except CorrectionError as error:
         raise GatewayError(str(error)) from None
+    except StoreError as error:
+        raise _unknown(request, str(error)) from None
     finally:
         store.close()
 
@@ -57,7 +60,22 @@ def write(
 def _by_service(held_by: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     answer = ask(Path(held_by.get("socket", "")), request)
     if answer is None:
-        raise Unreachable(f"process {held_by.get('pid', '?')} holds the data but does not answer; nothing was changed")
+        who = f"process {held_by.get('pid', '?')} holds the data but does not answer"
+        raise Unreachable(f"{who}, and nobody knows whether it was recorded: {_look(request)}")
     if "refused" in answer:
         raise GatewayError(answer["refused"])
+    if "failed" in answer:
+        raise _unknown(request, answer["failed"])
     return answer
+
+
+def _unknown(request: dict[str, Any], why: str) -> DatabaseFailure:
+    """A commit that fails may be there all the same (R26); said twice, a person's word counts twice."""
+    why = why.removeprefix("not stored: ")
+    return DatabaseFailure(f"the disk failed ({why}), and nobody knows whether it was recorded: {_look(request)}")
+
+
+def _look(request: dict[str, Any]) -> str:
+    meter = request.get("correct", {}).get("meter")
+    command = f"meter-gateway hours {meter}" if meter else "meter-gateway status"
+    return f"look at `{command}` before you say it again"

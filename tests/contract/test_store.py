@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,23 @@ def test_after_a_disk_error_nothing_of_the_write_is_kept_and_the_store_goes_on(s
     assert keys(store) == ["after", "before"]
 
 
+@pytest.mark.parametrize(("code", "again"), [(sqlite3.SQLITE_FULL, False), (sqlite3.SQLITE_IOERR_FSYNC, True)])
+def test_the_log_is_written_again_after_an_error_but_not_for_days_on_a_full_disk(store, tmp_path, code, again):
+    """R26: a sync that failed has lost its pages; a write that found no space has lost nothing that was told."""
+    store.write(put("before"))
+    log = tmp_path / f"{DATABASE}-wal"
+    with read_only(tmp_path / DATABASE) as reader:  # which keeps the log from being folded into the file
+        reader.execute("SELECT count(*) FROM meta").fetchone()
+        store.write(put("seen"))
+        os.utime(log, ns=(0, 0))
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                store.write(raises(disk_error(code)))
+        assert (log.stat().st_mtime_ns > 0) == again
+    store.write(put("after"))
+    assert keys(store) == ["after", "before", "seen"]
+
+
 def test_a_database_that_cannot_be_opened_again_fails_each_write_until_it_can(store, tmp_path, caplog):
     """R27: without an operator, and with one line at each end of the trouble."""
     caplog.set_level("INFO", "buffer.store")
@@ -241,6 +259,22 @@ def test_a_file_that_is_no_database_is_refused_untouched_and_the_lock_is_free(tm
     assert path.read_bytes() == before
     with pytest.raises(Unreadable), read_only(path) as db:
         db.execute("SELECT 1 FROM meta")
+
+
+def test_a_power_cut_at_the_birth_of_the_database_does_not_keep_the_next_start_from_making_it(tmp_path):
+    """R25: SQLite writes the first page under a rollback journal; nobody who may only read can undo what that left."""
+    (tmp_path / "before").mkdir()
+    with closing(sqlite3.connect(tmp_path / "before" / DATABASE, isolation_level=None)) as db:
+        db.execute("PRAGMA cache_size = 1")  # pages go to the file before their transaction ends
+        db.execute("BEGIN")
+        db.execute("CREATE TABLE half (written BLOB)")
+        db.execute("INSERT INTO half VALUES (zeroblob(100000))")
+        shutil.copytree(tmp_path / "before", tmp_path / "after")
+    assert sorted(path.name for path in (tmp_path / "after").iterdir()) == [DATABASE, f"{DATABASE}-journal"]
+    opened = Store(tmp_path / "after")
+    opened.write(put("a"))
+    assert keys(opened) == ["a"]
+    opened.close()
 
 
 def test_looking_at_a_file_that_is_not_there_creates_none(tmp_path):

@@ -23,14 +23,22 @@ TAIL = 5000  # characters of a log that are shown
 class GatewayProcess:
     """`meter-gateway run -c CONFIG`, or another module that does the same; its log goes to `log`, one file over all starts.
 
-    `machine`: the file with the machine's id, where it is not this box's own.
+    `machine`: the file with the machine's id, where it is not this box's own. `under`: a tracer's command, which lets the
+    process stay our child.
     """
 
     def __init__(
-        self, config: Path, log: Path, *options: str, module: Sequence[str] = RUN, machine: Path | None = None
+        self,
+        config: Path,
+        log: Path,
+        *options: str,
+        module: Sequence[str] = RUN,
+        machine: Path | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         self._config = config
         self._options = options
+        self.under = under
         self._program = ["-m", *module] if machine is None else ["-c", ON_MACHINE.format(str(machine)), "run"]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +55,7 @@ class GatewayProcess:
             notified.bind(address)
             notified.settimeout(READY_WITHIN)
             self._process = subprocess.Popen(
-                [sys.executable, *self._program, "-c", str(self._config), *self._options],
+                [*self.under, sys.executable, *self._program, "-c", str(self._config), *self._options],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,

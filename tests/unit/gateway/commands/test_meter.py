@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.fakes.failing_disk import EIO, FromTheSyncOn, failing_disk
 from tests.fakes.site import Site
 
 SWAP = datetime(2026, 11, 2, 10, 30, tzinfo=UTC)
@@ -86,6 +88,20 @@ def test_wrong_words_are_answered_in_one_line(swapped: Site, meter_gateway, word
     assert (done.code, done.out) == (code, "")
     assert said in " ".join(done.err.split())
     assert epochs(swapped) == []
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_when_the_disk_fails_nobody_is_told_that_nothing_was_recorded(swapped: Site, meter_gateway, tmp_path, running):
+    """Exit code 74 and what to do: a commit that fails may be there all the same, and said twice it would count twice."""
+    with failing_disk(tmp_path) as disk, swapped.running() if running else nullcontext():
+        disk.fail(FromTheSyncOn(disk), EIO)
+        done = meter_gateway("meter", "replaced", "chiller", *SAID)
+        assert disk.failed
+        disk.heal()
+    assert done.code == 74
+    assert "Traceback" not in done.err
+    words = "the disk failed (disk I/O error), and nobody knows whether it was recorded: look at `meter-gateway hours chiller`"
+    assert words in " ".join(done.err.split())
 
 
 def test_parked_energy_is_shown_until_somebody_books_it(swapped: Site, meter_gateway):
