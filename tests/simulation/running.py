@@ -18,10 +18,15 @@ from typing import NamedTuple
 
 from tests.simulation.checks import Outcome, outcome
 from tests.simulation.plant import Plant
-from tests.simulation.scenario import Scenario, reference, swarm, tight
+from tests.simulation.scenario import Scenario, forgetful, reference, swarm, tight
 
 CORPUS = Path(__file__).with_name("corpus.txt")
-KINDS: dict[str, Callable[[int], Scenario]] = {"swarm": swarm, "tight": tight, "reference": reference}
+KINDS: dict[str, Callable[[int], Scenario]] = {
+    "swarm": swarm,
+    "tight": tight,
+    "reference": reference,
+    "forgetful": forgetful,
+}
 MEMORY = Path(
     "/dev/shm"
 )  # a run commits thousands of times, and no power is cut: what a disk's sync costs proves nothing

@@ -23,6 +23,10 @@ ADJUSTS = False  # whether energy that comes after its hour was closed is brough
 SETTLE = 600.0  # s; longer than the longest lag and the longest life of a zombie together (R16)
 LONGEST_LAG = 250.0
 LONGEST_ZOMBIE = 300.0
+WAITS_BEHIND = (  # a boundary of a cumulative meter that follows one in doubt
+    "state = 'pending' AND EXISTS (SELECT 1 FROM hour before JOIN meter ON meter.id = before.meter"
+    " WHERE before.meter = hour.meter AND before.hour < hour.hour AND before.state = 'held' AND push = 'cumulative')"
+)
 SMALL_BODY = 230  # bytes: four items
 
 
@@ -82,6 +86,14 @@ SOURCES = {
 
 # Per hour of a consumption meter.
 SERVER = {"poison": Range(0.003, 0.03, 0.3)}
+
+# What makes a box forget; per day.
+FORGETTING = {
+    "lying-disk": Range(0.5, 3),
+    "old-image": Range(0.3, 1.5),
+    "empty-database": Range(0.3, 1.5),
+    "restart": Range(0.5, 3),
+}
 
 REFERENCE = {
     "refused": 0.01,
@@ -166,6 +178,26 @@ def tight(seed: int) -> Scenario:
     """A share of the key's budget that is too small for one message an hour, and a process that often starts again."""
     found = swarm(seed)
     return replace(found, hours=40, meters=6, share=70, rates=found.rates | {"crash-before-request": 0.03})
+
+
+def forgetful(seed: int) -> Scenario:
+    """A swarm in which the box forgets what it has done."""
+    found = swarm(seed)
+    random = Random(f"{seed}/forgetting")
+    rates = found.rates | _some(FORGETTING, random)
+    if not rates.keys() & (FORGETTING.keys() - {"restart"}):
+        rates["lying-disk"] = 1.0
+    rates.pop("late-energy", None)  # what was forgotten of it is only found by the audit
+    return replace(found, rates=rates)
+
+
+def _some(faults: dict[str, Range], random: Random) -> dict[str, float]:
+    """A random subset, at random rates."""
+    return {
+        fault: low * (high / low) ** random.random()
+        for fault, (low, high, share) in faults.items()
+        if random.random() < share
+    }
 
 
 def reference(seed: int) -> Scenario:

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -25,8 +26,9 @@ from drivers.reading import Reading
 from gateway.clock import Trust
 from tests.fakes.small_gateway import SmallGateway
 from tests.simulation.clock import SimClock
+from tests.simulation.memory import Memory, PowerCut
 from tests.simulation.plant import Plant
-from tests.simulation.scenario import SETTLE, Scenario
+from tests.simulation.scenario import SETTLE, WAITS_BEHIND, Scenario
 from tests.simulation.sources import Arrival, Building, decimal, exact_edges
 from tests.simulation.wire import Crash, Wire
 
@@ -56,6 +58,8 @@ class World:
         self.building = Building(scenario.seed, scenario.meters, first, scenario.hours, scenario.rates)
         self.known: list[dict[int, int]] = [{} for _ in self.building.meters]
         self.settled: list[dict[int, Fraction]] = [{} for _ in self.building.meters]
+        self.arrived: list[Arrival] = []
+        self.memory = Memory(self)
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
@@ -105,6 +109,10 @@ class World:
             "forbidden": self.wire.forbid,
             "unknown-meter": self.wire.lose_a_meter,
             "silence": self._silence,
+            "lying-disk": self.memory.lying_disk,
+            "old-image": self.memory.old_image,
+            "empty-database": self.memory.empty_database,
+            "restart": self.memory.restart,
         }
         span = self.scenario.hours * HOUR_MS
         for fault, happens in happenings.items():
@@ -156,6 +164,8 @@ class World:
                 raise StoreError("not stored: the disk failed")
             result = write(work)
             self._durable = True
+            if not self.calm and not self._gone:
+                self.memory.committed()
             self.may_crash("crash-after-commit")
             if self.happens("disk-error-after-commit"):
                 raise StoreError("not stored, or so it seems: the disk failed")
@@ -183,9 +193,21 @@ class World:
                 shutil.copyfile(self.gateway.directory / name, there / name)
         return there
 
-    def _start_again(self, *, after: float | None = None, wall: datetime | None = None) -> None:
-        """The process died; with `wall`, the box did, and comes up with that time."""
-        there = self.plant.files(self)
+    def _start_again(
+        self,
+        *,
+        after: float | None = None,
+        wall: datetime | None = None,
+        files: Path | None = None,
+        clean: bool = False,
+    ) -> None:
+        """The process died; with `wall`, the box did, and comes up with that time; with `files`, with those.
+
+        `clean`: it stopped by itself.
+        """
+        if clean:
+            self.gateway.uploader.close()
+        there = files or self.plant.files(self)
         self._gone = True  # what its objects still do when they are closed, they do to files that nobody sees again
         gateway = self.gateway
         self._reader.close()
@@ -224,7 +246,7 @@ class World:
         self._remember_frozen()
 
     def _unfinished(self) -> bool:
-        find = "SELECT (SELECT count(*) FROM hour WHERE state IN ('pending', 'claimed'))"
+        find = f"SELECT count(*) FROM hour WHERE state IN ('pending', 'claimed') AND NOT ({WAITS_BEHIND})"
         return bool(self.gateway.store.read(lambda db: db.execute(find).fetchone()[0]))
 
     def _run(self, over: Callable[[], bool]) -> None:
@@ -233,6 +255,9 @@ class World:
                 return
             try:
                 self._turn()
+            except PowerCut:
+                self.crashes += 1
+                self.memory.power_cut()
             except Crash:
                 self.crashes += 1
                 self._start_again()
@@ -244,7 +269,7 @@ class World:
             try:
                 entry[2](entry[3])
             except Crash:
-                if entry[2] == self._arrive:
+                if entry[2] in {self._arrive, self.memory.tell_again}:
                     heappush(self._queue, entry)  # not acknowledged: it comes again
                 raise
             return
@@ -292,12 +317,17 @@ class World:
             readings.append(Reading(meter.name, from_ms(each.at), decimal(each.value), "kWh", stamped=True))
             if not each.late or self._still_counts(each):
                 said.append((each.meter, each.at, each.value))
-        while not self._handed_over(readings, said):
-            self.clock.advance(5)  # not acknowledged: it comes again
+        self.told(readings, said)
+        self.arrived += batch
         for entry in rest:
             self._queue.remove(entry)
         if rest:
             self._queue.sort()
+
+    def told(self, readings: list[Reading], said: list[tuple[int, int, int]]) -> None:
+        """As often as it takes: what is not acknowledged comes again."""
+        while not self._handed_over(readings, said):
+            self.clock.advance(5)
 
     def _still_counts(self, late: Arrival) -> bool:
         """A boundary that is frozen stays what it is, whatever comes later (R8); what lies before it says nothing more.
@@ -347,20 +377,39 @@ class World:
         self._boot()
         self.at(self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 90 * MINUTE_MS), self._reboot, "reboot")
 
+    def boot_from(self, files: Path | None, boot: str, off: float) -> None:
+        """The box comes up with other files, which a process of `boot` wrote; None: with none."""
+        if files is None:
+            files = next(self._directories)
+            files.mkdir()
+        else:
+            with closing(sqlite3.connect(files / "buffer.db")) as db:
+                self._forget_stranded(boot, db)
+        self.synchronised = False
+        back = timedelta(seconds=self.random.uniform(300, 86_400))
+        self._start_again(after=off, wall=self.clock.true - back, files=files)
+        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 40 * MINUTE_MS), self._synchronise, None)
+
+    def stop_and_start(self, *, boot: bool) -> None:
+        """The gateway is stopped by whoever may, and started again, with the box or alone."""
+        if boot:
+            self._forget_stranded(self.gateway.boot, self._reader)
+        off = 30.0
+        self._start_again(after=off, wall=self.clock.true + timedelta(seconds=off) if boot else None, clean=True)
+
     def _boot(self) -> None:
-        self._forget_stranded()
+        self._forget_stranded(self.gateway.boot, self._reader)
         self.synchronised = False
         back = timedelta(seconds=self.random.uniform(300, 86_400))
         self._start_again(after=self.random.uniform(10, 1200), wall=self.clock.true - back)
 
-    def _forget_stranded(self) -> None:
+    def _forget_stranded(self, boot: str, db: sqlite3.Connection) -> None:
         """Readings of a boot whose clock was never set have no time: of counters the next one carries the energy."""
-        boot = self.gateway.boot
         find = (
             "SELECT meter, boottime FROM unplaced WHERE boot_id = ? AND source_at IS NULL"
             " AND NOT EXISTS (SELECT 1 FROM meta WHERE key = 'boot_offset:' || ?)"
         )
-        rows = self.look(lambda db: db.execute(find, (boot, boot)).fetchall())
+        rows = db.execute(find, (boot, boot)).fetchall()
         names = {number: name for name, number in self.gateway.numbers.items()}
         numbers = {meter.name: meter.number for meter in self.building.meters}
         for meter, boottime in rows:
