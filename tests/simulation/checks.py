@@ -80,14 +80,14 @@ def wrong_hours(world: World, number: int, found: Outcome) -> None:
     found.hours += len(wanted)
     held, states = _held(world, number), _states(world, number)
     for hour in sorted(wanted.keys() | there.keys()):
-        if world.memory.excuses(number, hour, Hour(there.get(hour), wanted.get(hour), states.get(hour))):
-            continue
-        if _waits_behind(meter, held, hour) and hour not in there:
+        waits = _waits_behind(meter, held, hour)
+        what = Hour(there.get(hour), wanted.get(hour), states.get(hour), waits)
+        if world.memory.excuses(number, hour, what) or world.doubles.excuses(number, hour, what):
             continue
         poisoned = world.wire.poisoned(number, hour)
         if hour in held and hour not in there and (poisoned or not BISECTED):
             continue
-        if poisoned and hour not in there and abs(wanted.get(hour, 0)) <= tolerance:
+        if (poisoned or world.memory.spans) and hour not in there and abs(wanted.get(hour, 0)) <= tolerance:
             continue  # it follows the majority of its message: nothing and 0 cannot be told apart
         if hour in wanted and hour in there and abs(there[hour] - wanted[hour]) <= tolerance and hour not in held:
             continue
@@ -101,7 +101,8 @@ def _held(world: World, number: int) -> set[int]:
     meter = world.gateway.numbers[world.building.meters[number].name]
     find = "SELECT hour FROM hour WHERE meter = ? AND state = 'held'"
     rows = world.look(lambda db: db.execute(find, (meter,)).fetchall())
-    return {hour for (hour,) in rows} if "poison" in world.scenario.rates or world.memory.spans else set()
+    may = "poison" in world.scenario.rates or world.memory.spans or world.doubles.on
+    return {hour for (hour,) in rows} if may else set()
 
 
 def _states(world: World, number: int) -> dict[int, str]:
@@ -115,17 +116,18 @@ def _waits_behind(meter: Meter, held: set[int], hour: int) -> bool:
 
 
 def _problems(world: World) -> list[str]:
-    done = "'accepted', 'held'" if "poison" in world.scenario.rates else "'accepted'"
-    if world.memory.spans:
-        done = "'accepted', 'held', 'missing'"
+    doubtful = bool(world.memory.spans) or world.doubles.on
+    done = "'accepted', 'held'" if "poison" in world.scenario.rates or doubtful else "'accepted'"
+    done += ", 'missing'" if world.memory.spans else ""
+    ledger = "accepted IS NULL AND state = 'accepted'" if doubtful else "(accepted IS NULL) <> (state = 'held')"
+    held = " AND text NOT LIKE '% h held%'" if doubtful else ""
     asks = {
         "R17: hours that are not accepted": f"SELECT count(*) FROM hour WHERE state NOT IN ({done}) AND NOT ({WAITS_BEHIND})",
         "R13: messages that are not settled": "SELECT count(*) FROM message WHERE state IN ('open', 'unknown')",
         "R5: readings still without a time": "SELECT count(*) FROM unplaced",
         "R2: rejected readings that were good": "SELECT count(*) FROM rejected"
         " WHERE reason NOT IN ('glitch', 'the counter went backwards')",
-        "R24: hours without a ledger": "SELECT count(*) FROM hour LEFT JOIN ledger USING (meter, hour)"
-        f" WHERE (accepted IS NULL) <> (state IN ('held', 'missing')) AND NOT ({WAITS_BEHIND})",
+        "R24: hours without a ledger": f"SELECT count(*) FROM hour LEFT JOIN ledger USING (meter, hour) WHERE {ledger}",
         "R7: hours that do not reach from boundary to boundary": (
             "SELECT count(*) FROM hour a JOIN hour b ON a.meter = b.meter AND a.hour + 1 = b.hour"
             " WHERE b.boundary - b.consumption <> a.boundary"
@@ -135,7 +137,8 @@ def _problems(world: World) -> list[str]:
         ),
         "errors told": "SELECT count(*) FROM event WHERE level = 'error' AND text NOT LIKE '%API key%'"
         " AND text NOT LIKE '%this value is refused%' AND text NOT LIKE '%is too large for EnerKey%'"
-        " AND text NOT LIKE '%there is no meter%' AND text NOT LIKE 'nothing is sent before EnerKey has been read%'",
+        " AND text NOT LIKE '%there is no meter%' AND text NOT LIKE 'nothing is sent before EnerKey has been read%'"
+        + held,
     }
     found = []
     for words, ask in asks.items():
@@ -146,7 +149,9 @@ def _problems(world: World) -> list[str]:
         found.append("R25: the file is damaged")
     if world.wire.most_in_a_day > world.scenario.share + world.memory.requests:
         found.append(f"R22: {world.wire.most_in_a_day} requests in 24 h, {world.scenario.share} are the share")
-    return found + ([] if world.memory.spans else _sums(world)) + _messages(world)
+    if not doubtful:
+        found += _sums(world)
+    return [*found, *world.doubles.problems(), *_messages(world)]
 
 
 def _sums(world: World) -> list[str]:
@@ -180,7 +185,9 @@ def _messages(world: World) -> list[str]:
     items = [item for item in world.wire.simulator.items if item.family == "cumulative" or item.value > undecidable]
     applied = Counter((item.meter, item.family, item.stamp) for item in items)
     twice = [key for key, count in applied.items() if count > 1]
-    if twice and not world.faults["duplicate"] + world.faults["late-energy"]:  # an adjustment is a second value
+    if (
+        twice and not world.doubles.on and not world.faults["duplicate"] + world.faults["late-energy"]
+    ):  # an adjustment is a second value
         found.append(f"{len(twice)} values were applied more than once, such as {twice[0]}")
     for push in world.wire.simulator.pushes:
         stamps = [item.stamp for item in push.items]

@@ -49,6 +49,7 @@ class Memory:
         meters = world.building.meters
         self.forgotten: list[dict[int, int]] = [{} for _ in meters]  # what was at EnerKey already, by hour
         self.spans: list[tuple[int, int]] = []  # (ms, ms): what was said in between is gone
+        self.anew = False
         self.requests = 0  # that the budget has forgotten
         self._until_image = self._until_cut = 0  # commits
         self._image: Image | None = None
@@ -95,6 +96,7 @@ class Memory:
         edges: list[dict[int, Fraction]] = [{} for _ in world.known]
         since = world.clock.true_ms - world.random.randrange(HOUR_MS, TOLD_AGAIN * HOUR_MS)
         arrived = [each for each in world.arrived if each.at >= since]
+        self.anew = True
         self._restored(Image(None, world.building.first, nothing, edges, {}, 0, ""))
         world.at(world.clock.true_ms, self.tell_again, arrived)
 
@@ -170,21 +172,28 @@ class Memory:
         """Whether an hour may be so because of what was forgotten."""
         if not self.spans:
             return False
-        there, wanted, state = found
+        there, wanted, state, waits = found
         before = self.forgotten[number].get(hour)
-        if before is not None and there == before and (state in {"held", "missing"} or wanted is None):
+        if there == before and (waits or (before is not None and (state in {"held", "missing"} or wanted is None))):
             return True
         if state == "missing" and there is None:
             return self._gone(hour)
-        return False
+        # Between the last boundary that was sent and the first that an empty database has, EnerKey spreads the energy.
+        return (
+            self.anew and wanted is None and state is None and "cumulative" in self._world.building.meters[number].name
+        )
 
     def _gone(self, hour: int) -> bool:
         return any(begin < (hour + 1) * HOUR_MS and end > hour * HOUR_MS for begin, end in self.spans)
 
 
 class Hour(NamedTuple):
-    """What is at EnerKey, what is right, and what the buffer calls it; None for nothing."""
+    """What is at EnerKey, what is right, and what the buffer calls it; None for nothing.
+
+    `waits`: it is a boundary behind one in doubt.
+    """
 
     there: int | None
     wanted: Any
     state: str | None
+    waits: bool

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.simulation.checks import Outcome, outcome
 from tests.simulation.plant import Plant
-from tests.simulation.scenario import Scenario, forgetful, reference, swarm, tight
+from tests.simulation.scenario import Scenario, doubled, forgetful, reference, swarm, tight
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 KINDS: dict[str, Callable[[int], Scenario]] = {
@@ -26,6 +26,7 @@ KINDS: dict[str, Callable[[int], Scenario]] = {
     "tight": tight,
     "reference": reference,
     "forgetful": forgetful,
+    "doubled": doubled,
 }
 MEMORY = Path(
     "/dev/shm"

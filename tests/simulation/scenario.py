@@ -23,6 +23,7 @@ ADJUSTS = False  # whether energy that comes after its hour was closed is brough
 SETTLE = 600.0  # s; longer than the longest lag and the longest life of a zombie together (R16)
 LONGEST_LAG = 250.0
 LONGEST_ZOMBIE = 300.0
+LONGEST_REVENANT = 10_800  # s; of a zombie that outlives `settle`
 WAITS_BEHIND = (  # a boundary of a cumulative meter that follows one in doubt
     "state = 'pending' AND EXISTS (SELECT 1 FROM hour before JOIN meter ON meter.id = before.meter"
     " WHERE before.meter = hour.meter AND before.hour < hour.hour AND before.state = 'held' AND push = 'cumulative')"
@@ -93,6 +94,13 @@ FORGETTING = {
     "old-image": Range(0.3, 1.5),
     "empty-database": Range(0.3, 1.5),
     "restart": Range(0.5, 3),
+}
+
+# What doubles behind everybody's back: per request; the lag is per day.
+DOUBLING = {
+    "doubled": Range(0.002, 0.03),
+    "revenant": Range(0.002, 0.03),
+    "long-lag": Range(0.3, 2, 0.3),
 }
 
 REFERENCE = {
@@ -189,6 +197,16 @@ def forgetful(seed: int) -> Scenario:
         rates["lying-disk"] = 1.0
     rates.pop("late-energy", None)  # what was forgotten of it is only found by the audit
     return replace(found, rates=rates)
+
+
+def doubled(seed: int) -> Scenario:
+    """A swarm in which something is delivered twice, and nobody can know at once."""
+    found = swarm(seed)
+    rates = found.rates | _some(DOUBLING, Random(f"{seed}/doubling"))
+    if not rates.keys() & DOUBLING.keys():
+        rates["doubled"] = 0.01
+    rates.pop("late-energy", None)  # a second value for an hour that may be doubled
+    return replace(found, rates=rates, same_hour="sum", believed="sum")
 
 
 def _some(faults: dict[str, Range], random: Random) -> dict[str, float]:

@@ -26,6 +26,7 @@ from drivers.reading import Reading
 from gateway.clock import Trust
 from tests.fakes.small_gateway import SmallGateway
 from tests.simulation.clock import SimClock
+from tests.simulation.doubles import Doubles
 from tests.simulation.memory import Memory, PowerCut
 from tests.simulation.plant import Plant
 from tests.simulation.scenario import SETTLE, WAITS_BEHIND, Scenario
@@ -60,6 +61,7 @@ class World:
         self.settled: list[dict[int, Fraction]] = [{} for _ in self.building.meters]
         self.arrived: list[Arrival] = []
         self.memory = Memory(self)
+        self.doubles = Doubles(self)
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
@@ -113,6 +115,7 @@ class World:
             "old-image": self.memory.old_image,
             "empty-database": self.memory.empty_database,
             "restart": self.memory.restart,
+            "long-lag": self.doubles.lag,
         }
         span = self.scenario.hours * HOUR_MS
         for fault, happens in happenings.items():
@@ -241,7 +244,7 @@ class World:
             self._run(lambda until=until: self.clock.true_ms >= until)
             if not self._unfinished():
                 break
-        quiet = self.clock.true_ms + 2 * HOUR_MS  # what should not come has time to come
+        quiet = self.clock.true_ms + 2 * HOUR_MS + self.doubles.rest_ms  # what should not come has time to come
         self._run(lambda: self.clock.true_ms >= quiet)
         self._remember_frozen()
 
@@ -264,6 +267,7 @@ class World:
         raise AssertionError("the workers never come to rest")
 
     def _turn(self) -> None:
+        self.doubles.watch()
         if self._queue and self._queue[0][0] <= self.clock.true_ms:
             entry = heappop(self._queue)
             try:
