@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from buffer import journal, looks
 from buffer.model import Fate, Refused, from_micro, hour_of, hour_start, to_ms
 from buffer.readings import note, note_once
-from gateway import pacing, verify
+from gateway import boundaries, pacing, verify
 from gateway.line import said
 from gateway.messages import everything
 
@@ -73,6 +73,7 @@ class Lookout:
         self._random = random
         self._old = max(rules.old_hours, 2 * pacing.cadence(len(meters), rules.requests_per_day))
         self._proofs: dict[int, list[_Proof]] = {}
+        self._looked: set[int] = set()  # meters that this process has looked at: what it reads of them since is a proof
         self._failed: dict[int, pacing.Pause] = {}
         self._audits: dict[int, float] | None = None  # meter -> when (boottime) it is audited next
 
@@ -82,12 +83,18 @@ class Lookout:
         """Whether EnerKey has to be read before this message may go. Not where the key cannot read (`on_unknown`)."""
         if self._rules.on_unknown == "hold":
             return False
-        if self._store.read(lambda db: looks.look_after(db, meter.id)) is not None:
+        after = self._store.read(lambda db: looks.look_after(db, meter.id))
+        doubted = after is not None
+        if after is not None and after > to_ms(now.wall):
+            self._looked.discard(meter.id)  # whatever was read before then proves nothing
+        if doubted and meter.id not in self._looked:
             return True
-        old = [hour for hour in draft.values if hour < hour_of(to_ms(now.wall)) - self._old]
+        old = [hour for hour in draft.values if doubted or hour < hour_of(to_ms(now.wall)) - self._old]
         proofs = [proof for proof in self._proofs.get(meter.id, []) if proof.until > now.boottime]
         self._proofs[meter.id] = proofs
         old = [hour for hour in old if not any(proof.first <= hour < proof.end for proof in proofs)]
+        if doubted:
+            return bool(old)
         known = self._store.read(lambda db: journal.in_ledger(db, meter.id, old)) if old else {}
         return any(hour not in known for hour in old)  # an adjustment goes to an hour that is known to be there
 
@@ -111,11 +118,13 @@ class Lookout:
         if not whole.values.keys() >= draft.values.keys():
             whole = draft
         hours = sorted(whole.values)
-        found = self._line.read(meter.enerkey_id, hours[0], hours[-1] + 1, slot)
+        first = hours[0] - (boundaries.REACH_BACK if meter.family == "cumulative" else 0)
+        found = self._line.read(meter.enerkey_id, first, hours[-1] + 1, slot)
         if found.values is None:
             return self._not_seen(meter, found.answer.fate)
         self._failed.pop(meter.id, None)
-        self._record(meter, whole, found.values)
+        server = boundaries.derived(found.values, first) if meter.family == "cumulative" else found.values
+        self._record(meter, whole, server)
         return Looked(asked=True, until=now.boottime)
 
     def _not_seen(self, meter: PushedMeter, fate: Fate) -> Looked:
@@ -136,15 +145,22 @@ class Lookout:
 
     def _record(self, meter: PushedMeter, whole: Draft, server: Mapping[int, int]) -> None:
         hours = sorted(whole.values)
-        ledger = self._store.read(lambda db: journal.in_ledger(db, meter.id, hours))
+        reach = [min([*server, *hours]), *hours]
+        ledger = self._store.read(lambda db: journal.in_ledger(db, meter.id, reach))
         verdicts = verify.read_back(whole.values, ledger, server, tolerance=self._rules.tolerance)
+        series = self._store.read(lambda db: looks.series(db, meter.id))
+        if meter.family == "cumulative":
+            verdicts = boundaries.doubted(verdicts, ledger, server, **series._asdict())
         found = {hour: whole.values[hour] for hour in hours if verdicts[hour] == "accepted"}
         held = [hour for hour in hours if verdicts[hour] == "held"]
         now = self._clock.now()
 
         def work(db: Connection) -> None:
-            seen = looks.Seen(found, whole.adjusted, held, meter.family == "consumption")
+            waiting = [hour for hour in hours if verdicts[hour] == "pending"]
+            seen = looks.Seen(found, whole.adjusted, held, meter.family == "consumption", waiting)
             looks.looked(db, meter.id, seen, to_ms(now.wall))
+            if meter.family == "cumulative" and not held and boundaries.unbased(server, **series._asdict()):
+                looks.look_again(db, meter.id)  # all of it is there; what follows would not continue it
             if found:
                 there = f"{len(found)} h were at EnerKey already, found before they were sent"
                 note(db, to_ms(now.wall), "info", meter.name, there)
@@ -155,6 +171,9 @@ class Lookout:
                 note(db, to_ms(now.wall), "warning", meter.name, words)
 
         self._store.write(work)
+        if meter.id not in self._looked:
+            self._looked.add(meter.id)
+            self._proofs[meter.id] = []
         self.proved(meter.id, hours, now.boottime)
         log.info("%s: read before sending: %d h are there, %d h held", meter.name, len(found), len(held))
 

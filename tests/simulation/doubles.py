@@ -20,7 +20,10 @@ DAY_MS = 24 * HOUR_MS
 NO_WAY_TO_READ_MS = 12 * HOUR_MS  # outages and keys that are refused may follow each other
 SETTLE_MS = round(SETTLE * 1000)
 
-ALARMED = "SELECT 1 FROM event WHERE subject = ? AND text LIKE '% h held%'"
+UNTOLD = (
+    "SELECT 1 FROM hour WHERE meter = ? AND state = 'held'"
+    " AND NOT EXISTS (SELECT 1 FROM event WHERE subject = ? AND text LIKE '% h held%')"
+)
 ACCEPTED = (
     "SELECT hour.hour, accepted FROM ledger JOIN hour ON hour.meter = ledger.meter AND hour.hour = ledger.hour"
     " WHERE ledger.meter = ? AND state = 'accepted'"
@@ -92,13 +95,11 @@ class Doubles:
                 f"R18: {len(differing)} hours differ unnoticed, such as {world.building.meters[number].name} {hour}"
             )
         for meter in world.building.meters:
-            number = world.gateway.numbers[meter.name]
-            held = "SELECT count(*) FROM hour WHERE meter = ? AND state = 'held'"
-            if world.look(lambda db, n=number: db.execute(held, (n,)).fetchone()[0]) and not world.wire.poisonous(
-                meter.number
+            row = (world.gateway.numbers[meter.name], meter.name)
+            if not world.wire.poisonous(meter.number) and world.look(
+                lambda db, row=row: db.execute(UNTOLD, row).fetchone()
             ):
-                if not world.look(lambda db, n=meter.name: db.execute(ALARMED, (n,)).fetchone()):
-                    found.append(f"R18: {meter.name} has held hours, and nobody was told")
+                found.append(f"R18: {meter.name} has held hours, and nobody was told")
         return found
 
     # --- excuses ------------------------------------------------------------------------------------------------------

@@ -120,10 +120,13 @@ class Memory:
 
     def _taken(self) -> Image:
         world = self._world
+        known = [dict(each) for each in world.known]
+        for number, at, value in world.saying:
+            known[number][at] = value
         return Image(
             world.image(),
             world.clock.true_ms,
-            [dict(each) for each in world.known],
+            known,
             [dict(each) for each in world.settled],
             dict(world.frozen),
             world.wire.requests,

@@ -28,6 +28,7 @@ KINDS: dict[str, Callable[[int], Scenario]] = {
     "forgetful": forgetful,
     "doubled": doubled,
 }
+MIXED = ("swarm", "forgetful", "swarm", "doubled")
 MEMORY = Path(
     "/dev/shm"
 )  # a run commits thousands of times, and no power is cut: what a disk's sync costs proves nothing
@@ -116,6 +117,11 @@ class Figures:
 
     def _share(self, requests: int) -> str:
         return f"{requests / max(self.accepted, 1):.1%}"
+
+
+def kind_of(seed: int) -> str:
+    """What a seed is about where nobody says."""
+    return MIXED[seed % len(MIXED)]
 
 
 def _quietly(kind: str, seed: int) -> Outcome:

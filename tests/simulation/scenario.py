@@ -196,7 +196,11 @@ def forgetful(seed: int) -> Scenario:
     if not rates.keys() & (FORGETTING.keys() - {"restart"}):
         rates["lying-disk"] = 1.0
     rates.pop("late-energy", None)  # what was forgotten of it is only found by the audit
-    return replace(found, rates=rates)
+    if found.same_hour != "first-wins":
+        return replace(found, rates=rates)
+    # An hour that was sent with nothing in it, and is more now, would be ignored: not what this is about.
+    rates.pop("duplicate", None)
+    return replace(found, rates=rates, same_hour="sum")
 
 
 def doubled(seed: int) -> Scenario:

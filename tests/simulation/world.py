@@ -65,6 +65,7 @@ class World:
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
+        self.saying: list[tuple[int, int, int]] = []  # is being stored at this moment
         self._gone = False
         self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
@@ -355,6 +356,7 @@ class World:
     def _handed_over(self, readings: list[Reading], said: list[tuple[int, int, int]]) -> bool:
         """Whether `deliver` came back as it should; what is durable, or was acknowledged, is known from then on."""
         self._durable = False
+        self.saying = said
         try:
             if readings:
                 self._deliver(*readings)
@@ -362,6 +364,7 @@ class World:
         except NotStored:
             return False
         finally:
+            self.saying = []
             if self._durable:
                 for number, at, value in said:
                     self.known[number][at] = value
