@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from buffer.model import from_micro, hour_start
-from tests.simulation.memory import Hour
+from tests.simulation.memory import Hour, accepted
 from tests.simulation.plant import Plant
 from tests.simulation.scenario import BISECTED, WAITS_BEHIND, Scenario
 from tests.simulation.sources import Meter, exact_hours
@@ -51,21 +51,12 @@ def outcome(scenario: Scenario, directory: Path, plant: Plant | None = None) -> 
         for number in range(len(world.building.meters)):
             wrong_hours(world, number, found)
         found.problems += [*world.problems, *_problems(world)]
-        found.accepted = _accepted(world)
+        found.accepted = accepted(world.reader) + world.memory.accepted
     finally:
         world.close()
     found.faults, found.crashes = world.faults, world.crashes
     found.requests, found.reads = world.wire.requests, world.wire.reads
     return found
-
-
-def _accepted(world: World) -> int:
-    """Messages of which something was accepted."""
-    find = (
-        "SELECT count(*) FROM message WHERE state = 'accepted' OR EXISTS"
-        " (SELECT 1 FROM message_hour WHERE message = message.id AND message_hour.fate = 'accepted')"
-    )
-    return int(world.look(lambda db: db.execute(find).fetchone()[0]))
 
 
 def wrong_hours(world: World, number: int, found: Outcome) -> None:

@@ -21,6 +21,7 @@ from tests.simulation.wire import Crash
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+PUSHED_MS = (60_000, 240_000)  # after the hour, and the meters' offset
 MOST_LIES = 60  # commits that a disk may have promised to keep
 TOLD_AGAIN = 12  # h of its history that a device has at most
 
@@ -38,6 +39,7 @@ class Image(NamedTuple):
     settled: list[dict[int, Fraction]]
     frozen: dict[tuple[int, int], tuple[int, int]]
     requests: int
+    accepted: int
     boot: str
 
 
@@ -50,6 +52,7 @@ class Memory:
         self.forgotten: list[dict[int, int]] = [{} for _ in meters]  # what was at EnerKey already, by hour
         self.spans: list[tuple[int, int]] = []  # (ms, ms): what was said in between is gone
         self.anew = False
+        self.accepted = 0  # messages whose acceptance is forgotten
         self.requests = 0  # that the budget has forgotten
         self._until_image = self._until_cut = 0  # commits
         self._image: Image | None = None
@@ -59,6 +62,12 @@ class Memory:
     def lying_disk(self, fault: str) -> None:
         """From some commit on nothing gets to the disk, and after some more of them the power fails."""
         if self._until_cut:
+            return
+        world, now = self._world, self._world.clock.true_ms
+        if world.random.random() < 0.5 and now % HOUR_MS > PUSHED_MS[1]:
+            # There is most to forget while an hour's messages are on their way.
+            after = round(1000 * world.scenario.offset) + world.random.randrange(*PUSHED_MS)
+            world.at(now - now % HOUR_MS + HOUR_MS + after, self.lying_disk, fault)
             return
         self._world.faults[fault] += 1
         self._until_image = 1 + self._world.random.randrange(6)
@@ -97,7 +106,7 @@ class Memory:
         since = world.clock.true_ms - world.random.randrange(HOUR_MS, TOLD_AGAIN * HOUR_MS)
         arrived = [each for each in world.arrived if each.at >= since]
         self.anew = True
-        self._restored(Image(None, world.building.first, nothing, edges, {}, 0, ""))
+        self._restored(Image(None, world.building.first, nothing, edges, {}, 0, 0, ""))
         world.at(world.clock.true_ms, self.tell_again, arrived)
 
     def restart(self, fault: str) -> None:
@@ -130,6 +139,7 @@ class Memory:
             [dict(each) for each in world.settled],
             dict(world.frozen),
             world.wire.requests,
+            accepted(world.reader),
             world.gateway.boot,
         )
 
@@ -148,7 +158,13 @@ class Memory:
         world.frozen = dict(image.frozen)
         self.spans.append((image.at, world.clock.true_ms))
         self.requests += world.wire.requests - image.requests
-        off = world.random.uniform(10, 1200) if image.files else world.random.uniform(SETTLE, 2 * SETTLE)
+        self.accepted += accepted(world.reader) - image.accepted
+        # Whoever puts in an empty card takes his time; the power may be back before EnerKey shows what it has.
+        off = (
+            world.random.uniform(10, 10 ** world.random.uniform(1, 3))
+            if image.files
+            else SETTLE + world.random.uniform(0, 600)
+        )
         world.boot_from(image.files, image.boot, off)
 
     def _ledger(self, files: Path | None) -> dict[int, dict[int, int]]:
@@ -188,6 +204,15 @@ class Memory:
 
     def _gone(self, hour: int) -> bool:
         return any(begin < (hour + 1) * HOUR_MS and end > hour * HOUR_MS for begin, end in self.spans)
+
+
+def accepted(db: sqlite3.Connection) -> int:
+    """Messages of which something was accepted."""
+    find = (
+        "SELECT count(*) FROM message WHERE state = 'accepted' OR EXISTS"
+        " (SELECT 1 FROM message_hour WHERE message = message.id AND message_hour.fate = 'accepted')"
+    )
+    return int(db.execute(find).fetchone()[0])
 
 
 class Hour(NamedTuple):

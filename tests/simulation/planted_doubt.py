@@ -1,10 +1,11 @@
-"""Bugs of a gateway that does not doubt: its disk, its database, or what EnerKey has accepted (R18, R19)."""
+"""Bugs of a gateway that does not doubt: its disk, its database, what EnerKey has accepted, its registers (R9, R18, R19)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from buffer import looks
+from buffer import counter, looks
+from gateway import closer
 from gateway.lookout import Lookout
 from tests.simulation.plant import Plant
 from tests.simulation.world import World
@@ -95,6 +96,27 @@ class AuditsOnceAProcess(Plant):
         monkeypatch.setattr(looks, "audits", lambda _, meters, now_ms: dict.fromkeys(meters, now_ms))
 
 
+class WordsNobodyHears(Plant):
+    """What a person says about a register comes to nothing."""
+
+    name = "words that nobody hears"
+    kind = "turned"
+
+    def patch(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr(closer, "epochs_of", lambda *_: [])
+
+
+class EveryFallIsAnotherMeter(Plant):
+    """What a register counts after a rollover or a reset, up to its first reading, is not booked."""
+
+    name = "every fall is another meter"
+    kind = "turned"
+
+    def patch(self, monkeypatch: Any) -> None:
+        lower = "_lower_level"
+        monkeypatch.setattr(counter._Scan, lower, lambda _, track, first: ("replaced", track.total - first[1]))
+
+
 DOUBTLESS = (
     NoLookAfterPowerCut,
     EveryStopIsClean,
@@ -103,4 +125,6 @@ DOUBTLESS = (
     NoAudit,
     AuditsNobodyHears,
     AuditsOnceAProcess,
+    WordsNobodyHears,
+    EveryFallIsAnotherMeter,
 )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.simulation.checks import Outcome, outcome
 from tests.simulation.plant import Plant
-from tests.simulation.scenario import Scenario, doubled, forgetful, reference, swarm, tight
+from tests.simulation.scenario import Scenario, doubled, forgetful, reference, swarm, tight, turned
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 KINDS: dict[str, Callable[[int], Scenario]] = {
@@ -27,8 +27,9 @@ KINDS: dict[str, Callable[[int], Scenario]] = {
     "reference": reference,
     "forgetful": forgetful,
     "doubled": doubled,
+    "turned": turned,
 }
-MIXED = ("swarm", "forgetful", "swarm", "doubled")
+MIXED = ("swarm", "forgetful", "swarm", "doubled", "swarm", "turned")
 MEMORY = Path(
     "/dev/shm"
 )  # a run commits thousands of times, and no power is cut: what a disk's sync costs proves nothing

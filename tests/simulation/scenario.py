@@ -90,7 +90,7 @@ SERVER = {"poison": Range(0.003, 0.03, 0.3)}
 
 # What makes a box forget; per day.
 FORGETTING = {
-    "lying-disk": Range(0.5, 3),
+    "lying-disk": Range(3, 10, 0.7),
     "old-image": Range(0.3, 1.5),
     "empty-database": Range(0.3, 1.5),
     "restart": Range(0.5, 3),
@@ -101,6 +101,13 @@ DOUBLING = {
     "doubled": Range(0.002, 0.03),
     "revenant": Range(0.002, 0.03),
     "long-lag": Range(0.3, 2, 0.3),
+}
+
+# What registers do. A reset is per reading of the bus, replacements are per day.
+TURNS = {
+    "rollover": None,
+    "reset": Range(0.02, 0.1),
+    "replaced": Range(1, 6),
 }
 
 REFERENCE = {
@@ -146,6 +153,7 @@ class Scenario:
     burst: tuple[int, float] | None = None
     offset: float = 0.0
     stamp: Literal["start", "end"] = "start"
+    turn: Literal["", "rollover", "reset", "replaced"] = ""  # what registers do
 
 
 def swarm(seed: int) -> Scenario:
@@ -194,8 +202,9 @@ def forgetful(seed: int) -> Scenario:
     random = Random(f"{seed}/forgetting")
     rates = found.rates | _some(FORGETTING, random)
     if not rates.keys() & (FORGETTING.keys() - {"restart"}):
-        rates["lying-disk"] = 1.0
+        rates["lying-disk"] = 6.0
     rates.pop("late-energy", None)  # what was forgotten of it is only found by the audit
+    found = replace(found, lag=random.choice((found.lag, random.uniform(LONGEST_LAG / 2, LONGEST_LAG))))
     if found.same_hour != "first-wins":
         return replace(found, rates=rates)
     # An hour that was sent with nothing in it, and is more now, would be ignored: not what this is about.
@@ -211,6 +220,16 @@ def doubled(seed: int) -> Scenario:
         rates["doubled"] = 0.01
     rates.pop("late-energy", None)  # a second value for an hour that may be doubled
     return replace(found, rates=rates, same_hour="sum", believed="sum")
+
+
+def turned(seed: int) -> Scenario:
+    """A swarm whose registers roll over, begin again at zero, or are replaced."""
+    found = swarm(seed)
+    random = Random(f"{seed}/turned")
+    turn = random.choice(tuple(TURNS))
+    span = TURNS[turn]
+    rates = {} if span is None else {turn: random.uniform(span.low, span.high)}
+    return replace(found, rates=found.rates | rates, turn=turn)
 
 
 def _some(faults: dict[str, Range], random: Random) -> dict[str, float]:

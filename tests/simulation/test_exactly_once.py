@@ -68,6 +68,12 @@ def test_what_doubles_behind_everybodys_back_is_told_within_a_day(seed: int):
     assert run("doubled", seed).good, run("doubled", seed).told()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_registers_may_turn_and_meters_be_replaced(seed: int):
+    """R9: rollovers, resets to zero, and replacements of which a person tells; each hour is exact all the same."""
+    assert run("turned", seed).good, run("turned", seed).told()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_share_that_is_too_small_is_kept_across_restarts(seed: int):
     """R22, and in the end everything is there all the same (R24)."""
@@ -82,13 +88,17 @@ def test_every_kind_of_fault_happens_in_these_runs():
     kinds = {*scenario.WIRE, *scenario.PROCESS, *scenario.EVENTS, "late", "glitch", "poison"}
     kinds |= {"late-energy"} if scenario.ADJUSTS else set()
     assert kinds - happened.keys() == set()
-    for kind, faults in (("forgetful", scenario.FORGETTING), ("doubled", scenario.DOUBLING)):
+    for kind, faults in (
+        ("forgetful", scenario.FORGETTING),
+        ("doubled", scenario.DOUBLING),
+        ("turned", scenario.TURNS),
+    ):
         happened = sum((run(kind, seed).faults for seed in range(5)), Counter())
         assert faults.keys() - happened.keys() == set()
     assert sum(run("swarm", seed).crashes for seed in SEEDS) > 50
 
 
-@pytest.mark.parametrize("kind", [scenario.swarm, scenario.forgetful, scenario.doubled])
+@pytest.mark.parametrize("kind", [scenario.swarm, scenario.forgetful, scenario.doubled, scenario.turned])
 def test_a_run_is_repeated_exactly_from_its_seed(kind: Callable[[int], scenario.Scenario]):
     """The same requests at the same milliseconds."""
     traces = []

@@ -29,6 +29,7 @@ from tests.simulation.clock import SimClock
 from tests.simulation.doubles import Doubles
 from tests.simulation.memory import Memory, PowerCut
 from tests.simulation.plant import Plant
+from tests.simulation.registers import Registers
 from tests.simulation.scenario import SETTLE, WAITS_BEHIND, Scenario
 from tests.simulation.sources import Arrival, Building, decimal, exact_edges
 from tests.simulation.wire import Crash, Wire
@@ -62,6 +63,7 @@ class World:
         self.arrived: list[Arrival] = []
         self.memory = Memory(self)
         self.doubles = Doubles(self)
+        self.registers = Registers(self)
         self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self._durable = False
@@ -80,6 +82,7 @@ class World:
             self.wire.simulator,
             [meter.name for meter in self.building.meters],
             grace=GRACE,
+            counter=self.registers.rule,
             rule_of={meter.name: meter.rule for meter in self.building.meters},
             random=Random(f"{scenario.seed}/gateway"),
             handler=self.wire.request,
@@ -117,6 +120,7 @@ class World:
             "empty-database": self.memory.empty_database,
             "restart": self.memory.restart,
             "long-lag": self.doubles.lag,
+            "replaced": self.registers.replace,
         }
         span = self.scenario.hours * HOUR_MS
         for fault, happens in happenings.items():
@@ -151,11 +155,11 @@ class World:
         store = self.gateway.store
         store.write = self._broken(Store.write.__get__(store))  # type: ignore[method-assign]
         # As the store's own, but the connection stays: opening one for every look is two thirds of a run's time.
-        self._reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
+        self.reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
 
         def looked(work: Callable[[Any], Any]) -> Any:
             self.may_crash("crash-at-read")
-            return work(self._reader)
+            return work(self.reader)
 
         store.read = looked  # type: ignore[method-assign]
         self._deliver = self.plant.deliver(self)
@@ -214,7 +218,7 @@ class World:
         there = files or self.plant.files(self)
         self._gone = True  # what its objects still do when they are closed, they do to files that nobody sees again
         gateway = self.gateway
-        self._reader.close()
+        self.reader.close()
         gateway.uploader.close(clean=False)  # whoever is killed leaves no mark
         gateway.store.close()
         shutil.rmtree(gateway.directory)
@@ -235,6 +239,7 @@ class World:
     def live(self) -> None:
         """Until every reading has been said, and then, without faults, until nothing more is to be done."""
         self._run(lambda: not self._queue)
+        self.registers.count()
         self.calm = True
         self.plant.at_rest(self)
         self.wire.mend()
@@ -274,7 +279,7 @@ class World:
             try:
                 entry[2](entry[3])
             except Crash:
-                if entry[2] in {self._arrive, self.memory.tell_again}:
+                if entry[2] in {self._arrive, self.memory.tell_again, self.registers.say}:
                     heappush(self._queue, entry)  # not acknowledged: it comes again
                 raise
             return
@@ -299,11 +304,15 @@ class World:
                 continue
             value = self.building.loads[meter.number].at(now)
             early = now < self.building.first + 2 * HOUR_MS
-            glitch = not early and self._lately_good(meter.number) and self.happens("glitch")
-            batch.append(Reading(meter.name, wall, decimal(0 if glitch else value), "kWh"))
+            steady = self.registers.steady(meter.number, now)
+            glitch = not early and steady and self._lately_good(meter.number) and self.happens("glitch")
+            shown = 0 if glitch else self.registers.shown(meter.number, now, value)
+            batch.append(Reading(meter.name, wall, decimal(shown), "kWh"))
             if not glitch:
                 said.append((meter.number, now, value))
-        self._handed_over(batch, said)  # or the next poll covers it
+        if self._handed_over(batch, said):  # or the next poll covers it
+            for number, at, value in said:
+                self.registers.read(number, at, value)
 
     def _lately_good(self, number: int) -> bool:
         """Two glitches in a row would be a new level after the third."""
@@ -319,7 +328,8 @@ class World:
         readings, said = [], []
         for each in batch:
             meter = self.building.meters[each.meter]
-            readings.append(Reading(meter.name, from_ms(each.at), decimal(each.value), "kWh", stamped=True))
+            shown = self.registers.shown(each.meter, each.at, each.value)
+            readings.append(Reading(meter.name, from_ms(each.at), decimal(shown), "kWh", stamped=True))
             if not each.late or self._still_counts(each):
                 said.append((each.meter, each.at, each.value))
         self.told(readings, said)
@@ -392,6 +402,10 @@ class World:
         else:
             with closing(sqlite3.connect(files / "buffer.db")) as db:
                 self._forget_stranded(boot, db)
+        if self.random.random() < 0.5:  # its clock has a battery
+            self._start_again(after=off, wall=self.clock.true + timedelta(seconds=off), files=files)
+            self._synchronise(None)
+            return
         self.synchronised = False
         back = timedelta(seconds=self.random.uniform(300, 86_400))
         self._start_again(after=off, wall=self.clock.true - back, files=files)
@@ -400,12 +414,12 @@ class World:
     def stop_and_start(self, *, boot: bool) -> None:
         """The gateway is stopped by whoever may, and started again, with the box or alone."""
         if boot:
-            self._forget_stranded(self.gateway.boot, self._reader)
+            self._forget_stranded(self.gateway.boot, self.reader)
         off = 30.0
         self._start_again(after=off, wall=self.clock.true + timedelta(seconds=off) if boot else None, clean=True)
 
     def _boot(self) -> None:
-        self._forget_stranded(self.gateway.boot, self._reader)
+        self._forget_stranded(self.gateway.boot, self.reader)
         self.synchronised = False
         back = timedelta(seconds=self.random.uniform(300, 86_400))
         self._start_again(after=self.random.uniform(10, 1200), wall=self.clock.true - back)
@@ -441,7 +455,7 @@ class World:
 
     def look(self, work: Callable[[Any], Any]) -> Any:
         """A look of the world's own, which nothing disturbs."""
-        return work(self._reader)
+        return work(self.reader)
 
     # --- looking back -------------------------------------------------------------------------------------------------
 
@@ -457,6 +471,6 @@ class World:
 
     def close(self) -> None:
         self._gone = True
-        self._reader.close()
+        self.reader.close()
         self.gateway.close()
         self.wire.simulator.close()
