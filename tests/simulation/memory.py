@@ -112,7 +112,7 @@ class Memory:
     def restart(self, fault: str) -> None:
         """The gateway is stopped and started; or the box is."""
         self._world.faults[fault] += 1
-        self._world.stop_and_start(boot=self._world.random.random() < 0.5)
+        self._world.box.stop_and_start(boot=self._world.random.random() < 0.5)
 
     def tell_again(self, arrived: list[Arrival]) -> None:
         """In one batch, or some of it would be late."""
@@ -165,7 +165,7 @@ class Memory:
             if image.files
             else SETTLE + world.random.uniform(0, 600)
         )
-        world.boot_from(image.files, image.boot, off)
+        world.box.boot_from(image.files, image.boot, off)
 
     def _ledger(self, files: Path | None) -> dict[int, dict[int, int]]:
         """What the image knows to be at EnerKey: micro by hour and number."""

@@ -11,8 +11,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 from heapq import heappop, heappush
 from pathlib import Path
@@ -25,6 +24,7 @@ from drivers.base import NotStored
 from drivers.reading import Reading
 from gateway.clock import Trust
 from tests.fakes.small_gateway import SmallGateway
+from tests.simulation.box import Box
 from tests.simulation.clock import SimClock
 from tests.simulation.doubles import Doubles
 from tests.simulation.memory import Memory, PowerCut
@@ -61,23 +61,21 @@ class World:
         self.known: list[dict[int, int]] = [{} for _ in self.building.meters]
         self.settled: list[dict[int, Fraction]] = [{} for _ in self.building.meters]
         self.arrived: list[Arrival] = []
+        self.box = Box(self)
         self.memory = Memory(self)
         self.doubles = Doubles(self)
         self.registers = Registers(self)
-        self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
+        self.origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
-        self._durable = False
         self.saying: list[tuple[int, int, int]] = []  # is being stored at this moment
-        self._gone = False
+        self._durable = self._gone = False
         self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
         self._plan()
         self.clock.trust = self._trust()
         self.clock.now()  # as the gateway does before it asks who vouches
-        here = next(self._directories)
-        here.mkdir(parents=True)
         self.gateway = SmallGateway(
-            here,
+            self.new_directory(),
             self.clock,
             self.wire.simulator,
             [meter.name for meter in self.building.meters],
@@ -107,9 +105,9 @@ class World:
         for arrival in self.building.arrivals():
             self.at(arrival.due, self._arrive, arrival)
         happenings = {
-            "reboot": self._reboot,
-            "unset-boot": self._reboot_unset,
-            "clock-step": self._step_clock,
+            "reboot": self.box.reboot,
+            "unset-boot": self.box.reboot_unset,
+            "clock-step": self.box.step_clock,
             "outage": self.wire.outage,
             "key-expiry": self.wire.expire,
             "forbidden": self.wire.forbid,
@@ -124,11 +122,9 @@ class World:
         }
         span = self.scenario.hours * HOUR_MS
         for fault, happens in happenings.items():
-            for _ in range(self._number(self.scenario.rates.get(fault, 0) * span / DAY_MS)):
+            mean = self.scenario.rates.get(fault, 0) * span / DAY_MS
+            for _ in range(int(mean) + (self.random.random() < mean % 1)):
                 self.at(self.building.first + HOUR_MS + self.random.randrange(span - HOUR_MS), happens, fault)
-
-    def _number(self, mean: float) -> int:
-        return int(mean) + (self.random.random() < mean % 1)
 
     def at(self, ms: int, do: Callable[[Any], None], what: object) -> None:
         heappush(self._queue, (ms, self._order(), do, what))
@@ -140,17 +136,10 @@ class World:
     # --- a process ----------------------------------------------------------------------------------------------------
 
     def _trust(self) -> Trust:
-        return Trust("auto", [self])
-
-    def vouches(self) -> str | None:
-        """NTP, as it is seen from the box."""
-        return "NTP" if self.synchronised else None
-
-    def doubt(self) -> None:
-        """It is right or it is not there."""
+        return Trust("auto", [self.box])
 
     def _started(self) -> None:
-        self._origin.setdefault(self.gateway.boot, self.clock.true_ms - round(self.clock.boottime * 1000))
+        self.origin.setdefault(self.gateway.boot, self.clock.true_ms - round(self.clock.boottime * 1000))
         self.gateway.ready = self.clock.boottime
         store = self.gateway.store
         store.write = self._broken(Store.write.__get__(store))  # type: ignore[method-assign]
@@ -192,16 +181,20 @@ class World:
         if self.happens(fault):
             raise Crash
 
+    def new_directory(self) -> Path:
+        there = next(self._directories)
+        there.mkdir(parents=True)
+        return there
+
     def image(self) -> Path:
         """A copy of the files as they are at this moment."""
-        there = next(self._directories)
-        there.mkdir()
+        there = self.new_directory()
         for name in ("buffer.db", "buffer.db-wal"):
             if (self.gateway.directory / name).exists():
                 shutil.copyfile(self.gateway.directory / name, there / name)
         return there
 
-    def _start_again(
+    def start_again(
         self,
         *,
         after: float | None = None,
@@ -243,7 +236,7 @@ class World:
         self.calm = True
         self.plant.at_rest(self)
         self.wire.mend()
-        self._synchronise(None)
+        self.box.synchronise(None)
         end = self.clock.true_ms + (96 if self.scenario.share < 1000 else LONGEST_REST) * HOUR_MS
         while self.clock.true_ms < end:
             until = self.clock.true_ms + HOUR_MS
@@ -269,7 +262,7 @@ class World:
                 self.memory.power_cut()
             except Crash:
                 self.crashes += 1
-                self._start_again()
+                self.start_again()
         raise AssertionError("the workers never come to rest")
 
     def _turn(self) -> None:
@@ -379,75 +372,6 @@ class World:
                 for number, at, value in said:
                     self.known[number][at] = value
         return True
-
-    # --- happenings ---------------------------------------------------------------------------------------------------
-
-    def _reboot(self, fault: str) -> None:
-        """The power fails; the clock goes on from where it stood some time before, and is set after a while."""
-        self.faults[fault] += 1
-        self._boot()
-        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 40 * MINUTE_MS), self._synchronise, None)
-
-    def _reboot_unset(self, fault: str) -> None:
-        """... and fails again before the clock was set."""
-        self.faults[fault] += 1
-        self._boot()
-        self.at(self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 90 * MINUTE_MS), self._reboot, "reboot")
-
-    def boot_from(self, files: Path | None, boot: str, off: float) -> None:
-        """The box comes up with other files, which a process of `boot` wrote; None: with none."""
-        if files is None:
-            files = next(self._directories)
-            files.mkdir()
-        else:
-            with closing(sqlite3.connect(files / "buffer.db")) as db:
-                self._forget_stranded(boot, db)
-        if self.random.random() < 0.5:  # its clock has a battery
-            self._start_again(after=off, wall=self.clock.true + timedelta(seconds=off), files=files)
-            self._synchronise(None)
-            return
-        self.synchronised = False
-        back = timedelta(seconds=self.random.uniform(300, 86_400))
-        self._start_again(after=off, wall=self.clock.true - back, files=files)
-        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 40 * MINUTE_MS), self._synchronise, None)
-
-    def stop_and_start(self, *, boot: bool) -> None:
-        """The gateway is stopped by whoever may, and started again, with the box or alone."""
-        if boot:
-            self._forget_stranded(self.gateway.boot, self.reader)
-        off = 30.0
-        self._start_again(after=off, wall=self.clock.true + timedelta(seconds=off) if boot else None, clean=True)
-
-    def _boot(self) -> None:
-        self._forget_stranded(self.gateway.boot, self.reader)
-        self.synchronised = False
-        back = timedelta(seconds=self.random.uniform(300, 86_400))
-        self._start_again(after=self.random.uniform(10, 1200), wall=self.clock.true - back)
-
-    def _forget_stranded(self, boot: str, db: sqlite3.Connection) -> None:
-        """Readings of a boot whose clock was never set have no time: of counters the next one carries the energy."""
-        find = (
-            "SELECT meter, boottime FROM unplaced WHERE boot_id = ? AND source_at IS NULL"
-            " AND NOT EXISTS (SELECT 1 FROM meta WHERE key = 'boot_offset:' || ?)"
-        )
-        rows = db.execute(find, (boot, boot)).fetchall()
-        names = {number: name for name, number in self.gateway.numbers.items()}
-        numbers = {meter.name: meter.number for meter in self.building.meters}
-        for meter, boottime in rows:
-            self.known[numbers[names[meter]]].pop(self._origin[boot] + boottime, None)
-
-    def _synchronise(self, _: object) -> None:
-        self.clock.step_wall((self.clock.true - self.clock.wall).total_seconds())
-        self.synchronised = True
-
-    def _step_clock(self, fault: str) -> None:
-        """Somebody sets the clock; NTP puts it right later."""
-        if not self.synchronised:
-            return
-        self.faults[fault] += 1
-        self.synchronised = False
-        self.clock.step_wall(self.random.choice((-1, 1)) * self.random.randrange(120, 100_000))
-        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 30 * MINUTE_MS), self._synchronise, None)
 
     def _silence(self, fault: str) -> None:
         self.faults[fault] += 1
