@@ -197,10 +197,12 @@ class Memory:
             return True
         if state == "missing" and there is None:
             return self._gone(hour)
+        if "cumulative" not in self._world.building.meters[number].name:
+            return False
+        if there is None and state == "held":
+            return True  # its boundary would be there twice, or lower than the one before
         # Between the last boundary that was sent and the first that an empty database has, EnerKey spreads the energy.
-        return (
-            self.anew and wanted is None and state is None and "cumulative" in self._world.building.meters[number].name
-        )
+        return self.anew and wanted is None and state is None
 
     def _gone(self, hour: int) -> bool:
         return any(begin < (hour + 1) * HOUR_MS and end > hour * HOUR_MS for begin, end in self.spans)
