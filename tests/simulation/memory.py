@@ -78,7 +78,10 @@ class Memory:
         if self._until_image:
             self._until_image -= 1
             if not self._until_image:
-                self._image = self._taken()
+                if self._marked(self._world.reader):
+                    self._image = self._taken()
+                else:
+                    self._until_image = 1  # a clean stop whose whole successor is forgotten cannot be told from one
         elif self._until_cut:
             self._until_cut -= 1
             if not self._until_cut:
@@ -92,10 +95,13 @@ class Memory:
 
     def old_image(self, fault: str) -> None:
         """A copy is made, and some hours later somebody puts it back."""
-        self._world.faults[fault] += 1
-        latest = max(self._world.building.last - self._world.clock.true_ms, HOUR_MS)
-        after = min(self._world.random.randrange(HOUR_MS // 2, 20 * HOUR_MS), latest)
-        self._world.at(self._world.clock.true_ms + after, self._restored, self._taken())
+        world = self._world
+        if not self._marked(world.reader):
+            return  # a copy of a stopped gateway is put back by a command, which says that it was
+        world.faults[fault] += 1
+        latest = max(world.building.last - world.clock.true_ms, HOUR_MS)
+        after = min(world.random.randrange(HOUR_MS // 2, 20 * HOUR_MS), latest)
+        world.at(world.clock.true_ms + after, self._restored, self._taken())
 
     def empty_database(self, fault: str) -> None:
         """The card is replaced by an empty one; devices that keep a history tell it again."""
@@ -126,6 +132,11 @@ class Memory:
         self._world.told(readings, said)
 
     # --- images -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _marked(db: sqlite3.Connection) -> bool:
+        """Whether the files are those of a gateway that runs."""
+        return db.execute("SELECT 1 FROM meta WHERE key = 'running'").fetchone() is not None
 
     def _taken(self) -> Image:
         world = self._world
