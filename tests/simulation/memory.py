@@ -78,7 +78,7 @@ class Memory:
         if self._until_image:
             self._until_image -= 1
             if not self._until_image:
-                if self._marked(self._world.reader):
+                if self._begun():
                     self._image = self._taken()
                 else:
                     self._until_image = 1  # a clean stop whose whole successor is forgotten cannot be told from one
@@ -96,7 +96,7 @@ class Memory:
     def old_image(self, fault: str) -> None:
         """A copy is made, and some hours later somebody puts it back."""
         world = self._world
-        if not self._marked(world.reader):
+        if not self._begun():
             return  # a copy of a stopped gateway is put back by a command, which says that it was
         world.faults[fault] += 1
         latest = max(world.building.last - world.clock.true_ms, HOUR_MS)
@@ -133,10 +133,9 @@ class Memory:
 
     # --- images -------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _marked(db: sqlite3.Connection) -> bool:
-        """Whether the files are those of a gateway that runs."""
-        return db.execute("SELECT 1 FROM meta WHERE key = 'running'").fetchone() is not None
+    def _begun(self) -> bool:
+        """Whether this process of the gateway has made its mark, which only a clean stop takes away."""
+        return self._world.gateway.uploader._begun
 
     def _taken(self) -> Image:
         world = self._world
