@@ -82,7 +82,9 @@ def wrong_hours(world: World, number: int, found: Outcome) -> None:
             continue
         if (poisoned or world.memory.spans) and hour not in there and abs(wanted.get(hour, 0)) <= tolerance:
             continue  # it follows the majority of its message: nothing and 0 cannot be told apart
-        if hour in wanted and hour in there and abs(there[hour] - wanted[hour]) <= tolerance and hour not in held:
+        small = world.memory.spans and wanted.get(hour, 0) <= tolerance  # sent again, and held by the audit
+        right = hour in wanted and hour in there and abs(there[hour] - wanted[hour]) <= tolerance
+        if right and (small or hour not in held):
             continue
         shown = from_micro(there[hour]) if hour in there else "nothing"
         exact = float(wanted[hour] / 10**6) if hour in wanted else "nothing"
