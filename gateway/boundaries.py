@@ -50,7 +50,12 @@ def doubted(
     waiting = [hour for hour in decided if decided[hour] == "pending"]
     if waiting:
         first = min(waiting)
-        strange = [hour for hour in server if hour < first and hour not in ledger and decided.get(hour) != "accepted"]
+        since = (
+            min(ledger, default=first) if begun else min(server, default=first)
+        )  # what is older is not of this series
+        strange = [
+            each for each in server if since <= each < first and each not in ledger and decided.get(each) != "accepted"
+        ]
         if first - 1 in strange or (strange and not counter) or unbased(server, counter=counter, begun=begun):
             decided[first] = "held"
     return decided

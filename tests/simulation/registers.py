@@ -89,7 +89,7 @@ class Registers:
     def _may_turn(self, number: int, at: int) -> bool:
         building = self._world.building
         apart = at - self._turns[number][-1].at >= APART_MS
-        inside = building.first + CONFIRMED_MS <= at <= building.last - CONFIRMED_MS
+        inside = building.first + CONFIRMED_MS <= at <= building.last - 3 * CONFIRMED_MS  # the bus may be silent
         return apart and inside and building.meters[number].rule.kind == "counter"
 
     def read(self, number: int, at: int, counted: int) -> None:

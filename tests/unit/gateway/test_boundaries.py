@@ -136,6 +136,13 @@ def test_what_is_known_is_continued(counter: bool, begun: bool):
     assert found == {6: "pending"}
 
 
+def test_what_somebody_else_sent_before_the_first_boundary_of_this_database_is_no_doubt():
+    """Only a gap within its own series is."""
+    begun = {"counter": False, "begun": True}
+    assert boundaries.doubted({6: "pending"}, {5: 7}, {2: 1, 5: 7}, **begun) == {6: "pending"}
+    assert boundaries.doubted({6: "pending"}, {3: 7}, {3: 7, 4: 1}, **begun) == {6: "held"}
+
+
 def test_zeros_of_a_server_that_lists_every_hour_are_no_boundaries():
     """A new meter there would never begin."""
     assert boundaries.derived({0: 0, 1: 0, 2: 0}, 0) == {}
