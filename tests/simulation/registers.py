@@ -53,9 +53,12 @@ class Registers:
         self._world = world
         self._kind = world.scenario.turn
         building = world.building
-        energy = (building.last - building.first) // HOUR_MS * 1_500_000
         begins = [building.loads[meter.number].at(building.first) for meter in building.meters]
-        before = [3 * FASTEST + world.random.randrange(energy) if self._kind == "rollover" else 0 for _ in begins]
+        # Each rolls over at some time from which it can still be confirmed.
+        window = (building.first + CONFIRMED_MS, building.last - 3 * CONFIRMED_MS)
+        times = [world.random.randrange(*window) if self._kind == "rollover" else building.first for _ in begins]
+        ends = [building.loads[meter.number].at(at) for meter, at in zip(building.meters, times, strict=True)]
+        before = [end - begin for begin, end in zip(begins, ends, strict=True)]
         self._turns = [[_Turn(0, 0)] for _ in begins]
         if self._kind == "rollover":
             self._turns = [[_Turn(0, begin - MODULUS + left)] for begin, left in zip(begins, before, strict=True)]
