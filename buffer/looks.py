@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from buffer import doubts, poison, postings
-from buffer.model import HOUR_MS
+from buffer.model import HOUR_MS, hour_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -70,6 +70,25 @@ def look_after(db: Connection, meter: int) -> int | None:
     return row[0] if row else None
 
 
+class Series(NamedTuple):
+    """What a meter's boundaries are: a `counter`'s own values, or a total that runs here; and whether any was sent from here."""
+
+    counter: bool
+    begun: bool
+
+
+def series(db: Connection, meter: int) -> Series:
+    """What is known of the series of boundaries that a meter sends."""
+    kind = db.execute("SELECT kind FROM meter WHERE id = ?", (meter,)).fetchone()
+    sent = db.execute("SELECT 1 FROM ledger WHERE meter = ? AND message IS NOT NULL LIMIT 1", (meter,)).fetchone()
+    return Series(counter=kind is not None and kind[0] == "counter", begun=sent is not None)
+
+
+def look_again(db: Connection, meter: int) -> None:
+    """Before the next message of a meter EnerKey is read, whatever was found now."""
+    db.execute("UPDATE meter SET look_after = 0 WHERE id = ?", (meter,))
+
+
 def looked(db: Connection, meter: int, seen: Seen, now_ms: int) -> None:
     """Record what a look at a meter has found."""
     db.executemany(
@@ -84,7 +103,12 @@ def looked(db: Connection, meter: int, seen: Seen, now_ms: int) -> None:
     db.executemany(move, [("held", meter, hour) for hour in seen.held])
     doubts.hold_unsent(db, meter, seen.held, seen.values, seen.adjusted, seen.shown, now_ms)
     poison.settled(db, meter, [*seen.found, *seen.held])
-    db.execute("UPDATE meter SET look_after = NULL WHERE id = ?", (meter,))
+    since = look_after(db, meter)
+    if since is not None:
+        # An hour that ended before the doubt began may be closed later than this, and may have been sent as well.
+        due = since or now_ms
+        seen_all = max(seen.values) >= hour_of(due) - 1
+        db.execute("UPDATE meter SET look_after = ? WHERE id = ?", (None if seen_all else due, meter))
 
 
 def audits(db: Connection, meters: Collection[int], now_ms: int) -> dict[int, int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from buffer import journal, looks
 from buffer.model import Fate, Refused, from_micro, hour_of, hour_start, to_ms
 from buffer.readings import note, note_once
-from gateway import pacing, verify
+from gateway import boundaries, pacing, verify
 from gateway.line import said
 from gateway.messages import draft_of, everything
 from gateway.reads import Wanted, fits
@@ -79,6 +79,7 @@ class Lookout:
         self._clock = clock
         self._random = random
         self._proofs: dict[int, list[_Proof]] = {}
+        self._looked: set[int] = set()  # meters that this process has looked at: what it reads of them since is a proof
         self._failed: dict[int, pacing.Pause] = {}
         self._audits: dict[int, float] | None = None  # meter -> when (boottime) it is audited next
 
@@ -88,12 +89,19 @@ class Lookout:
         """Whether EnerKey has to be read before this message may go. Not where the key cannot read (`on_unknown`)."""
         if self._rules.on_unknown == "hold":
             return False
-        if self._store.read(lambda db: looks.look_after(db, meter.id)) is not None:
+        after = self._store.read(lambda db: looks.look_after(db, meter.id))
+        doubted = after is not None
+        if after is not None and after > to_ms(now.wall):
+            self._looked.discard(meter.id)  # whatever was read before then proves nothing
+        if doubted and meter.id not in self._looked:
             return True
-        old = [hour for hour in draft.values if hour < hour_of(to_ms(now.wall)) - self._old(now.boottime)]
+        recent = hour_of(to_ms(now.wall)) - self._old(now.boottime)
+        old = [hour for hour in draft.values if doubted or hour < recent]
         proofs = [proof for proof in self._proofs.get(meter.id, []) if proof.until > now.boottime]
         self._proofs[meter.id] = proofs
         old = [hour for hour in old if not any(proof.first <= hour < proof.end for proof in proofs)]
+        if doubted:
+            return bool(old)
         known = self._store.read(lambda db: journal.in_ledger(db, meter.id, old)) if old else {}
         return any(hour not in known for hour in old)  # an adjustment goes to an hour that is known to be there
 
@@ -124,16 +132,14 @@ class Lookout:
         if not self._line.may_read(now):
             return Looked(asked=False, until=now.boottime + WITHOUT_BUDGET)
         whole = self._whole(meter, draft)
-        wholes = {meter.id: whole} | self._others(meter, min(whole.values), max(whole.values), now)
-        wanted = {
-            each: self._wanted(each, min(whole.values), max(whole.values) + 1, now) for each, whole in wholes.items()
-        }
+        wholes = {meter.id: whole} | self._others(meter, self._reach(meter.id, whole), max(whole.values), now)
+        wanted = {each: self._wanted(each, whole, now) for each, whole in wholes.items()}
         found = self._reads.read(list(wanted.values()), slot)
         for each, read in found.items():
             if read.values is None:
                 return self._not_seen(meter, read.answer.fate)
             self._failed.pop(each, None)
-            self._record(self._meters[each], wholes[each], read.values)
+            self._record(self._meters[each], wholes[each], self._shown(each, wanted[each].first, read.values))
             self.overhear(each, wanted[each].first, wanted[each].end, read.values, now)
         return Looked(asked=True, until=now.boottime)
 
@@ -149,11 +155,14 @@ class Lookout:
         free = self._store.read(lambda db: journal.without_open_message(db, self._meters)) - {meter.id}
         for other in (self._meters[number] for number in sorted(free)):
             ends = self._ends(other.id)
-            if ends is None or not fits(max(last, ends[1]) + 1 - min(first, ends[0]), len(found) + 2):
+            if ends is None:
+                continue
+            wider = min(first, ends[0] - self._reach_back(other.id)), max(last, ends[1])
+            if not fits(wider[1] + 1 - wider[0], len(found) + 2):
                 continue
             if (draft := self._needs_a_look(other, now)) is not None:
                 found[other.id] = self._whole(other, draft)
-                first, last = min(first, ends[0]), max(last, ends[1])
+                first, last = wider
         return found
 
     def _ends(self, meter: int) -> tuple[int, int] | None:
@@ -167,8 +176,19 @@ class Lookout:
         draft = self._store.read(lambda db: draft_of(db, meter, self._rules, self._rules.most_hours))
         return draft if draft is not None and self.is_needed(meter, draft, now) else None
 
-    def _wanted(self, meter: int, first: int, end: int, now: Now) -> Wanted:
-        return Wanted(meter, self._meters[meter].enerkey_id, *self.widened(meter, first, end, now))
+    def _reach_back(self, meter: int) -> int:
+        """How far before its first hour a meter is read: where boundaries are sent, one of somebody else's may be there."""
+        return boundaries.REACH_BACK if self._meters[meter].family == "cumulative" else 0
+
+    def _reach(self, meter: int, whole: Draft) -> int:
+        return min(whole.values) - self._reach_back(meter)
+
+    def _wanted(self, meter: int, whole: Draft, now: Now) -> Wanted:
+        first, end = self.widened(meter, self._reach(meter, whole), max(whole.values) + 1, now)
+        return Wanted(meter, self._meters[meter].enerkey_id, first, end)
+
+    def _shown(self, meter: int, first: int, server: Mapping[int, int]) -> Mapping[int, int]:
+        return boundaries.derived(server, first) if self._meters[meter].family == "cumulative" else server
 
     def _not_seen(self, meter: PushedMeter, fate: Fate) -> Looked:
         now = self._clock.now()
@@ -188,8 +208,10 @@ class Lookout:
 
     def _record(self, meter: PushedMeter, whole: Draft, server: Mapping[int, int]) -> None:
         hours = sorted(whole.values)
-        ledger = self._store.read(lambda db: journal.in_ledger(db, meter.id, hours))
-        verdicts = verify.read_back(whole.values, ledger, server, tolerance=self._rules.tolerance)
+        reach = [min([*server, *hours]), *hours]
+        ledger = self._store.read(lambda db: journal.in_ledger(db, meter.id, reach))
+        series = self._store.read(lambda db: looks.series(db, meter.id))
+        verdicts = self._verdicts(meter, whole, ledger, server, series)
         found = {hour: whole.values[hour] for hour in hours if verdicts[hour] == "accepted"}
         held = [hour for hour in hours if verdicts[hour] == "held"]
         now = self._clock.now()
@@ -198,6 +220,8 @@ class Lookout:
             own = meter.family == "consumption"
             seen = looks.Seen(found, whole.adjusted, held, own, whole.values, server)
             looks.looked(db, meter.id, seen, to_ms(now.wall))
+            if meter.family == "cumulative" and not held and boundaries.unbased(server, **series._asdict()):
+                looks.look_again(db, meter.id)  # all of it is there; what follows would not continue it
             if found:
                 there = f"{len(found)} h were at EnerKey already, found before they were sent"
                 note(db, to_ms(now.wall), "info", meter.name, there)
@@ -210,8 +234,24 @@ class Lookout:
                 note(db, to_ms(now.wall), "warning", meter.name, words)
 
         self._store.write(work)
+        if meter.id not in self._looked:
+            self._looked.add(meter.id)
+            self._proofs[meter.id] = []
         self.proved(meter.id, hours, now.boottime, clean=not held)
         log.info("%s: read before sending: %d h are there, %d h held", meter.name, len(found), len(held))
+
+    def _verdicts(
+        self,
+        meter: PushedMeter,
+        whole: Draft,
+        ledger: Mapping[int, int],
+        server: Mapping[int, int],
+        series: looks.Series,
+    ) -> Mapping[int, verify.Verdict]:
+        verdicts = verify.read_back(whole.values, ledger, server, tolerance=self._rules.tolerance)
+        if meter.family == "cumulative":
+            return boundaries.doubted(verdicts, ledger, server, **series._asdict())
+        return verdicts
 
     # --- after sending ------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.simulation.checks import Outcome, outcome
 from tests.simulation.plant import Plant
-from tests.simulation.scenario import Scenario, reference, several, swarm, tight
+from tests.simulation.scenario import Scenario, doubled, forgetful, reference, several, swarm, tight, turned
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 KINDS: dict[str, Callable[[int], Scenario]] = {
@@ -26,7 +26,11 @@ KINDS: dict[str, Callable[[int], Scenario]] = {
     "tight": tight,
     "reference": reference,
     "several": several,
+    "forgetful": forgetful,
+    "doubled": doubled,
+    "turned": turned,
 }
+MIXED = ("swarm", "forgetful", "swarm", "doubled", "swarm", "turned")
 MEMORY = Path(
     "/dev/shm"
 )  # a run commits thousands of times, and no power is cut: what a disk's sync costs proves nothing
@@ -115,6 +119,11 @@ class Figures:
 
     def _share(self, requests: int) -> str:
         return f"{requests / max(self.accepted, 1):.1%}"
+
+
+def kind_of(seed: int) -> str:
+    """What a seed is about where nobody says."""
+    return MIXED[seed % len(MIXED)]
 
 
 def _quietly(kind: str, seed: int) -> Outcome:

@@ -22,6 +22,12 @@ STARTS = (
 SETTLE = 600.0  # s; longer than the longest lag and the longest life of a zombie together (R16)
 LONGEST_LAG = 250.0
 LONGEST_ZOMBIE = 300.0
+LONGEST_REVENANT = 10_800  # s; of a zombie that outlives `settle`
+WAITS_BEHIND = (  # a boundary of a cumulative meter that follows one in doubt; all of a meter that somebody else seems to fill
+    "state = 'pending' AND (EXISTS (SELECT 1 FROM hour before JOIN meter ON meter.id = before.meter"
+    " WHERE before.meter = hour.meter AND before.hour < hour.hour AND before.state = 'held' AND push = 'cumulative')"
+    " OR EXISTS (SELECT 1 FROM doubt WHERE doubt.meter = hour.meter AND why = 'foreign'))"
+)
 SMALL_BODY = 230  # bytes: four items
 
 
@@ -82,6 +88,28 @@ SOURCES = {
 # Per hour of a consumption meter.
 SERVER = {"poison": Range(0.003, 0.03, 0.3)}
 
+# What makes a box forget; per day.
+FORGETTING = {
+    "lying-disk": Range(3, 10, 0.7),
+    "old-image": Range(0.3, 1.5),
+    "empty-database": Range(0.3, 1.5),
+    "restart": Range(0.5, 3),
+}
+
+# What doubles behind everybody's back: per request; the lag is per day.
+DOUBLING = {
+    "doubled": Range(0.002, 0.03),
+    "revenant": Range(0.002, 0.03),
+    "long-lag": Range(0.3, 2, 0.3),
+}
+
+# What registers do. A reset is per reading of the bus, replacements are per day.
+TURNS = {
+    "rollover": None,
+    "reset": Range(0.02, 0.1),
+    "replaced": Range(1, 6),
+}
+
 REFERENCE = {
     "refused": 0.01,
     "lost-request": 0.01,
@@ -126,6 +154,7 @@ class Scenario:
     offset: float = 0.0
     stamp: Literal["start", "end"] = "start"
     contract: Contract = field(default_factory=Contract)
+    turn: Literal["", "rollover", "reset", "replaced"] = ""  # what registers do
 
 
 SEVERAL = "GET /api/v2/Values/Hourly?meterIds={meters}&from={from}&to={to}"
@@ -171,6 +200,51 @@ def tight(seed: int) -> Scenario:
     """A share of the key's budget that is too small for one message an hour, and a process that often starts again."""
     found = swarm(seed)
     return replace(found, hours=40, meters=6, share=70, rates=found.rates | {"crash-before-request": 0.03})
+
+
+def forgetful(seed: int) -> Scenario:
+    """A swarm in which the box forgets what it has done."""
+    found = swarm(seed)
+    random = Random(f"{seed}/forgetting")
+    rates = found.rates | _some(FORGETTING, random)
+    if not rates.keys() & (FORGETTING.keys() - {"restart"}):
+        rates["lying-disk"] = 6.0
+    rates.pop("late-energy", None)  # what was forgotten of it is only found by the audit
+    found = replace(found, lag=random.choice((found.lag, random.uniform(LONGEST_LAG / 2, LONGEST_LAG))))
+    if found.same_hour != "first-wins":
+        return replace(found, rates=rates)
+    # An hour that was sent with nothing in it, and is more now, would be ignored: not what this is about.
+    rates.pop("duplicate", None)
+    return replace(found, rates=rates, same_hour="sum")
+
+
+def doubled(seed: int) -> Scenario:
+    """A swarm in which something is delivered twice, and nobody can know at once."""
+    found = swarm(seed)
+    rates = found.rates | _some(DOUBLING, Random(f"{seed}/doubling"))
+    if not rates.keys() & DOUBLING.keys():
+        rates["doubled"] = 0.01
+    rates.pop("late-energy", None)  # a second value for an hour that may be doubled
+    return replace(found, rates=rates, same_hour="sum", believed="sum")
+
+
+def turned(seed: int) -> Scenario:
+    """A swarm whose registers roll over, begin again at zero, or are replaced."""
+    found = swarm(seed)
+    random = Random(f"{seed}/turned")
+    turn = random.choice(tuple(TURNS))
+    span = TURNS[turn]
+    rates = {} if span is None else {turn: random.uniform(span.low, span.high)}
+    return replace(found, rates=found.rates | rates, turn=turn)
+
+
+def _some(faults: dict[str, Range], random: Random) -> dict[str, float]:
+    """A random subset, at random rates."""
+    return {
+        fault: low * (high / low) ** random.random()
+        for fault, (low, high, share) in faults.items()
+        if random.random() < share
+    }
 
 
 def reference(seed: int) -> Scenario:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.simulation import scenario
 from tests.simulation.checks import Outcome
 from tests.simulation.plant import Plant
 from tests.simulation.planted import PLANTED
+from tests.simulation.planted_doubt import DOUBTLESS
 from tests.simulation.running import Figures, corpus, lived, scratch
 from tests.simulation.world import World
 
@@ -63,6 +65,24 @@ def test_a_building_of_twenty_meters_at_the_reference_rates():
     assert found.crashes > 5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_box_that_forgets_what_it_sent_sends_nothing_twice(seed: int):
+    """R19: disks that lie, old images, empty databases; an hour that was there is found, or held for a person."""
+    assert run("forgetful", seed).good, run("forgetful", seed).told()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_doubles_behind_everybodys_back_is_told_within_a_day(seed: int):
+    """R18: proxies, zombies and lags that outlive `settle`; what they did not hit is exact."""
+    assert run("doubled", seed).good, run("doubled", seed).told()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_registers_may_turn_and_meters_be_replaced(seed: int):
+    """R9: rollovers, resets to zero, and replacements of which a person tells; each hour is exact all the same."""
+    assert run("turned", seed).good, run("turned", seed).told()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_share_that_is_too_small_is_kept_across_restarts(seed: int):
     """R22, and in the end everything is there all the same (R24)."""
@@ -76,15 +96,23 @@ def test_every_kind_of_fault_happens_in_these_runs():
         happened += run("swarm", seed).faults
     kinds = {*scenario.WIRE, *scenario.PROCESS, *scenario.EVENTS, "late", "glitch", "poison", "late-energy"}
     assert kinds - happened.keys() == set()
+    for kind, faults in (
+        ("forgetful", scenario.FORGETTING),
+        ("doubled", scenario.DOUBLING),
+        ("turned", scenario.TURNS),
+    ):
+        happened = sum((run(kind, seed).faults for seed in range(5)), Counter())
+        assert faults.keys() - happened.keys() == set()
     assert sum(run("swarm", seed).crashes for seed in SEEDS) > 50
 
 
-def test_a_run_is_repeated_exactly_from_its_seed():
+@pytest.mark.parametrize("kind", [scenario.swarm, scenario.forgetful, scenario.doubled, scenario.turned])
+def test_a_run_is_repeated_exactly_from_its_seed(kind: Callable[[int], scenario.Scenario]):
     """The same requests at the same milliseconds."""
     traces = []
     for _ in range(2):
         with scratch() as directory:
-            world = World(scenario.swarm(5), directory)
+            world = World(kind(5), directory)
             world.live()
             world.close()
             traces.append(world.trace)
@@ -92,15 +120,15 @@ def test_a_run_is_repeated_exactly_from_its_seed():
     assert len(traces[0]) > 100
 
 
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda each: each.name.replace(" ", "-"))
+@pytest.mark.parametrize("planted", [*PLANTED, *DOUBTLESS], ids=lambda each: each.name.replace(" ", "-"))
 def test_a_planted_bug_is_caught(planted: type[Plant], monkeypatch: pytest.MonkeyPatch):
-    """Within a few seeds, all of which are right without it: by hours that are wrong, or by the share of the budget."""
+    """Within a few seeds, all of which are right without it: by hours that are wrong or differ unnoticed, or by the budget."""
     plant = planted()
     plant.patch(monkeypatch)
 
     def caught(seed: int) -> bool:
         found = lived(plant.kind, seed, plant)
-        return bool(found.wrong) or any(each.startswith("R22") for each in found.problems)
+        return bool(found.wrong) or any(each.startswith(("R18", "R22")) for each in found.problems)
 
     assert any(caught(seed) for seed in WITHIN)
 

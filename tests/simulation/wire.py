@@ -13,7 +13,7 @@ from buffer.model import HOUR_MS, MINUTE_MS, hour_of, to_ms
 from gateway.simulator.books import Item
 from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault
 from tests.fakes.enerkey_transport import transport
-from tests.simulation.scenario import LONGEST_ZOMBIE, WIRE
+from tests.simulation.scenario import LONGEST_REVENANT, LONGEST_ZOMBIE, SETTLE, WIRE
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -63,6 +63,10 @@ class Wire:
             return None
         self._world.faults["poison"] += 1
         return "this value is refused"
+
+    def poisonous(self, number: int) -> bool:
+        """Whether EnerKey may refuse hours of a meter."""
+        return number % 2 == 0 and "poison" in self._world.scenario.rates
 
     def poisoned(self, number: int, hour: int) -> bool:
         """Whether EnerKey will never take an hour of a consumption meter."""
@@ -130,8 +134,10 @@ class Wire:
         if fault == "timeout-before":
             self._world.clock.advance(READ_TIMEOUT)
             raise httpx.ReadTimeout("", request=request)
-        self._fault = next((each for each in FAULTS if each == fault), None)
-        self.simulator.zombie_after = self._world.random.uniform(1, LONGEST_ZOMBIE)
+        behind = {"doubled": "duplicate", "revenant": "zombie"}.get(fault or "", fault)
+        self._fault = next((each for each in FAULTS if each == behind), None)
+        longest = (SETTLE, LONGEST_REVENANT) if fault == "revenant" else (1, LONGEST_ZOMBIE)
+        self.simulator.zombie_after = self._world.random.uniform(*longest)
         response = self._server(request)
         self._world.may_crash("crash-after-request")
         if fault == "timeout-after":
@@ -145,7 +151,7 @@ class Wire:
         if self._world.calm:
             return None
         point = self._world.random.random()
-        for fault in WIRE:
+        for fault in (*WIRE, "doubled", "revenant"):
             point -= self._world.scenario.rates.get(fault, 0)
             if point < 0:
                 self._world.faults[fault] += 1

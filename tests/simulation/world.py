@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 from heapq import heappop, heappush
 from pathlib import Path
@@ -24,9 +24,13 @@ from drivers.base import NotStored
 from drivers.reading import Reading
 from gateway.clock import Trust
 from tests.fakes.small_gateway import SmallGateway
+from tests.simulation.box import Box
 from tests.simulation.clock import SimClock
+from tests.simulation.doubles import Doubles
+from tests.simulation.memory import Memory, PowerCut
 from tests.simulation.plant import Plant
-from tests.simulation.scenario import SETTLE, Scenario
+from tests.simulation.registers import Registers
+from tests.simulation.scenario import SETTLE, WAITS_BEHIND, Scenario
 from tests.simulation.sources import Arrival, Building, decimal, exact_edges
 from tests.simulation.wire import Crash, Wire
 
@@ -56,23 +60,27 @@ class World:
         self.building = Building(scenario.seed, scenario.meters, first, scenario.hours, scenario.rates)
         self.known: list[dict[int, int]] = [{} for _ in self.building.meters]
         self.settled: list[dict[int, Fraction]] = [{} for _ in self.building.meters]
-        self._origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
+        self.arrived: list[Arrival] = []
+        self.box = Box(self)
+        self.memory = Memory(self)
+        self.doubles = Doubles(self)
+        self.registers = Registers(self)
+        self.origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
-        self._durable = False
-        self._gone = False
+        self.saying: list[tuple[int, int, int]] = []  # is being stored at this moment
+        self._durable = self._gone = False
         self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
         self._plan()
         self.clock.trust = self._trust()
         self.clock.now()  # as the gateway does before it asks who vouches
-        here = next(self._directories)
-        here.mkdir(parents=True)
         self.gateway = SmallGateway(
-            here,
+            self.new_directory(),
             self.clock,
             self.wire.simulator,
             [meter.name for meter in self.building.meters],
             grace=GRACE,
+            counter=self.registers.rule,
             rule_of={meter.name: meter.rule for meter in self.building.meters},
             random=Random(f"{scenario.seed}/gateway"),
             handler=self.wire.request,
@@ -100,22 +108,26 @@ class World:
         for arrival in self.building.arrivals():
             self.at(arrival.due, self._arrive, arrival)
         happenings = {
-            "reboot": self._reboot,
-            "unset-boot": self._reboot_unset,
-            "clock-step": self._step_clock,
+            "reboot": self.box.reboot,
+            "unset-boot": self.box.reboot_unset,
+            "clock-step": self.box.step_clock,
             "outage": self.wire.outage,
             "key-expiry": self.wire.expire,
             "forbidden": self.wire.forbid,
             "unknown-meter": self.wire.lose_a_meter,
             "silence": self._silence,
+            "lying-disk": self.memory.lying_disk,
+            "old-image": self.memory.old_image,
+            "empty-database": self.memory.empty_database,
+            "restart": self.memory.restart,
+            "long-lag": self.doubles.lag,
+            "replaced": self.registers.replace,
         }
         span = self.scenario.hours * HOUR_MS
         for fault, happens in happenings.items():
-            for _ in range(self._number(self.scenario.rates.get(fault, 0) * span / DAY_MS)):
+            mean = self.scenario.rates.get(fault, 0) * span / DAY_MS
+            for _ in range(int(mean) + (self.random.random() < mean % 1)):
                 self.at(self.building.first + HOUR_MS + self.random.randrange(span - HOUR_MS), happens, fault)
-
-    def _number(self, mean: float) -> int:
-        return int(mean) + (self.random.random() < mean % 1)
 
     def at(self, ms: int, do: Callable[[Any], None], what: object) -> None:
         heappush(self._queue, (ms, self._order(), do, what))
@@ -127,26 +139,19 @@ class World:
     # --- a process ----------------------------------------------------------------------------------------------------
 
     def _trust(self) -> Trust:
-        return Trust("auto", [self])
-
-    def vouches(self) -> str | None:
-        """NTP, as it is seen from the box."""
-        return "NTP" if self.synchronised else None
-
-    def doubt(self) -> None:
-        """It is right or it is not there."""
+        return Trust("auto", [self.box])
 
     def _started(self) -> None:
-        self._origin.setdefault(self.gateway.boot, self.clock.true_ms - round(self.clock.boottime * 1000))
+        self.origin.setdefault(self.gateway.boot, self.clock.true_ms - round(self.clock.boottime * 1000))
         self.gateway.ready = self.clock.boottime
         store = self.gateway.store
         store.write = self._broken(Store.write.__get__(store))  # type: ignore[method-assign]
         # As the store's own, but the connection stays: opening one for every look is two thirds of a run's time.
-        self._reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
+        self.reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
 
         def looked(work: Callable[[Any], Any]) -> Any:
             self.may_crash("crash-at-read")
-            return work(self._reader)
+            return work(self.reader)
 
         store.read = looked  # type: ignore[method-assign]
         self._deliver = self.plant.deliver(self)
@@ -159,6 +164,8 @@ class World:
                 raise StoreError("not stored: the disk failed")
             result = write(work)
             self._durable = True
+            if not self.calm and not self._gone:
+                self.memory.committed()
             self.may_crash("crash-after-commit")
             if self.happens("disk-error-after-commit"):
                 raise StoreError("not stored, or so it seems: the disk failed")
@@ -177,21 +184,37 @@ class World:
         if self.happens(fault):
             raise Crash
 
+    def new_directory(self) -> Path:
+        there = next(self._directories)
+        there.mkdir(parents=True)
+        return there
+
     def image(self) -> Path:
         """A copy of the files as they are at this moment."""
-        there = next(self._directories)
-        there.mkdir()
+        there = self.new_directory()
         for name in ("buffer.db", "buffer.db-wal"):
             if (self.gateway.directory / name).exists():
                 shutil.copyfile(self.gateway.directory / name, there / name)
         return there
 
-    def _start_again(self, *, after: float | None = None, wall: datetime | None = None) -> None:
-        """The process died; with `wall`, the box did, and comes up with that time."""
-        there = self.plant.files(self)
+    def start_again(
+        self,
+        *,
+        after: float | None = None,
+        wall: datetime | None = None,
+        files: Path | None = None,
+        clean: bool = False,
+    ) -> None:
+        """The process died; with `wall`, the box did, and comes up with that time; with `files`, with those.
+
+        `clean`: it stopped by itself.
+        """
+        if clean:
+            self.gateway.uploader.close()
+        there = files or self.plant.files(self)
         self._gone = True  # what its objects still do when they are closed, they do to files that nobody sees again
         gateway = self.gateway
-        self._reader.close()
+        self.reader.close()
         gateway.uploader.close(clean=False)  # whoever is killed leaves no mark
         gateway.store.close()
         shutil.rmtree(gateway.directory)
@@ -212,22 +235,23 @@ class World:
     def live(self) -> None:
         """Until every reading has been said, and then, without faults, until nothing more is to be done."""
         self._run(lambda: not self._queue)
+        self.registers.count()
         self.calm = True
         self.plant.at_rest(self)
         self.wire.mend()
-        self._synchronise(None)
+        self.box.synchronise(None)
         end = self.clock.true_ms + (96 if self.scenario.share < 1000 else LONGEST_REST) * HOUR_MS
         while self.clock.true_ms < end:
             until = self.clock.true_ms + HOUR_MS
             self._run(lambda until=until: self.clock.true_ms >= until)
             if not self._unfinished():
                 break
-        quiet = self.clock.true_ms + 2 * HOUR_MS  # what should not come has time to come
+        quiet = self.clock.true_ms + 2 * HOUR_MS + self.doubles.rest_ms  # what should not come has time to come
         self._run(lambda: self.clock.true_ms >= quiet)
         self._remember_frozen()
 
     def _unfinished(self) -> bool:
-        find = "SELECT (SELECT count(*) FROM hour WHERE state IN ('pending', 'claimed'))"
+        find = f"SELECT count(*) FROM hour WHERE state IN ('pending', 'claimed') AND NOT ({WAITS_BEHIND})"
         return bool(self.gateway.store.read(lambda db: db.execute(find).fetchone()[0]))
 
     def _run(self, over: Callable[[], bool]) -> None:
@@ -236,18 +260,22 @@ class World:
                 return
             try:
                 self._turn()
+            except PowerCut:
+                self.crashes += 1
+                self.memory.power_cut()
             except Crash:
                 self.crashes += 1
-                self._start_again()
+                self.start_again()
         raise AssertionError("the workers never come to rest")
 
     def _turn(self) -> None:
+        self.doubles.watch()
         if self._queue and self._queue[0][0] <= self.clock.true_ms:
             entry = heappop(self._queue)
             try:
                 entry[2](entry[3])
             except Crash:
-                if entry[2] == self._arrive:
+                if entry[2] in {self._arrive, self.memory.tell_again, self.registers.say}:
                     heappush(self._queue, entry)  # not acknowledged: it comes again
                 raise
             return
@@ -272,11 +300,15 @@ class World:
                 continue
             value = self.building.loads[meter.number].at(now)
             early = now < self.building.first + 2 * HOUR_MS
-            glitch = not early and self._lately_good(meter.number) and self.happens("glitch")
-            batch.append(Reading(meter.name, wall, decimal(0 if glitch else value), "kWh"))
+            steady = self.registers.steady(meter.number, now)
+            glitch = not early and steady and self._lately_good(meter.number) and self.happens("glitch")
+            shown = 0 if glitch else self.registers.shown(meter.number, now, value)
+            batch.append(Reading(meter.name, wall, decimal(shown), "kWh"))
             if not glitch:
                 said.append((meter.number, now, value))
-        self._handed_over(batch, said)  # or the next poll covers it
+        if self._handed_over(batch, said):  # or the next poll covers it
+            for number, at, value in said:
+                self.registers.read(number, at, value)
 
     def _lately_good(self, number: int) -> bool:
         """Two glitches in a row would be a new level after the third."""
@@ -292,15 +324,21 @@ class World:
         readings, said = [], []
         for each in batch:
             meter = self.building.meters[each.meter]
-            readings.append(Reading(meter.name, from_ms(each.at), decimal(each.value), "kWh", stamped=True))
+            shown = self.registers.shown(each.meter, each.at, each.value)
+            readings.append(Reading(meter.name, from_ms(each.at), decimal(shown), "kWh", stamped=True))
             if not each.late or self._still_counts(each):
                 said.append((each.meter, each.at, each.value))
-        while not self._handed_over(readings, said):
-            self.clock.advance(5)  # not acknowledged: it comes again
+        self.told(readings, said)
+        self.arrived += batch
         for entry in rest:
             self._queue.remove(entry)
         if rest:
             self._queue.sort()
+
+    def told(self, readings: list[Reading], said: list[tuple[int, int, int]]) -> None:
+        """As often as it takes: what is not acknowledged comes again."""
+        while not self._handed_over(readings, said):
+            self.clock.advance(5)
 
     def _still_counts(self, late: Arrival) -> bool:
         """A boundary that is frozen stays what it is, whatever comes later (R8); what lies before it says nothing more.
@@ -324,6 +362,7 @@ class World:
     def _handed_over(self, readings: list[Reading], said: list[tuple[int, int, int]]) -> bool:
         """Whether `deliver` came back as it should; what is durable, or was acknowledged, is known from then on."""
         self._durable = False
+        self.saying = said
         try:
             if readings:
                 self._deliver(*readings)
@@ -331,56 +370,11 @@ class World:
         except NotStored:
             return False
         finally:
+            self.saying = []
             if self._durable:
                 for number, at, value in said:
                     self.known[number][at] = value
         return True
-
-    # --- happenings ---------------------------------------------------------------------------------------------------
-
-    def _reboot(self, fault: str) -> None:
-        """The power fails; the clock goes on from where it stood some time before, and is set after a while."""
-        self.faults[fault] += 1
-        self._boot()
-        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 40 * MINUTE_MS), self._synchronise, None)
-
-    def _reboot_unset(self, fault: str) -> None:
-        """... and fails again before the clock was set."""
-        self.faults[fault] += 1
-        self._boot()
-        self.at(self.clock.true_ms + self.random.randrange(10 * MINUTE_MS, 90 * MINUTE_MS), self._reboot, "reboot")
-
-    def _boot(self) -> None:
-        self._forget_stranded()
-        self.synchronised = False
-        back = timedelta(seconds=self.random.uniform(300, 86_400))
-        self._start_again(after=self.random.uniform(10, 1200), wall=self.clock.true - back)
-
-    def _forget_stranded(self) -> None:
-        """Readings of a boot whose clock was never set have no time: of counters the next one carries the energy."""
-        boot = self.gateway.boot
-        find = (
-            "SELECT meter, boottime FROM unplaced WHERE boot_id = ? AND source_at IS NULL"
-            " AND NOT EXISTS (SELECT 1 FROM meta WHERE key = 'boot_offset:' || ?)"
-        )
-        rows = self.look(lambda db: db.execute(find, (boot, boot)).fetchall())
-        names = {number: name for name, number in self.gateway.numbers.items()}
-        numbers = {meter.name: meter.number for meter in self.building.meters}
-        for meter, boottime in rows:
-            self.known[numbers[names[meter]]].pop(self._origin[boot] + boottime, None)
-
-    def _synchronise(self, _: object) -> None:
-        self.clock.step_wall((self.clock.true - self.clock.wall).total_seconds())
-        self.synchronised = True
-
-    def _step_clock(self, fault: str) -> None:
-        """Somebody sets the clock; NTP puts it right later."""
-        if not self.synchronised:
-            return
-        self.faults[fault] += 1
-        self.synchronised = False
-        self.clock.step_wall(self.random.choice((-1, 1)) * self.random.randrange(120, 100_000))
-        self.at(self.clock.true_ms + self.random.randrange(MINUTE_MS, 30 * MINUTE_MS), self._synchronise, None)
 
     def _silence(self, fault: str) -> None:
         self.faults[fault] += 1
@@ -388,7 +382,7 @@ class World:
 
     def look(self, work: Callable[[Any], Any]) -> Any:
         """A look of the world's own, which nothing disturbs."""
-        return work(self._reader)
+        return work(self.reader)
 
     # --- looking back -------------------------------------------------------------------------------------------------
 
@@ -404,6 +398,6 @@ class World:
 
     def close(self) -> None:
         self._gone = True
-        self._reader.close()
+        self.reader.close()
         self.gateway.close()
         self.wire.simulator.close()
