@@ -108,7 +108,7 @@ class Doubles:
         """Whether an hour may be so because something was delivered twice."""
         if not self.on:
             return False
-        if hour in self.hit()[number] and found.state == "held":
+        if hour in self.hit()[number] and (found.state == "held" or found.waits):
             return True
         if found.waits and found.there is None:
             return True

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 FASTEST = 5_000_000  # micro per hour: nothing in the building is faster
 MODULUS = 10**12  # micro
-LOW = 6_000_000  # micro: what a register may reach until its new level is confirmed
+LOW = (
+    8 * FASTEST
+)  # micro: what a register may reach until its new level is confirmed, with a bus that is silent for hours
 APART_MS = 4 * HOUR_MS  # from one turn of a register to the next
 CONFIRMED_MS = 3 * HOUR_MS  # time for the readings that confirm a new level, during which no glitch disturbs them
 
