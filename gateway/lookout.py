@@ -91,8 +91,8 @@ class Lookout:
             return False
         after = self._store.read(lambda db: looks.look_after(db, meter.id))
         doubted = after is not None
-        if after is not None and after > to_ms(now.wall):
-            self._looked.discard(meter.id)  # whatever was read before then proves nothing
+        if after == 0 or (after is not None and after > to_ms(now.wall)):
+            self._looked.discard(meter.id)  # a new doubt: whatever was read before it proves nothing
         if doubted and meter.id not in self._looked:
             return True
         recent = hour_of(to_ms(now.wall)) - self._old(now.boottime)

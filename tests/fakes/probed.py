@@ -10,7 +10,7 @@ import httpx
 from gateway.enerkey.client import EnerkeyClient
 from gateway.enerkey.contract import Contract
 from gateway.enerkey.models import written_body
-from gateway.keys import KeyRing
+from gateway.keys import Key, KeyRing
 from gateway.pacing import Burst
 from gateway.probing import plan
 from gateway.probing.commission import Commission, Meters, Result
@@ -56,7 +56,9 @@ class Probe:
 
         client = EnerkeyClient(URL, Contract(), transport=httpx.MockTransport(handle))
         burst = Burst(10, 10.0)
-        self.wire = Wire(client, Contract(), KeyRing(["k"]), self.clock, self.stop, burst, self._most, written_body)
+        self.wire = Wire(
+            client, Contract(), KeyRing([Key("k", "env:K")]), self.clock, self.stop, burst, self._most, written_body
+        )
         since, until = plan.window(self.clock.wall)
         values, _ = self.wire.read(METER, since, until)
         assert values is not None
