@@ -100,7 +100,7 @@ def _check_free(db: Connection, word: Word, hour: int) -> None:
 
 
 def _check_foreign(db: Connection, word: Word, hour: int) -> None:
-    after = [doubt for doubt in doubts.of_meter(db, word.meter, hour) if doubt.why == "foreign"]
+    after = [doubt for doubt in doubts.of_meter(db, word.meter, hour) if doubt.why == "foreign" and _is_there(doubt)]
     if after:
         last = after[-1]
         raise CorrectionError(
@@ -108,12 +108,17 @@ def _check_foreign(db: Connection, word: Word, hour: int) -> None:
             f" from {_hour(last.hour + 1)} on at the earliest, or decide those hours: meter-gateway resolve {word.name}"
         )
     cumulative = db.execute("SELECT push = 'cumulative' FROM meter WHERE id = ?", (word.meter,)).fetchone()[0]
-    before = doubts.of_meter(db, word.meter, hour - 1, hour - 1)
+    before = [doubt for doubt in doubts.of_meter(db, word.meter, hour - 1, hour - 1) if _is_there(doubt)]
     if cumulative and before:
         raise CorrectionError(
             f"{word.name}: the hour before {_hour(hour)} is in doubt, so EnerKey may have a reading at that instant already,"
             f" and there must never be two: --at {_option(hour + 1)}"
         )
+
+
+def _is_there(doubt: doubts.Doubt) -> bool:
+    """Whether EnerKey may have the hour. One that only begins with somebody else's boundary is held, and not there."""
+    return doubt.why != "foreign" or doubt.shown is not None
 
 
 def _hour(hour: int) -> str:

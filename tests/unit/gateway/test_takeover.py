@@ -85,7 +85,7 @@ def test_a_cumulative_meter_begins_anew_at_the_takeover(make: Make):
     """Its first message is the opening boundary and the first hour's end, and no reading stands where another one does."""
     gateway = make("cumulative")
     old_system(gateway, NINE - 12, 8, "cumulative")
-    with pytest.raises(CorrectionError, match=r"from 2026-03-02 06:00Z on at the earliest"):
+    with pytest.raises(CorrectionError, match=r"there must never be two: --at 2026-03-02T06:00Z"):
         taken(gateway, NINE - 4, "cumulative")
     taken(gateway, NINE - 3, "cumulative")
     gateway.run(60)
