@@ -109,6 +109,9 @@ class Profile(Strict):
     model: str
     description: str = ""
     status: Literal["stable", "experimental"] = "stable"  # stable: two texts agree on the main register
+    transports: Annotated[
+        tuple[Literal["rtu", "tcp"], ...], Field(strict=False)
+    ] = ()  # what it has itself, where known
     evidence: Evidence
     source: str
     note: str = ""

@@ -170,6 +170,9 @@ def _some(names: Sequence[str]) -> str:
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=MOST_NAMES // 2)
+    if f"{name}_total" in names:  # rather than its first phase, which differs by fewer letters
+        close.insert(0, f"{name}_total")
     meant = f'; did you mean "{close[0]}"?' if close else ""
-    return f'unknown {what} "{name}"; there are: {_some(names)}{meant}'
+    shown = names if len(names) <= MOST_NAMES else [*close, *(each for each in names if each not in close)]
+    return f'unknown {what} "{name}"; there are: {_some(shown)}{meant}'

@@ -113,22 +113,23 @@ def test_keys_that_exclude_each_other_are_named(tmp_path: Path):
         (
             'profile = "eastron-sdm63", point = "energy_import_total"',
             (
-                'profile: unknown profile "eastron-sdm63"; there are: abb-b23, carlo-gavazzi-em340, eastron-sdm120, '
-                "eastron-sdm630, kamstrup-multical-403, kamstrup-multical-603, schneider-iem3155; "
-                'did you mean "eastron-sdm630"?'
+                'profile: unknown profile "eastron-sdm63"; there are: eastron-sdm630, eastron-sdm230, eastron-sdm54, '
+                "eastron-sdm120, eastron-sdm230-2t, eastron-sdm72d-m, abb-b21, abb-b23, acrel-adw300, algodue-upm, "
+                'aquametro-calec-st, artemes-am2 and 62 more (docs/meters.md); did you mean "eastron-sdm630"?'
             ),
         ),
         (
             'profile = "kamstrup-multical-403", point = "volume_totl"',
             (
-                'point: unknown point "volume_totl"; there are: heat_energy_total, heat_energy_a1, volume_total; '
+                'point: unknown point "volume_totl"; there are: heat_energy_total, heat_energy_a1, volume_total, '
+                "heat_power, mass_total; "
                 'did you mean "volume_total"?'
             ),
         ),
     ],
 )
 def test_an_unknown_profile_or_point_names_the_nearest(tmp_path: Path, source: str, words: str):
-    """And all there are."""
+    """And what there is: the nearest first where there are many."""
     text = MAIN + meter(source=f'connection = "main", device = 1, {source}')
     assert said(tmp_path, text) == [f"config.toml:8: meters.heat.source.{words}"]
 

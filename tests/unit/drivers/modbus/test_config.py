@@ -78,7 +78,7 @@ def test_nothing_is_said_of_a_configuration_without_mistakes():
         ({"profile": "eastron-sdm630"}, "point", "has: power_active_total, energy_import_total"),
         ({"point": "energy_import_total"}, "profile", "is needed beside point"),
         ({"profile": "eastron-sdm63", "point": "x"}, "profile", 'did you mean "eastron-sdm630"?'),
-        ({"profile": "zzz", "point": "x"}, "profile", 'unknown profile "zzz"; there are: abb-b23'),
+        ({"profile": "zzz", "point": "x"}, "profile", 'unknown profile "zzz"; there are: abb-b21, abb-b23'),
         ({"profile": "abb-b23", "point": "energy_import"}, "point", 'did you mean "energy_import_total"?'),
         ({"profile": "kamstrup-multical-403", "point": "heat_energy_total"}, "unit", "look at the display"),
         ({"profile": "abb-b23", "point": "energy_import_total", "max_registers": 3}, "max_registers", "at least 4"),
