@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 from drivers.modbus import profile as profiles
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MOST_NAMES = 12  # in one sentence
 BESIDE = ("fraction_register", "exponent_register", "factor_register")
 OF_A_REGISTER = ("register", "registers", "table", "type", "sunspec", "fraction_type", "fraction_scale", *BESIDE)
+
+_PART = re.compile(r"(.+)_(?:(total)|([a-z])[0-9]+)")  # energy_import_total, its tariffs _t1, its phases _l1
 
 Found = tuple[str, str]  # the key and what to say of it
 
@@ -103,10 +106,9 @@ def _sum_faults(names: Sequence[str], points: Sequence[Point]) -> Iterator[Found
             yield "points", f"must have one {what} to be added up; these have {', '.join(sorted(map(str, values)))}"
     # a total, its tariffs and its phases are the same energy: added up they would count it twice
     groups: dict[str, str] = {}
-    for name in names:
-        stem, _, last = name.rpartition("_")
-        group = last[:1] if last[1:].isdecimal() else last
-        if groups.setdefault(stem, group) != group:
+    for part in filter(None, map(_PART.fullmatch, names)):
+        stem, total, group = part.groups()
+        if groups.setdefault(stem, total or group) != (total or group):
             yield "points", f"has parts of {stem} beside its total or other parts: the same energy would count twice"
             return
 

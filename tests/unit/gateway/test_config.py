@@ -193,6 +193,26 @@ def test_a_counter_without_a_rate_is_warned_about(tmp_path: Path):
     assert warning.path == "meters.heat.max_rate"
 
 
+def test_an_experimental_profile_is_warned_about_once(tmp_path: Path):
+    """At the first meter that has it, however many there are; another profile by itself."""
+
+    def by(name: str, profile: str, device: int) -> str:
+        source = f'connection = "main", device = {device}, profile = "{profile}", point = "energy_import_total"'
+        return meter(name, "max_rate = 10", source=source)
+
+    meters = (
+        by("a", "eastron-sdm630", 1) + by("b", "garo-gnm3d", 2) + by("c", "iskra-wm3m4", 3) + by("d", "garo-gnm3d", 4)
+    )
+    first, second = loaded(tmp_path, MAIN + meters).warnings
+    assert (first.path, second.path) == ("meters.b.source", "meters.c.source")
+    assert first.message == (
+        "garo-gnm3d is experimental: no two sources agree on its registers yet; compare what "
+        '"meter-gateway read" shows with the meter\'s display before you push it (also 1 other meter)'
+    )
+    assert second.message.startswith("iskra-wm3m4 is experimental")
+    assert not loaded(tmp_path, MAIN + by("a", "eastron-sdm630", 1)).warnings[1:]
+
+
 def test_a_password_that_is_nearly_a_reference_is_a_mistake(tmp_path: Path):
     """Otherwise "credentials:broker" would be tried as the password, or end the check with a traceback."""
     text = f'{MAIN}{HALL}username = "u"\npassword = "credentials:broker"\n{meter()}'
