@@ -95,6 +95,15 @@ def test_a_line_that_breaks_in_the_middle_of_a_sum_leaves_no_half_of_it():
     assert set(values(line)) == {1234}
 
 
+def test_a_sum_that_could_not_be_asked_for_says_where_it_stands():
+    """All its registers, as a sum that was read does."""
+    line = tariffs()
+    line.bus.opening = LineError("refused")
+    line.run(1)
+    assert line.problem("m") == "no connection: refused"
+    assert line.driver.last_reads()["m"].where == "device 1, holding 10 + holding 100"
+
+
 # --- SunSpec ----------------------------------------------------------------------------------------------------------
 
 
