@@ -20,14 +20,20 @@ warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
 Address = Annotated[int, Field(ge=0, lt=REGISTERS)]
 
 
+_RATIO = 'must be a number, or two such as "200/5"'
+
+
 def _ratio(value: object) -> Decimal:
     """A number, or two of them as on a transformer's type plate: "200/5" is 40."""
-    if not (isinstance(value, str) and "/" in value):
-        return parse_decimal(value)
-    above, _, below = value.partition("/")
-    if not parse_decimal(below):
+    above, slash, below = value.partition("/") if isinstance(value, str) else (value, "", "")
+    try:
+        divisor = parse_decimal(below) if slash else Decimal(1)
+        dividend = parse_decimal(above)
+    except ValueError:
+        raise ValueError(_RATIO) from None
+    if not divisor:
         raise ValueError("must not be divided by 0")
-    return parse_decimal(above) / parse_decimal(below)
+    return dividend / divisor
 
 
 def _cell(value: object) -> object:
@@ -35,8 +41,21 @@ def _cell(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
 
 
+def _cells(value: object) -> object:
+    """A spreadsheet's list of one address is a number."""
+    return [value] if isinstance(value, int) else value
+
+
 Ratio = Annotated[Decimal, BeforeValidator(_ratio), Field(gt=0), Words('a number, or two such as "200/5"')]
 Listed = Annotated[Address, BeforeValidator(_cell)]
+
+Points = Annotated[tuple[str, ...], Field(strict=False, min_length=1), Words('a list such as ["t1", "t2"]')]
+Registers = Annotated[
+    tuple[Listed, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(_cells),
+    Words("a list such as [40, 42]"),
+]
 
 
 class Source(SourceBase):
@@ -47,21 +66,17 @@ class Source(SourceBase):
         None, description="Meter family with known registers; see the list of supported meters."
     )
     point: str | None = Field(None, description="Which of the profile's values, such as `energy_import_total`.")
-    points: (
-        Annotated[tuple[str, ...], Field(strict=False, min_length=2), Words('a list such as ["t1", "t2"]')] | None
-    ) = Field(
+    points: Points | None = Field(
         None,
-        description="Instead of `point`: several of the profile's values, added up, such as the tariffs of a meter without a "
-        "total. There is a reading when all of them could be read.",
+        description="Instead of `point`: several of the profile's values, added up, such as the tariffs of a meter without a total. "
+        "There is a reading when all of them could be read.",
     )
     register: Address | None = Field(
         None,
         description="First register as a zero-based address: manuals that print 40001 or 30001 mean 0, those that "
         "count from 1 mean one less.",
     )
-    registers: (
-        Annotated[tuple[Listed, ...], Field(strict=False, min_length=2), Words("a list such as [40, 42]")] | None
-    ) = Field(
+    registers: Registers | None = Field(
         None,
         description="Instead of `register`: several values of one `type` and `scale`, added up. There is a reading when all of "
         "them could be read.",

@@ -90,10 +90,10 @@ def _point_faults(source: Source, profile: Profile) -> Iterator[Found]:
         return
     points = [profile.points[name] for name in names]
     if source.unit is None and any(point.unit is None for point in points):
-        notes = " ".join(dict.fromkeys(point.note for point in points if point.note))
+        note = next(point.note for point in points if point.unit is None)
         yield (
             "unit",
-            f"is set in the meter itself, the profile cannot know it: look at the display and write it. {notes}".rstrip(),
+            f"is set in the meter itself, the profile cannot know it: look at the display and write it. {note}".rstrip(),
         )
     yield from _sum_faults(names, points)
 

@@ -194,6 +194,8 @@ def placed(target: Target, models: Mapping[int, int]) -> Target | None:
 
 
 def _sum(terms: Sequence[Target], source: Source) -> Target:
+    if len(terms) == 1:
+        return terms[0]
     rates = [term.max_rate for term in terms if term.max_rate is not None]
     return replace(
         terms[0],

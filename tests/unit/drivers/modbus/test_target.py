@@ -231,6 +231,11 @@ def test_points_are_added_up_each_with_its_own_scale(rated):
     assert target_of("x", source(profile=rated, points=["energy", "energy"])).max_rate == 240
 
 
+def test_a_list_of_one_is_that_one():
+    """A spreadsheet with the column, and a meter that needs no sum; its step, end and identity are its own."""
+    assert target_of("x", source(registers=[40], type="u32")) == target_of("x", source(register=40, type="u32"))
+
+
 def test_one_term_without_a_value_leaves_the_sum_without_one():
     """All present, or no reading."""
     target = target_of("x", source(registers=[40, 60], type="u32", na=["0xFFFFFFFF"]))
