@@ -44,7 +44,7 @@ WIDTHS: dict[str, int] = {name: 2 if name.startswith(_ISKRA) else int(name[-2:])
 """Registers that a value of each type takes."""
 
 _FLOATS = {"f32": ">f", "f64": ">d"}
-_SIGNED = {"s16", "s32", "s48", "s64"}
+_INTEGERS = {name: name[0] == "s" for name in WIDTHS if re.fullmatch(r"(u|s|acc)\d\d", name)}  # -> whether signed
 _BASES = {"mod1k": 1000, "mod10k": 10_000}  # of one register
 _MANTISSA_BITS = 24
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 9  # every f32 survives 9 significant digits; every number of 6 digits survives f32
@@ -83,8 +83,11 @@ def decode(words: Sequence[int], encoding: Encoding) -> Decimal:
         raise NoValue("wrong length", f"{len(words)} registers where {encoding.type} takes {encoding.width}")
     if any(_marks(marker, raw, encoding.type) for marker in encoding.na):
         raise NoValue("not available", f"0x{raw.hex().upper()} is this meter's mark for no value")
+    signed = _INTEGERS.get(encoding.type)
+    if signed is not None:
+        return Decimal(int.from_bytes(raw, "big", signed=signed))
     if encoding.type not in _FLOATS:
-        return _exact(raw, encoding.type)
+        return _special(raw, encoding.type)
     number = struct.unpack(_FLOATS[encoding.type], raw)[0]
     if not math.isfinite(number):
         raise NoValue("not a number", str(number))
@@ -113,7 +116,8 @@ def is_float(type_: Type) -> bool:
     return type_ in _FLOATS or type_.startswith(_ISKRA)
 
 
-def _exact(raw: bytes, type_: Type) -> Decimal:
+def _special(raw: bytes, type_: Type) -> Decimal:
+    """What is neither an integer nor IEEE 754."""
     if base := _base(type_):
         return _modular(raw, base)
     if type_.startswith("bcd"):
@@ -123,11 +127,9 @@ def _exact(raw: bytes, type_: Type) -> Decimal:
     if type_.startswith(_ISKRA):
         mantissa = int.from_bytes(raw[1:], "big", signed=type_ == "iskra_t6")
         return Decimal(mantissa).scaleb(int.from_bytes(raw[:1], "big", signed=True))
-    number = int.from_bytes(raw, "big", signed=type_ in _SIGNED)
-    if type_.startswith("sm"):
-        sign = 1 << (8 * len(raw) - 1)
-        number = sign - number if number & sign else number
-    return Decimal(number)
+    sign = 1 << (8 * len(raw) - 1)  # "sm"
+    number = int.from_bytes(raw, "big")
+    return Decimal(sign - number if number & sign else number)
 
 
 def _modular(raw: bytes, base: int) -> Decimal:
@@ -163,7 +165,7 @@ def _raw(value: float | Decimal, type_: Type) -> bytes:
         return bytes.fromhex(f"{number:0{2 * size}d}")
     if type_.startswith("sm") and number < 0:
         number = (1 << (8 * size - 1)) - number
-    return number.to_bytes(size, "big", signed=type_ in _SIGNED)
+    return number.to_bytes(size, "big", signed=_INTEGERS.get(type_, False))
 
 
 def _base(type_: Type) -> int:
