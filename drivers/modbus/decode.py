@@ -46,7 +46,6 @@ WIDTHS: dict[str, int] = {name: 2 if name.startswith(_ISKRA) else int(name[-2:])
 _FLOATS = {"f32": ">f", "f64": ">d"}
 _INTEGERS = {name: name[0] == "s" for name in WIDTHS if re.fullmatch(r"(u|s|acc)\d\d", name)}  # -> whether signed
 _BASES = {"mod1k": 1000, "mod10k": 10_000}  # of one register
-_MANTISSA_BITS = 24
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 9  # every f32 survives 9 significant digits; every number of 6 digits survives f32
 _MARKER = re.compile(r"(?:([a-z0-9_]+):)?0[xX]((?:[0-9a-fA-F]{4}){1,4})")
 
