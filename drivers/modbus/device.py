@@ -17,7 +17,7 @@ from drivers.modbus.target import placed
 from drivers.modbus.wire import ExceptionAnswer, NoAnswer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from drivers.base import Now, Ports
@@ -145,7 +145,7 @@ class Device:
     def _finds_models(self, bus: Bus, gap: float, into: Round) -> bool:
         """Put the targets of SunSpec at the registers where this device has their models; False when the round is over."""
         if self.failures:  # it may have been restarted with another firmware
-            self._settle({})
+            self._settle(())
         if all(self._resting(target.place, into.now) for target in self.targets if target.sunspec):
             return True
         walk = Walk(self._walks)
@@ -167,7 +167,7 @@ class Device:
             self._look(missing, (), Problem("no such model", walk.found), None, into)
         return True
 
-    def _settle(self, models: Mapping[int, int]) -> None:
+    def _settle(self, models: Sequence[tuple[int, int]]) -> None:
         """Where the targets of SunSpec are; those whose model is not among these are nowhere."""
         ours = {(target.source, target.nth) for target in self._floating}
         fixed = [target for target in self.targets if (target.source, target.nth) not in ours]

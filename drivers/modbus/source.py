@@ -85,6 +85,9 @@ class Source(SourceBase):
         None,
         description="Number of a SunSpec model, such as 203: the registers count from its ID register, wherever the device has it.",
     )
+    instance: int = Field(
+        1, ge=1, le=32, description="Which of several SunSpec models of the kind: 2 is an inverter's second meter."
+    )
     table: Table | None = Field(
         None, description="`holding` (function code 3) or `input` (function code 4). Default `holding`."
     )

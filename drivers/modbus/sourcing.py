@@ -36,6 +36,8 @@ def source_faults(source: Source) -> Iterator[Found]:
         yield "unit", "missing: what pulse_weight counts, such as kWh"
     if not found:
         yield from _width_faults(source)
+    if source.instance > 1 and not found and not target_of("", source).sunspec:
+        yield "instance", "is only for SunSpec: with sunspec, or with a profile of SunSpec models"
 
 
 def caution_of(source: Source) -> str:

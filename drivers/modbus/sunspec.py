@@ -22,11 +22,11 @@ MOST_MODELS = 200  # a chain of empty models would else be walked through 32 000
 
 
 class Walk:
-    """One walk. `models`: the register of the ID of the first model of each kind; later ones are other meters."""
+    """One walk. `models`: the models in the order of the chain, each with the register of its ID."""
 
     def __init__(self, first: int = 0) -> None:
         """Begin at the base of this number: one that is silent must not hide the others for ever."""
-        self.models: dict[int, int] = {}
+        self.models: list[tuple[int, int]] = []
         self.wanted: Place | None = None
         self._bases = [BASES[(first + turn) % len(BASES)] for turn in range(len(BASES))]
         self._asked = 0
@@ -49,7 +49,7 @@ class Walk:
         if model == END:
             self.wanted = None
             return
-        self.models.setdefault(model, here.register)
+        self.models.append((model, here.register))
         self._go(here.end + length)
 
     def refused(self) -> None:
@@ -63,7 +63,7 @@ class Walk:
     def found(self) -> str:
         """For people."""
         if self._marked:
-            return f"this device has the SunSpec models {', '.join(map(str, self.models)) or 'none'}"
+            return f"this device has the SunSpec models {', '.join(str(model) for model, _ in self.models) or 'none'}"
         return f'there is no "SunS" at {", ".join(map(str, BASES))}'
 
     def _next_base(self) -> None:

@@ -16,7 +16,7 @@ from drivers.modbus.plan import REGISTERS, Place
 from drivers.modbus.profile import Point, Profile, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from drivers.modbus.source import Source
 
@@ -37,7 +37,7 @@ class Target:
     """One value to read, and what it becomes.
 
     `at`, `exponent_at` and `factor_at` count from the first register of `place`. `sunspec`: the place counts from the ID
-    register of the first of these models that the device has. `terms`: the value is the sum of these; then `whole` and
+    register of one of these models, the `instance`th that the device has. `terms`: the value is the sum of these; then `whole` and
     `nth` of a term say to what it belongs.
     """
 
@@ -57,6 +57,7 @@ class Target:
     exponent_at: int | None = None
     factor_at: int | None = None
     sunspec: tuple[int, ...] = ()
+    instance: int = 1
     terms: tuple[Target, ...] = ()
     whole: Target | None = None
     nth: int = 0
@@ -145,7 +146,7 @@ class Target:
 
     def _offset(self, at: int) -> str:
         if self.sunspec:
-            models = "/".join(map(str, self.sunspec))
+            models = "/".join(map(str, self.sunspec)) + (f" no. {self.instance}" if self.instance > 1 else "")
             return f"SunSpec {models} + {self.place.register - REGISTERS + at}"
         return f"{self.place.table} {self.place.register + at}"
 
@@ -184,12 +185,13 @@ def parts_of(target: Target) -> tuple[Target, ...]:
     return tuple(replace(term, whole=target, nth=nth) for nth, term in enumerate(target.terms)) or (target,)
 
 
-def placed(target: Target, models: Mapping[int, int]) -> Target | None:
+def placed(target: Target, models: Sequence[tuple[int, int]]) -> Target | None:
     """A target of SunSpec at its register, by the ID registers of the device's models; None where it has none of them."""
-    base = next((models[model] for model in target.sunspec if model in models), None)
-    if base is None:
+    bases = [base for model, base in models if model in target.sunspec]
+    if len(bases) < target.instance:
         return None
-    place = target.place._replace(register=target.place.register - REGISTERS + base)
+    register = target.place.register - REGISTERS + bases[target.instance - 1]
+    place = target.place._replace(register=register)
     return replace(target, place=place, sunspec=()) if place.end <= REGISTERS else None
 
 
@@ -230,6 +232,7 @@ def _by_point(name: str, source: Source, which: str) -> Target:
             source.rollover or _scaled(point.rollover, factor),
             _scaled(point.resolution, factor),
             sunspec=profile.sunspec,
+            instance=source.instance,
         ),
         (fraction.register, replace(encoding, type=fraction.type), fraction.scale * factor) if fraction else None,
         point.exponent_register,
@@ -258,6 +261,7 @@ def _by_register(name: str, source: Source, register: int) -> Target:
             source.kind or "counter",
             rollover=source.rollover,
             sunspec=() if source.sunspec is None else (source.sunspec,),
+            instance=source.instance,
         ),
         fraction,
         source.exponent_register,

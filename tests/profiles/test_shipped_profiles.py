@@ -211,7 +211,7 @@ def target(name: str, point: str) -> Target:
         "unit": load(name).points[point].unit or "kWh",
     }
     found = target_of(point, Source.model_validate(keys))
-    return placed(found, dict.fromkeys(found.sunspec, MODEL_AT)) or found
+    return placed(found, [(model, MODEL_AT) for model in found.sunspec]) or found
 
 
 def requests(name: str) -> list[Block]:

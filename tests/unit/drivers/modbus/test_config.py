@@ -109,6 +109,8 @@ def test_nothing_is_said_of_a_configuration_without_mistakes():
         ({"register": 1, "type": "u32", "exponent_register": 90}, "max_registers", "nor read apart from its fraction"),
         ({"register": 1, "type": "u32", "factor_register": 90, "max_registers": 80}, "max_registers", "at least 90"),
         ({"register": 46, "type": "acc32", "sunspec": 203, "table": "input"}, "table", "SunSpec knows no input"),
+        ({"register": 46, "type": "u32", "instance": 2}, "instance", "only for SunSpec"),
+        ({"profile": "abb-b23", "point": "energy_import_l1", "instance": 2}, "instance", "only for SunSpec"),
         ({"register": 46, "type": "u32", "pulse_weight": "1/1000"}, "unit", "what pulse_weight counts"),
     ],
 )
@@ -128,7 +130,7 @@ def test_a_source_that_leads_to_no_register_is_told_what_is_missing(keys, at, sa
         {"profile": "orno-we516", "points": ["energy_import_l1", "energy_import_l2", "energy_import_l3"]},
         {"profile": "orno-we516", "points": ["energy_import_total", "energy_export_total"]},
         {"profile": "sunspec-meter", "point": "energy_import_total"},
-        {"register": 46, "type": "acc32", "sunspec": 203, "exponent_register": 54, "unit": "Wh"},
+        {"register": 46, "type": "acc32", "sunspec": 203, "exponent_register": 54, "unit": "Wh", "instance": 2},
         {"profile": "saia-pcd7-h104d", "point": "pulse_counter_1", "pulse_weight": "1/1000", "unit": "kWh"},
     ],
 )
