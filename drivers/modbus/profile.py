@@ -26,7 +26,7 @@ Evidence = Literal["datasheet", "capture", "hardware"]
 Agreement = Literal["yes", "single", "no"]
 """Two or more independent texts give the same address, only one gives it, or they contradict each other."""
 
-Address = Annotated[int, Field(ge=0, lt=REGISTERS)]
+Register = Annotated[int, Field(ge=0, lt=REGISTERS)]
 
 
 class UnknownProfile(Exception):  # noqa: N818 - the operator's mistake, not a failure
@@ -94,8 +94,8 @@ class Point(Strict):
     rollover: Annotated[Exact, Field(gt=0)] | None = None  # modulus in `unit`, only where a document gives it
     resolution: Annotated[Exact, Field(gt=0)] | None = None  # in `unit`, where it is not what the type tells
     fraction: FractionOf | None = None
-    exponent_register: Address | None = None  # s16, power of ten
-    factor_register: Address | None = None  # u16
+    exponent_register: Register | None = None  # s16, power of ten
+    factor_register: Register | None = None  # u16
     evidence: Evidence | None = None
     source: str | None = None  # where the address was read
     agreement: Agreement = "yes"

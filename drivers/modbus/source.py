@@ -11,13 +11,10 @@ from pydantic import BeforeValidator, Field
 from drivers.fields import Duration, Scale, SourceBase, Words, parse_decimal
 from drivers.modbus.decode import Order, Type
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
-from drivers.modbus.profile import Markers
+from drivers.modbus.profile import Markers, Register
 
 # pydantic takes `register` for ABCMeta.register, which no instance has
 warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
-
-
-Address = Annotated[int, Field(ge=0, lt=REGISTERS)]
 
 
 _RATIO = 'must be a number, or two such as "200/5"'
@@ -27,13 +24,9 @@ def _ratio(value: object) -> Decimal:
     """A number, or two of them as on a transformer's type plate: "200/5" is 40."""
     above, slash, below = value.partition("/") if isinstance(value, str) else (value, "", "")
     try:
-        divisor = parse_decimal(below) if slash else Decimal(1)
-        dividend = parse_decimal(above)
-    except ValueError:
+        return parse_decimal(above) / (parse_decimal(below) if slash else 1)
+    except (ValueError, ArithmeticError):  # also divided by 0, or beyond every exponent
         raise ValueError(_RATIO) from None
-    if not divisor:
-        raise ValueError("must not be divided by 0")
-    return dividend / divisor
 
 
 def _cell(value: object) -> object:
@@ -46,8 +39,13 @@ def _cells(value: object) -> object:
     return [value] if isinstance(value, int) else value
 
 
-Ratio = Annotated[Decimal, BeforeValidator(_ratio), Field(gt=0), Words('a number, or two such as "200/5"')]
-Listed = Annotated[Address, BeforeValidator(_cell)]
+Ratio = Annotated[
+    Decimal,
+    BeforeValidator(_ratio),
+    Field(ge=Decimal("0.000001"), le=1_000_000),
+    Words('a number, or two such as "200/5"'),
+]
+Listed = Annotated[Register, BeforeValidator(_cell)]
 
 Points = Annotated[tuple[str, ...], Field(strict=False, min_length=1), Words('a list such as ["t1", "t2"]')]
 Registers = Annotated[
@@ -71,7 +69,7 @@ class Source(SourceBase):
         description="Instead of `point`: several of the profile's values, added up, such as the tariffs of a meter without a total. "
         "There is a reading when all of them could be read.",
     )
-    register: Address | None = Field(
+    register: Register | None = Field(
         None,
         description="First register as a zero-based address: manuals that print 40001 or 30001 mean 0, those that "
         "count from 1 mean one less.",
@@ -110,7 +108,7 @@ class Source(SourceBase):
         description='Raw values by which the meter says "no value", as hex of the whole value: `["0xFFFFFFFF"]`; with a type before '
         'it, of this type only: `["s32:0x80000000"]`. NaN and infinity always do.',
     )
-    fraction_register: Address | None = Field(
+    fraction_register: Register | None = Field(
         None,
         description="Where the meter keeps the fraction of the whole number at `register`; both come from one request, as with "
         "the next keys.",
@@ -119,10 +117,10 @@ class Source(SourceBase):
     fraction_scale: Scale | None = Field(
         None, description="The fraction times this is in the unit of the whole number before `scale`: `0.001`."
     )
-    exponent_register: Address | None = Field(
+    exponent_register: Register | None = Field(
         None, description="Where the meter keeps the power of ten (s16) by which the value is multiplied."
     )
-    factor_register: Address | None = Field(
+    factor_register: Register | None = Field(
         None, description="Where the meter keeps a factor (u16) by which the value is multiplied."
     )
     ct_ratio: Ratio | None = Field(

@@ -105,7 +105,24 @@ def test_a_ratio_is_written_as_on_the_type_plate_or_as_a_number(written, ratio):
 
 
 @pytest.mark.parametrize(
-    "written", ["200/0", 0, "-5", "-200/5", "200/5/1", "/5", "200/", "a/b", "200:5", "1e400/NaN", True]
+    "written",
+    [
+        "200/0",
+        0,
+        "-5",
+        "-200/5",
+        "200/5/1",
+        "/5",
+        "200/",
+        "a/b",
+        "200:5",
+        "1e400/NaN",
+        "1e999999/1e-999999",
+        "1e13",
+        "1e-13",
+        "0/0",
+        True,
+    ],
 )
 def test_a_ratio_that_would_lose_or_turn_every_value_is_refused(written):
     """R2: it would turn every value into 0 or its opposite."""
