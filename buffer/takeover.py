@@ -51,7 +51,8 @@ def standing(db: Connection, meter: int) -> Standing:
         f"SELECT count(*), min(hour), max(hour) FROM hour WHERE meter = ? AND {UNSENT}",  # noqa: S608 - a constant text
         (meter,),
     ).fetchone()
-    suggested = foreign[-1].hour + (2 if cumulative else 1) if foreign else None
+    there = [doubt.hour for doubt in foreign if _is_there(doubt)]
+    suggested = there[-1] + (2 if cumulative else 1) if there else None
     return Standing(taken_over, foreign, count, first, last, suggested)
 
 

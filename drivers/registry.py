@@ -56,6 +56,7 @@ class SourceFacts(NamedTuple):
     resolution: str | None = None  # the register's smallest step, in `unit`
     float32: bool = False  # the step grows with the value
     register: str = ""  # what makes it this register and no other: when that changes, the counter is another one
+    caution: str = ""  # why an operator should look twice; said once, however many sources have it
 
 
 class DriverModule(Protocol):

@@ -17,7 +17,7 @@ from drivers import registry
 from drivers.fields import is_file
 from gateway import secrets
 from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
-from gateway.faults import ConfigFaults, Fault, Findings, nearest, some
+from gateway.faults import ConfigFaults, Fault, Findings, counted, nearest, some
 from gateway.keys import expiry
 from gateway.resolving import Meter, resolve
 from gateway.sections import (
@@ -275,6 +275,7 @@ def _look_closer(draft: Draft, meters: Iterable[Meter], warnings: Findings, toda
         if connection.checked and isinstance(password, str) and secrets.is_literal(password):
             place = connection.checked.at(("password",))
             warnings.add(place, f"the password stands in this file; better keep it elsewhere: {secrets.FORMS}")
+    _warn_of_sources(draft, meters, warnings)
     unlimited = {meter.name for meter in meters if meter.kind == "counter" and meter.max_rate is None}
     for draft_meter in draft.meters:
         if draft_meter.id in unlimited:
@@ -319,3 +320,17 @@ def _look_at_accounts(draft: Draft, accounts: Sequence[Account], warnings: Findi
 
 def _unused(name: str) -> str:
     return f'no meter has account = "{name}"' if name else "every meter names another account; these keys are not used"
+
+
+def _warn_of_sources(draft: Draft, meters: Iterable[Meter], warnings: Findings) -> None:
+    """What the driver would look at twice: told at the first meter that has it, with how many others."""
+    cautions: dict[str, list[str]] = {}
+    for meter in meters:
+        if meter.caution:
+            cautions.setdefault(meter.caution, []).append(meter.name)
+    sources = {each.id: each.source for each in draft.meters}
+    for caution, names in cautions.items():
+        source = sources.get(names[0])
+        if source is not None:
+            others = f" (also {counted(len(names) - 1, 'other meter')})" if len(names) > 1 else ""
+            warnings.add(source.place, f"{caution}{others}")

@@ -29,7 +29,7 @@ class Meter:
     A reading in `reading_unit` x `factor` is in `unit` (kind power: in `unit` per hour). Times are seconds: `hold` is how long a value
     holds that is reported only when it changes, `lateness` how long an hour rests. `max_rate` is in `unit` per hour, `resolution` and
     `rollover` in `unit`. `where` says for people what is read on the connection; `register` names what makes it this register
-    and no other.
+    and no other, `caution` why an operator should look twice.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Meter:
     stamp: Literal["start", "end"] | None
     where: str
     register: str
+    caution: str = ""
 
 
 def resolve(draft: MeterDraft, findings: Findings, *, driver_content: bool) -> Meter | None:
@@ -195,6 +196,7 @@ def _meter(draft: MeterDraft, facts: SourceFacts, reading_unit: str, factor: Fra
         stamp=source.stamp,
         where=facts.where,
         register=f"{facts.register} x {factor}",
+        caution=facts.caution,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -12,15 +11,14 @@ from pydantic import AfterValidator, BaseModel, Field
 from drivers.fields import Duration, Strict, Words, is_file
 from drivers.modbus import profile as profiles
 from drivers.modbus.address import Address, address_of
-from drivers.modbus.decode import WIDTHS
-from drivers.modbus.plan import REGISTERS
-from drivers.modbus.profile import Profile, UnknownProfile
+from drivers.modbus.profile import BadProfile, Profile, UnknownProfile
 from drivers.modbus.source import Source
+from drivers.modbus.sourcing import caution_of, source_faults
 from drivers.modbus.target import target_of
 from drivers.registry import Fault, SourceFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 POLL = 60.0  # s
 RTU_DEVICES = range(1, 248)
@@ -97,8 +95,9 @@ def describe(source: BaseModel) -> SourceFacts:
         max_rate=_text(target.max_rate),
         rollover=_text(target.end),
         resolution=_text(source.resolution or target.resolution),
-        float32=target.encoding.type == "f32",
+        float32=target.float32,
         register=target.identity,
+        caution=caution_of(source),
     )
 
 
@@ -121,7 +120,7 @@ def profile_of(source: Source) -> Profile | None:
     """The profile that a source names, where there is one of that name."""
     try:
         return profiles.load(source.profile) if source.profile else None
-    except UnknownProfile:
+    except (UnknownProfile, BadProfile):
         return None
 
 
@@ -142,53 +141,7 @@ def _source_faults(source: Source, address: Address) -> Iterator[tuple[str, str]
     allowed = RTU_DEVICES if address.rtu else TCP_DEVICES
     if source.device not in allowed:
         yield "device", f"must be {allowed.start} to {allowed.stop - 1} on {address.scheme}://"
-    if source.profile is not None or source.point is not None:
-        yield from _profile_faults(source)
-    else:
-        yield from _register_faults(source)
-
-
-def _profile_faults(source: Source) -> Iterator[tuple[str, str]]:
-    for key in ("register", "table", "type"):
-        if getattr(source, key) is not None:
-            yield key, "comes from the profile: leave it out, or leave out profile and point"
-    if source.profile is None:
-        yield "profile", f"is needed beside point; there are: {', '.join(profiles.names())}"
-        return
-    profile = profile_of(source)
-    if profile is None:
-        yield "profile", _unknown("profile", source.profile, profiles.names())
-        return
-    if source.point is None:
-        yield "point", f"is needed beside profile; {source.profile} has: {', '.join(profile.points)}"
-        return
-    point = profile.points.get(source.point)
-    if point is None:
-        yield "point", _unknown("point", source.point, profile.points)
-        return
-    if point.unit is None and source.unit is None:
-        yield (
-            "unit",
-            f"is set in the meter itself, the profile cannot know it: look at the display and write it. {point.note}",
-        )
-    yield from _limit_faults(source, WIDTHS[point.type])
-
-
-def _register_faults(source: Source) -> Iterator[tuple[str, str]]:
-    if source.register is None:
-        yield "register", "missing: write register and type, or profile and point"
-    if source.type is None:
-        yield "type", f"missing: one of {', '.join(WIDTHS)}, as the meter's manual says"
-        return
-    width = WIDTHS[source.type]
-    if source.register is not None and source.register + width > REGISTERS:
-        yield "register", f"must be at most {REGISTERS - width}: {source.type} takes {width} registers"
-    yield from _limit_faults(source, width)
-
-
-def _limit_faults(source: Source, width: int) -> Iterator[tuple[str, str]]:
-    if source.max_registers is not None and source.max_registers < width:
-        yield "max_registers", f"must be at least {width}: a value is never split over two requests"
+    yield from source_faults(source)
 
 
 def _disagreements(sources: Mapping[str, Source]) -> Iterator[Fault]:
@@ -204,10 +157,3 @@ def _disagreements(sources: Mapping[str, Source]) -> Iterator[Fault]:
                 other, by = next(iter(others.items()))
                 yield Fault((name, key), f'is about device {source.device} as a whole, and meter "{by}" says {other:g}')
             others.setdefault(value, name)
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    meant = f'; did you mean "{close[0]}"?' if close else ""
-    return f'unknown {what} "{name}"; there are: {", ".join(names)}{meant}'

@@ -7,6 +7,16 @@ Two registers holding 0x01020304, by the names in manuals:
     CDAB   0304 0102           little       big          word swap, LSW first
     BADC   0201 0403           big          little       byte swap
     DCBA   0403 0201           little       little       little endian
+
+The types beside integers and IEEE 754, most significant register first:
+
+    name                     what the registers hold                                            -123456 or 123456
+    bcd16 … bcd64            four decimal digits a register                                     0012 3456 (bcd32)
+    mod1k32 … mod1k64        0 to 999 a register, in powers of 1000; all signed alike           007B 01C8 (mod1k32)
+    mod10k32 … mod10k64      0 to 9999 a register, in powers of 10 000; all signed alike        000C 0D80 (mod10k32)
+    sm16, sm32               magnitude, the highest bit is the sign                             8001 E240 (sm32)
+    iskra_t5, iskra_t6       8 bits of decimal exponent, 24 of mantissa (t6: signed)            FD01 E240 is 123.456
+    acc32, acc64             SunSpec accumulator: unsigned; 0 may mean "not there"              0001 E240 (acc32)
 """
 
 from __future__ import annotations
@@ -16,20 +26,28 @@ import re
 import struct
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Type = Literal["u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64"]
+Type = Literal[
+    "u16", "s16", "u32", "s32", "u48", "s48", "u64", "s64", "f32", "f64",
+    "bcd16", "bcd32", "bcd48", "bcd64",
+    "mod1k32", "mod1k48", "mod1k64", "mod10k32", "mod10k48", "mod10k64",
+    "sm16", "sm32", "iskra_t5", "iskra_t6", "acc32", "acc64",
+]  # fmt: skip
 Order = Literal["big", "little"]
 
-WIDTHS: dict[str, int] = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "u64": 4, "s64": 4, "f32": 2, "f64": 4}
+_ISKRA = "iskra_t"
+WIDTHS: dict[str, int] = {name: 2 if name.startswith(_ISKRA) else int(name[-2:]) // 16 for name in get_args(Type)}
 """Registers that a value of each type takes."""
 
-_FORMATS = {"u16": ">H", "s16": ">h", "u32": ">I", "s32": ">i", "u64": ">Q", "s64": ">q", "f32": ">f", "f64": ">d"}
+_FLOATS = {"f32": ">f", "f64": ">d"}
+_INTEGERS = {name: name[0] == "s" for name in WIDTHS if re.fullmatch(r"(u|s|acc)\d\d", name)}  # -> whether signed
+_BASES = {"mod1k": 1000, "mod10k": 10_000}  # of one register
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 9  # every f32 survives 9 significant digits; every number of 6 digits survives f32
-_MARKER = re.compile(r"0[xX]([0-9a-fA-F]{4}|[0-9a-fA-F]{8}|[0-9a-fA-F]{16})")
+_MARKER = re.compile(r"(?:([a-z0-9_]+):)?0[xX]((?:[0-9a-fA-F]{4}){1,4})")
 
 
 class NoValue(Exception):  # noqa: N818 - the meter says so; it is no error
@@ -62,21 +80,102 @@ def decode(words: Sequence[int], encoding: Encoding) -> Decimal:
     raw = in_order(words, encoding)
     if len(raw) != 2 * encoding.width:
         raise NoValue("wrong length", f"{len(words)} registers where {encoding.type} takes {encoding.width}")
-    if any(bytes.fromhex(marker[2:]) == raw for marker in encoding.na):
+    if any(_marks(marker, raw, encoding.type) for marker in encoding.na):
         raise NoValue("not available", f"0x{raw.hex().upper()} is this meter's mark for no value")
-    number = struct.unpack(_FORMATS[encoding.type], raw)[0]
-    if isinstance(number, int):
-        return Decimal(number)
+    signed = _INTEGERS.get(encoding.type)
+    if signed is not None:
+        return Decimal(int.from_bytes(raw, "big", signed=signed))
+    if encoding.type not in _FLOATS:
+        return _special(raw, encoding.type)
+    number = struct.unpack(_FLOATS[encoding.type], raw)[0]
     if not math.isfinite(number):
         raise NoValue("not a number", str(number))
     return single(raw, number) if encoding.type == "f32" else Decimal(repr(number))
 
 
-def encode(value: int | float, encoding: Encoding) -> tuple[int, ...]:  # noqa: PYI041 - ints stay exact
-    """The words that `decode` reads as `value`: for simulated meters and tests."""
-    raw = struct.pack(_FORMATS[encoding.type], value)
+def encode(value: float | Decimal, encoding: Encoding) -> tuple[int, ...]:
+    """The words that `decode` reads as `value`: for simulated meters and tests. OverflowError where it does not fit."""
+    raw = _raw(value, encoding.type)
     words = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
     return tuple(struct.unpack(f">{len(words)}H", in_order(words, encoding)))
+
+
+def end_of(type_: Type) -> int | None:
+    """The count at which a counter of this type begins again at 0; None where the type has no such end."""
+    width = WIDTHS[type_]
+    if base := _base(type_):
+        return int(base**width)
+    if type_.startswith("bcd"):
+        return int(10 ** (4 * width))
+    return 1 << 16 * width if type_.startswith(("u", "acc")) else None
+
+
+def is_float(type_: Type) -> bool:
+    """Whether the smallest step changes with the value, so that the type tells no resolution."""
+    return type_ in _FLOATS or type_.startswith(_ISKRA)
+
+
+def _special(raw: bytes, type_: Type) -> Decimal:
+    """What is neither an integer nor IEEE 754."""
+    if base := _base(type_):
+        return _modular(raw, base)
+    if type_.startswith("bcd"):
+        if not raw.hex().isdecimal():
+            raise NoValue("not a number", f"0x{raw.hex().upper()} has a digit above 9")
+        return Decimal(raw.hex())
+    if type_.startswith(_ISKRA):
+        mantissa = int.from_bytes(raw[1:], "big", signed=type_ == "iskra_t6")
+        return Decimal(mantissa).scaleb(int.from_bytes(raw[:1], "big", signed=True))
+    sign = 1 << (8 * len(raw) - 1)  # "sm"
+    number = int.from_bytes(raw, "big")
+    return Decimal(sign - number if number & sign else number)
+
+
+def _modular(raw: bytes, base: int) -> Decimal:
+    """Registers that each hold so many decimal digits; those of a negative number are all negative or 0."""
+    digits = struct.unpack(f">{len(raw) // 2}h", raw)
+    if any(abs(digit) >= base for digit in digits) or (min(digits) < 0 < max(digits)):
+        raise NoValue("not a number", f"0x{raw.hex().upper()} are not {len(digits)} registers of 0 to {base - 1}")
+    number = 0
+    for digit in digits:
+        number = number * base + digit
+    return Decimal(number)
+
+
+def _raw(value: float | Decimal, type_: Type) -> bytes:
+    """The bytes of a value, most significant first."""
+    if type_ in _FLOATS:
+        return struct.pack(_FLOATS[type_], value)
+    size = 2 * WIDTHS[type_]
+    if type_.startswith(_ISKRA):
+        sign, digits, exponent = Decimal(value).as_tuple()
+        mantissa = int("".join(map(str, digits))) * (-1 if sign else 1)
+        signed = type_ == "iskra_t6"
+        return int(exponent).to_bytes(1, "big", signed=True) + mantissa.to_bytes(3, "big", signed=signed)
+    number = int(value)
+    end = end_of(type_)
+    if end is not None and abs(number) >= end:
+        raise OverflowError(f"{number} does not fit into {type_}")
+    if base := _base(type_):
+        sign_of = -1 if number < 0 else 1
+        powers = [base**power for power in reversed(range(WIDTHS[type_]))]
+        return struct.pack(f">{len(powers)}h", *(sign_of * (abs(number) // power % base) for power in powers))
+    if type_.startswith("bcd"):
+        return bytes.fromhex(f"{number:0{2 * size}d}")
+    if type_.startswith("sm") and number < 0:
+        number = (1 << (8 * size - 1)) - number
+    return number.to_bytes(size, "big", signed=_INTEGERS.get(type_, False))
+
+
+def _base(type_: Type) -> int:
+    """What one register of a "mod" type counts to; 0 for the others."""
+    return _BASES.get(type_[:-2], 0)
+
+
+def _marks(marker: str, raw: bytes, type_: Type) -> bool:
+    """Whether this marker is about this type, and these are its bytes."""
+    only, _, text = marker.rpartition(":")
+    return only in {"", type_} and bytes.fromhex(text[2:]) == raw
 
 
 def in_order(words: Iterable[int], encoding: Encoding) -> bytes:
@@ -103,10 +202,19 @@ def single(raw: bytes, number: float) -> Decimal:
 
 
 def marker_fault(text: str) -> str:
-    """What is wrong with an `na` marker; "" when nothing is. Its length says which values it can mark."""
-    if _MARKER.fullmatch(text):
-        return ""
-    return 'must be "0x" and 4, 8 or 16 hex digits (1, 2 or 4 registers, most significant first), such as "0x7FFFFFFF"'
+    """What is wrong with an `na` marker; "" when nothing is. Its length, and its type if it names one, say what it can mark."""
+    match = _MARKER.fullmatch(text)
+    if not match:
+        return (
+            'must be "0x" and 4, 8, 12 or 16 hex digits (1 to 4 registers, most significant first), such as "0x7FFFFFFF"; '
+            'for one type only "s32:0x7FFFFFFF"'
+        )
+    only, digits = match.groups()
+    if only and only not in WIDTHS:
+        return f'must name one of {", ".join(WIDTHS)} before the colon, such as "s32:0x7FFFFFFF"'
+    if only and len(digits) != 4 * WIDTHS[only]:
+        return f'must have {4 * WIDTHS[only]} hex digits for {only}, such as "s32:0x7FFFFFFF"'
+    return ""
 
 
 def hexed(words: Iterable[int]) -> str:

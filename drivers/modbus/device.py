@@ -12,6 +12,8 @@ from drivers.base import AnswerError, NotStored
 from drivers.modbus import wire
 from drivers.modbus.pace import HOUR
 from drivers.modbus.plan import Block, Place, Shape, from_text, halved, plan, to_text, without_holes
+from drivers.modbus.sunspec import Walk
+from drivers.modbus.target import placed
 from drivers.modbus.wire import ExceptionAnswer, NoAnswer, Request
 
 if TYPE_CHECKING:
@@ -108,13 +110,19 @@ class Device:
         self._doubts: Counter[tuple[Place, ...]] = Counter()  # how often in a row a request for these brought nothing
         self._mute = False  # nothing at all was heard in the last round
         self._shape: Shape | None = None
+        self._floating = [target for target in targets if target.sunspec]  # as configured, wherever they are found
+        self._walks = 0  # along the SunSpec models
         places = repr((sorted({target.place for target in targets}), limits.max_registers))
         self._key = f"shape/{number}/{zlib.crc32(places.encode()):08x}"
 
     def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
         """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
-        wanted = {target.place for target in self.targets if not self._resting(target.place, into.now)}
         gap = self.limits.gap_on_change if changed else self.limits.gap
+        if self._floating and not self._finds_models(bus, gap, into):
+            return
+        wanted = {
+            target.place for target in self.targets if not (target.sunspec or self._resting(target.place, into.now))
+        }
         while wanted:
             block = self._next(wanted, into)
             try:
@@ -133,6 +141,37 @@ class Device:
             gap = self.limits.gap
             wanted -= set(block.places)
         self._mute = self._mute and not into.heard
+
+    def _finds_models(self, bus: Bus, gap: float, into: Round) -> bool:
+        """Put the targets of SunSpec at the registers where this device has their models; False when the round is over."""
+        if self.failures:  # it may have been restarted with another firmware
+            self._settle(())
+        if all(self._resting(target.place, into.now) for target in self.targets if target.sunspec):
+            return True
+        walk = Walk(self._walks)
+        while (place := walk.wanted) is not None:
+            block = Block(place.table, place.register, place.width, (place,))
+            try:
+                walk.heard(self._ask(bus, block, gap).words)
+            except AnswerError as error:
+                if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
+                    self._walks += 1
+                    self._unanswered({target.place for target in self.targets}, block, error, into)
+                    return False
+                walk.refused()
+            into.heard = True
+        self._settle(walk.models)
+        missing = [target.place for target in self.targets if target.sunspec]
+        if missing:
+            self._rest(missing, into)
+            self._look(missing, (), Problem("no such model", walk.found), None, into)
+        return True
+
+    def _settle(self, models: Sequence[tuple[int, int]]) -> None:
+        """Where the targets of SunSpec are; those whose model is not among these are nowhere."""
+        ours = {(target.source, target.nth) for target in self._floating}
+        fixed = [target for target in self.targets if (target.source, target.nth) not in ours]
+        self.targets = [*fixed, *(placed(target, models) or target for target in self._floating)]
 
     @property
     def shape(self) -> Shape:

@@ -13,7 +13,7 @@ from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.device import Device, Look, Problem, Round
 from drivers.modbus.limits import devices_of
 from drivers.modbus.pace import Reconnecting, retry_slot, slot_after
-from drivers.modbus.reader import Reader
+from drivers.modbus.reader import Reader, completed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class ModbusDriver:
         self._ports = ports
         self._bus = bus
         self._devices = devices_of(connection, sources, ports)
-        self._reader = Reader(ports.clock)
+        self._reader = Reader(ports.clock, ports.memory)
         self._reconnecting = Reconnecting()
         self._outage = ""  # why there is no connection; "" when there is one
         self._needs_person = False  # and the operator was told that only a person can end it
@@ -209,7 +209,7 @@ class ModbusDriver:
     def _take(self, looks: Sequence[Look]) -> None:
         if looks and self._gathering_since is None:
             self._gathering_since = self._ports.clock.now().boottime
-        for look in looks:
+        for look in completed(looks):
             self._batch += self._reader.take(look)
 
     def _gathered(self, now: Now) -> bool:
@@ -243,7 +243,7 @@ class ModbusDriver:
         problem = Problem("no connection", self._outage or "no connection")
         at = self._ports.clock.now().wall
         for target in device.targets:
-            self._reader.show(Look(target, at, (), problem, None))
+            self._reader.show(Look(target.whole or target, at, (), problem, None))
 
     def _note_first_round(self, device: Device, now: Now) -> None:
         device.tried = True

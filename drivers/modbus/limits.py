@@ -10,7 +10,7 @@ from drivers.modbus.config import Connection, profile_of
 from drivers.modbus.device import Device, Limits
 from drivers.modbus.plan import USUAL_REGISTERS
 from drivers.modbus.source import Source
-from drivers.modbus.target import target_of
+from drivers.modbus.target import parts_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,7 +30,10 @@ def devices_of(connection: Connection, sources: Mapping[str, Source], ports: Por
         grouped[source.device][name] = source
     return [
         Device(
-            number, [target_of(*each) for each in group.items()], limits_of(connection, address, group.values()), ports
+            number,
+            [part for each in group.items() for part in parts_of(target_of(*each))],
+            limits_of(connection, address, group.values()),
+            ports,
         )
         for number, group in grouped.items()
     ]

@@ -23,9 +23,18 @@ FOLDER = Path(__file__).resolve().parent.parent / "profiles"
 Evidence = Literal["datasheet", "capture", "hardware"]
 """How far a profile is proven: read in documents, fed with captured words, or seen on a meter beside its display."""
 
+Agreement = Literal["yes", "single", "no"]
+"""Two or more independent texts give the same address, only one gives it, or they contradict each other."""
+
+Register = Annotated[int, Field(ge=0, lt=REGISTERS)]
+
 
 class UnknownProfile(Exception):  # noqa: N818 - the operator's mistake, not a failure
     """There is no profile of this name."""
+
+
+class BadProfile(Exception):  # noqa: N818 - as above
+    """A profile of the operator's own that cannot be used; its text says why."""
 
 
 def _marker(value: str) -> str:
@@ -47,10 +56,32 @@ class SerialHint(Strict):
     stopbits: Literal[1, 2] = 1
 
 
+class FractionOf(Strict):
+    """The fraction of a whole number, in a register of its own; both come from one request."""
+
+    register: int = Field(ge=0, lt=REGISTERS)
+    type: Type
+    scale: Scale  # to the point's `unit`
+
+
+class Identification(Strict):
+    """Registers that tell which meter this is, read one request each; for commissioning."""
+
+    register: int = Field(ge=0, lt=REGISTERS)
+    count: int = Field(1, ge=1, le=MOST_REGISTERS)
+    table: Table = "holding"
+    kind: Literal["text", "number"] = "text"
+    expect: Annotated[tuple[str, ...], Field(strict=False)] = ()  # how it begins; none: only to be shown
+    source: str
+    note: str = ""
+
+
 class Point(Strict):
     """One value of the meter."""
 
-    register: int = Field(ge=0, lt=REGISTERS)  # zero-based PDU address
+    register: int = Field(
+        ge=0, lt=REGISTERS
+    )  # zero-based PDU address; with `sunspec`, counted from the model's ID register
     type: Type
     unit: str | None = None  # None: set in the meter, so the operator has to say
     kind: Kind = "counter"
@@ -61,9 +92,13 @@ class Point(Strict):
     na: Markers | None = None
     max_rate: Annotated[Exact, Field(gt=0)] | None = None  # in `unit` per hour: nothing faster is believed
     rollover: Annotated[Exact, Field(gt=0)] | None = None  # modulus in `unit`, only where a document gives it
+    resolution: Annotated[Exact, Field(gt=0)] | None = None  # in `unit`, where it is not what the type tells
+    fraction: FractionOf | None = None
+    exponent_register: Register | None = None  # s16, power of ten
+    factor_register: Register | None = None  # u16
     evidence: Evidence | None = None
     source: str | None = None  # where the address was read
-    agreement: Literal["yes", "single"] = "yes"  # two or more independent texts, or one
+    agreement: Agreement = "yes"
     note: str = ""
 
 
@@ -73,8 +108,14 @@ class Profile(Strict):
     manufacturer: str
     model: str
     description: str = ""
+    status: Literal["stable", "experimental"] = "stable"  # stable: two texts agree on the main register
+    transports: Annotated[
+        tuple[Literal["rtu", "tcp"], ...], Field(strict=False)
+    ] = ()  # what it has itself, where known
     evidence: Evidence
     source: str
+    note: str = ""
+    sunspec: Annotated[tuple[int, ...], Field(strict=False)] = ()  # the registers count from the first of these models
     table: Table = "holding"
     word_order: Order = "big"
     byte_order: Order = "big"
@@ -83,6 +124,7 @@ class Profile(Strict):
     gap: Annotated[Duration, Field(ge=0, le=10)] | None = None  # RTU only: on TCP the gateway keeps the silence
     timeout: Annotated[Duration, Field(gt=0, le=30)] | None = None  # at least this
     serial: SerialHint | None = None
+    identification: Annotated[tuple[Identification, ...], Field(strict=False)] = ()
     points: dict[str, Point] = Field(min_length=1)
 
 
@@ -93,7 +135,9 @@ def names() -> list[str]:
 
 @cache
 def load(name: str) -> Profile:
-    """A shipped profile; raises UnknownProfile."""
+    """A shipped profile, or the operator's own by the whole path of its file; raises UnknownProfile or BadProfile."""
+    if name.startswith("/"):
+        return _own(Path(name))
     if name not in names():
         raise UnknownProfile(name)
     return parse((FOLDER / f"{name}.toml").read_text("utf-8"), name)
@@ -105,3 +149,15 @@ def parse(text: str, name: str) -> Profile:
         return Profile.model_validate(tomllib.loads(text))
     except (ValidationError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"profile {name}: {error}") from error
+
+
+def _own(path: Path) -> Profile:
+    try:
+        return Profile.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise BadProfile(f"cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)]
+        raise BadProfile("; ".join(faults)) from None
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise BadProfile(f"is no profile: {error}") from None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from drivers.base import LastRead
-from drivers.modbus.decode import NoValue, decode, hexed
+from drivers.base import LastRead, NotStored
+from drivers.modbus.decode import NoValue, hexed
 from drivers.modbus.device import Look, Problem
 from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
-    from decimal import Decimal
+    from collections.abc import Iterable
 
-    from drivers.base import Clock
+    from drivers.base import Clock, KeyValues
+    from drivers.modbus.target import Target
 
 RECORD_EVERY = 3600.0  # s between two records of the same problem of one source; it is counted each time
 RAW_SHOWN = 200  # characters, as `LastRead` says
@@ -22,9 +25,11 @@ RAW_SHOWN = 200  # characters, as `LastRead` says
 class Reader:
     """Translates looks."""
 
-    def __init__(self, clock: Clock) -> None:
-        """`clock` only spaces the records of lasting problems."""
+    def __init__(self, clock: Clock, memory: KeyValues) -> None:
+        """`clock` only spaces the records of lasting problems; `memory` keeps which accumulators have counted."""
         self._clock = clock
+        self._memory = memory
+        self._counted: set[str] = set()
         self._recorded: dict[tuple[str, str], float] = {}
         self.counts: Counter[str] = Counter()
         self.last_reads: dict[str, LastRead] = {}
@@ -33,7 +38,7 @@ class Reader:
         """The reading, or the rejection where it is worth a record; never a 0 for what is no number."""
         if look.problem is None:
             try:
-                value = decode(look.words, look.target.encoding) * look.target.scale
+                value = self._counting(look.target, look.target.value(look.words))
             except NoValue as error:
                 look = look._replace(problem=Problem(error.reason, error.detail, hexed(look.words)))
             else:
@@ -47,6 +52,19 @@ class Reader:
         problem = look.problem
         assert problem is not None
         self._remember(look, None, f"{problem.reason}: {problem.detail}", problem.raw)
+
+    def _counting(self, target: Target, value: Decimal) -> Decimal:
+        """A SunSpec accumulator that has counted and says 0 is not there at the moment; a new meter may say it."""
+        if not target.accumulates:
+            return value
+        key = f"counted/{target.source}"
+        if value and target.source not in self._counted:
+            self._counted.add(target.source)
+            with suppress(NotStored):  # learned again with the next reading after a start
+                self._memory.put(key, "1")
+        elif not value and (target.source in self._counted or self._memory.get(key)):
+            raise NoValue("not available", "an accumulator that has counted shows 0")
+        return value
 
     def _reading(self, look: Look, value: Decimal) -> Reading:
         self.counts["readings"] += 1
@@ -70,3 +88,33 @@ class Reader:
             return []
         self._recorded[source, problem.reason] = boottime
         return [Rejected(source, look.at, problem.reason, problem.detail, problem.raw)]
+
+
+def completed(looks: Iterable[Look]) -> list[Look]:
+    """The looks of one round with those at the terms of a sum made into one: all of them, or no number.
+
+    Where a term was not asked for (it rests after a refusal, or the line broke before it) there is nothing to say of the
+    sum in this round.
+    """
+    alone: list[Look] = []
+    terms: dict[str, list[Look]] = {}
+    for look in looks:
+        if look.target.whole is None:
+            alone.append(look)
+        else:
+            terms.setdefault(look.target.source, []).append(look)
+    return alone + [summed for each in terms.values() if (summed := _summed(each)) is not None]
+
+
+def _summed(looks: list[Look]) -> Look | None:
+    whole = looks[0].target.whole
+    assert whole is not None
+    faulty = next((look for look in looks if look.problem is not None), None)
+    if faulty is not None:
+        return faulty._replace(target=whole)
+    if {look.target.nth for look in looks} != set(range(len(whole.terms))):
+        return None
+    ordered = sorted(looks, key=lambda look: look.target.nth)
+    words = tuple(word for look in ordered for word in look.words)
+    took = max((look.took for look in looks if look.took is not None), default=None)
+    return Look(whole, max(look.at for look in looks), words, None, took)

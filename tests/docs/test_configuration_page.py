@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from drivers import registry
+from drivers.modbus import profile as profiles
 from gateway.cli import COMMANDS
 from gateway.enerkey.contract import Contract
 from gateway.faults import Findings, Origin, Place
@@ -93,15 +94,31 @@ def test_the_reference_page_is_in_step_with_the_models(script: ModuleType):
 def test_a_page_that_is_out_of_date_fails_the_check(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """And says what to do."""
-    page = tmp_path / "configuration.md"
-    assert script.main(["--check"], page) == 1
-    assert capsys.readouterr().err == "docs/configuration.md is out of date: run scripts/docs\n"
-    assert script.main([], page) == 0
-    assert script.main(["--check"], page) == 0
-    page.write_text(page.read_text("utf-8").replace("`poll`", "`pol`"), "utf-8")
-    assert script.main(["--check"], page) == 1
-    assert script.main(["--chek"], page) == 2
+    """And says what to do; each of the pages is looked at."""
+    assert script.main(["--check"], tmp_path) == 1
+    assert capsys.readouterr().err == "".join(
+        f"docs/{name} is out of date: run scripts/docs\n" for name in ("configuration.md", "meters.md")
+    )
+    assert script.main([], tmp_path) == 0
+    assert script.main(["--check"], tmp_path) == 0
+    for name, word in (("configuration.md", "`poll`"), ("meters.md", "`energy_import_total`")):
+        page = tmp_path / name
+        good = page.read_text("utf-8")
+        page.write_text(good.replace(word, "`pol`"), "utf-8")
+        assert script.main(["--check"], tmp_path) == 1
+        assert capsys.readouterr().err == f"docs/{name} is out of date: run scripts/docs\n"
+        page.write_text(good, "utf-8")
+    assert script.main(["--chek"], tmp_path) == 2
+
+
+def test_every_profile_stands_on_the_page_of_meters_with_every_point():
+    """With its status, and a table of its own."""
+    page = (ROOT / "docs" / "meters.md").read_text("utf-8")
+    for name in profiles.names():
+        profile = profiles.load(name)
+        assert re.search(rf"^\| \[`{name}`\]\(#{name}\) \| .+ \| {profile.status} \|", page, re.MULTILINE), name
+        (about,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+        assert re.findall(r"^\| `(\w+)` \|", about, re.MULTILINE) == list(profile.points)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -129,7 +146,7 @@ def test_the_page_tells_what_a_key_in_a_table_has():
 def test_the_example_names_what_stands_above_the_first_section():
     """The spreadsheet."""
     assert set(written("")) == set(File.model_fields) - {
-        "gateway", "clock", "hours", "enerkey", "connections", "meters",
+        "gateway", "clock", "hours", "buffer", "enerkey", "connections", "meters",
     }  # fmt: skip
 
 

@@ -60,6 +60,10 @@ class FakeBus:
         """Fill registers."""
         self._words |= {(device, table, register + at): word for at, word in enumerate(words)}
 
+    def empty(self, device: int) -> None:
+        """Take all its registers away."""
+        self._words = {place: word for place, word in self._words.items() if place[0] != device}
+
     def say(self, device: int, *answers: DriverError | tuple[int, ...]) -> None:
         """The device's next answers, before it reads its registers again."""
         self._says[device].extend(answers)

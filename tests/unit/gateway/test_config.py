@@ -113,22 +113,23 @@ def test_keys_that_exclude_each_other_are_named(tmp_path: Path):
         (
             'profile = "eastron-sdm63", point = "energy_import_total"',
             (
-                'profile: unknown profile "eastron-sdm63"; there are: abb-b23, carlo-gavazzi-em340, eastron-sdm120, '
-                "eastron-sdm630, kamstrup-multical-403, kamstrup-multical-603, schneider-iem3155; "
-                'did you mean "eastron-sdm630"?'
+                'profile: unknown profile "eastron-sdm63"; there are: eastron-sdm630, eastron-sdm230, eastron-sdm54, '
+                "eastron-sdm120, eastron-sdm230-2t, eastron-sdm72d-m, abb-b21, abb-b23, acrel-adw300, algodue-upm, "
+                'aquametro-calec-st, artemes-am2 and 62 more (docs/meters.md); did you mean "eastron-sdm630"?'
             ),
         ),
         (
             'profile = "kamstrup-multical-403", point = "volume_totl"',
             (
-                'point: unknown point "volume_totl"; there are: heat_energy_total, heat_energy_a1, volume_total; '
+                'point: unknown point "volume_totl"; there are: heat_energy_total, heat_energy_a1, volume_total, '
+                "heat_power, mass_total; "
                 'did you mean "volume_total"?'
             ),
         ),
     ],
 )
 def test_an_unknown_profile_or_point_names_the_nearest(tmp_path: Path, source: str, words: str):
-    """And all there are."""
+    """And what there is: the nearest first where there are many."""
     text = MAIN + meter(source=f'connection = "main", device = 1, {source}')
     assert said(tmp_path, text) == [f"config.toml:8: meters.heat.source.{words}"]
 
@@ -190,6 +191,26 @@ def test_a_counter_without_a_rate_is_warned_about(tmp_path: Path):
     """Nothing would then be too fast to be believed (R9)."""
     (warning,) = loaded(tmp_path, MAIN + meter()).warnings
     assert warning.path == "meters.heat.max_rate"
+
+
+def test_an_experimental_profile_is_warned_about_once(tmp_path: Path):
+    """At the first meter that has it, however many there are; another profile by itself."""
+
+    def by(name: str, profile: str, device: int) -> str:
+        source = f'connection = "main", device = {device}, profile = "{profile}", point = "energy_import_total"'
+        return meter(name, "max_rate = 10", source=source)
+
+    meters = (
+        by("a", "eastron-sdm630", 1) + by("b", "garo-gnm3d", 2) + by("c", "iskra-wm3m4", 3) + by("d", "garo-gnm3d", 4)
+    )
+    first, second = loaded(tmp_path, MAIN + meters).warnings
+    assert (first.path, second.path) == ("meters.b.source", "meters.c.source")
+    assert first.message == (
+        "garo-gnm3d is experimental: no two sources agree on its registers yet; compare what "
+        '"meter-gateway read" shows with the meter\'s display before you push it (also 1 other meter)'
+    )
+    assert second.message.startswith("iskra-wm3m4 is experimental")
+    assert not loaded(tmp_path, MAIN + by("a", "eastron-sdm630", 1)).warnings[1:]
 
 
 def test_a_password_that_is_nearly_a_reference_is_a_mistake(tmp_path: Path):

@@ -169,9 +169,12 @@ def test_a_register_is_another_one_when_its_number_means_something_else(tmp_path
             f'{REGISTER}, unit = "MWh"', f'{REGISTER}, unit = "kWh", scale = 40', f'{REGISTER}, unit = "kWh", word_order = "little"',
             f'{REGISTER.replace("device = 1", "device = 2")}, unit = "kWh"', f'{REGISTER.replace("u32", "s32")}, unit = "kWh"',
             f'{REGISTER.replace("register = 0", "register = 2")}, unit = "kWh"', f'{TOPIC}, unit = "kWh"',
+            f'{REGISTER}, unit = "kWh", ct_ratio = "150/5"', f'{REGISTER}, unit = "kWh", pulse_weight = "1/1000"',
+            f'{REGISTER}, unit = "kWh", exponent_register = 2', f'{REGISTER}, unit = "kWh", sunspec = 203',
+            f'{REGISTER.replace("register = 0", "registers = [0, 2]")}, unit = "kWh"',
         )
     ]  # fmt: skip
-    assert len({same, *others}) == 8
+    assert len({same, *others}) == 13
 
 
 def test_a_source_that_speaks_on_change_holds_its_value(tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.modbus.decode import WIDTHS
 from gateway.config import Config, ConfigFaults, load
 from gateway.sections import MeterSection
 from gateway.spreadsheet import METER_COLUMNS, source_keys, typed
@@ -21,6 +22,7 @@ url = "mqtt://192.0.2.2"
 """
 HEADER = "name,push,unit,max_rate,connection,device,register,type,topic,source_unit"
 HEAT = "heat,off,MWh,0.5,main,7,1024,u32,,kWh"
+TYPES = ", ".join(f'"{each}"' for each in WIDTHS)
 WATER = "water,off,m3,,hall,,,,site/water,m3"
 
 
@@ -87,10 +89,7 @@ def test_every_mistake_of_every_row_is_reported_with_its_row(tmp_path: Path):
         'meters.csv:4: meter.source.connection: unknown connection "mian"; there are: main, hall; did you mean "main"?',
         "meters.csv:4: meter.source.device: must be at most 255, not 999",
         "meters.csv:4: meter.source.register: must be at least 0, not -1",
-        (
-            'meters.csv:4: meter.source.type: must be one of "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64", not '
-            '"u33"'
-        ),
+        f'meters.csv:4: meter.source.type: must be one of {TYPES}, not "u33"',
         (
             'meters.csv:4: meter.unit: unknown unit "kwh"; there are: J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, varh, kvarh, Mvarh, l, '
             'L, dm3, hl, m3, m³, kg, t, pulse, count; did you mean "kWh"?'
@@ -109,10 +108,7 @@ def test_a_bad_column_is_named_once_and_the_rows_are_still_checked(tmp_path: Pat
         'meters.csv:1: column Push: unknown column; did you mean "push"?',
         'meters.csv:1: column devise: unknown column; did you mean "device"?',
         "meters.csv:1: column colour: unknown column",
-        (
-            'meters.csv:2: meters.heat.source.type: must be one of "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64", not '
-            '"u33"'
-        ),
+        f'meters.csv:2: meters.heat.source.type: must be one of {TYPES}, not "u33"',
     ]
 
 
@@ -215,3 +211,21 @@ def test_of_keys_that_meter_and_source_share_the_source_has_columns_of_its_own(t
     (meter,) = loaded(tmp_path, f"{HEADER},gap,source_gap\n{HEAT},arrival,80ms").meters
     assert (meter.gap, meter.source.gap) == ("arrival", 0.08)
     assert (meter.unit, meter.source.unit) == ("MWh", "kWh")
+
+
+def test_a_list_in_a_cell_is_written_with_blanks_and_may_have_one_element(tmp_path: Path):
+    """Tariffs that are added up, registers and points; a row of the same column that needs only one."""
+    header = "name,push,unit,connection,device,profile,points,registers,type,source_unit"
+    rows = (
+        "a,off,kWh,main,1,orno-we516,energy_import_t1 energy_import_t2,,,",
+        "b,off,kWh,main,2,orno-we516,energy_import_total,,,",
+        "c,off,kWh,main,3,,,40 42,u32,kWh",
+        "d,off,kWh,main,4,,,40,u32,kWh",
+    )
+    meters = loaded(tmp_path, "\n".join([header, *rows])).meters
+    assert [meter.where for meter in meters] == [
+        "device 1, energy_import_t1 (holding 306) + energy_import_t2 (holding 318)",
+        "device 2, energy_import_total (holding 264)",
+        "device 3, holding 40 + holding 42",
+        "device 4, holding 40",
+    ]

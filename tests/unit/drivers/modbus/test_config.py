@@ -78,10 +78,40 @@ def test_nothing_is_said_of_a_configuration_without_mistakes():
         ({"profile": "eastron-sdm630"}, "point", "has: power_active_total, energy_import_total"),
         ({"point": "energy_import_total"}, "profile", "is needed beside point"),
         ({"profile": "eastron-sdm63", "point": "x"}, "profile", 'did you mean "eastron-sdm630"?'),
-        ({"profile": "zzz", "point": "x"}, "profile", 'unknown profile "zzz"; there are: abb-b23'),
+        ({"profile": "zzz", "point": "x"}, "profile", 'unknown profile "zzz"; there are: abb-b21, abb-b23'),
         ({"profile": "abb-b23", "point": "energy_import"}, "point", 'did you mean "energy_import_total"?'),
         ({"profile": "kamstrup-multical-403", "point": "heat_energy_total"}, "unit", "look at the display"),
         ({"profile": "abb-b23", "point": "energy_import_total", "max_registers": 3}, "max_registers", "at least 4"),
+        ({"profile": "abb-b23", "points": ["energy_import_l1", "energy_import_12"]}, "points", '"energy_import_l2"?'),
+        ({"profile": "abb-b23", "points": ["energy_import_l1", "energy_import_l1"]}, "points", "twice"),
+        ({"profile": "abb-b23", "points": ["energy_import_l1", "energy_import_total"]}, "points", "would count twice"),
+        ({"profile": "orno-we516", "points": ["energy_import_t1", "energy_import_l1"]}, "points", "would count twice"),
+        ({"profile": "abb-b23", "point": "energy_import_l1", "points": ["a", "b"]}, "points", "write one of them"),
+        ({"points": ["energy_import_l1", "energy_import_l2"]}, "profile", "is needed beside point"),
+        ({"profile": "/nowhere/own.toml", "point": "x"}, "profile", "/nowhere/own.toml cannot be read: No such file"),
+        ({"profile": "own.toml", "point": "x"}, "profile", 'unknown profile "own.toml"'),
+        ({"registers": [40, 42]}, "type", "missing: one of u16"),
+        ({"registers": [40, 40], "type": "u32"}, "registers", "has 40 twice"),
+        ({"registers": [40, 65_535], "type": "u32"}, "registers", "must be at most 65534"),
+        ({"register": 1, "registers": [40, 42], "type": "u32"}, "registers", "write one of them"),
+        ({"registers": [40, 42], "type": "u32", "exponent_register": 44}, "exponent_register", "goes with register"),
+        ({"register": 1, "type": "u32", "fraction_register": 3}, "fraction_scale", "missing: what one count"),
+        (
+            {"register": 1, "type": "u32", "fraction_scale": "0.1"},
+            "fraction_scale",
+            "fraction_register, which is missing",
+        ),
+        (
+            {"register": 1, "type": "u32", "fraction_type": "u16"},
+            "fraction_type",
+            "fraction_register, which is missing",
+        ),
+        ({"register": 1, "type": "u32", "exponent_register": 90}, "max_registers", "nor read apart from its fraction"),
+        ({"register": 1, "type": "u32", "factor_register": 90, "max_registers": 80}, "max_registers", "at least 90"),
+        ({"register": 46, "type": "acc32", "sunspec": 203, "table": "input"}, "table", "SunSpec knows no input"),
+        ({"register": 46, "type": "u32", "instance": 2}, "instance", "only for SunSpec"),
+        ({"profile": "abb-b23", "point": "energy_import_l1", "instance": 2}, "instance", "only for SunSpec"),
+        ({"register": 46, "type": "u32", "pulse_weight": "1/1000"}, "unit", "what pulse_weight counts"),
     ],
 )
 def test_a_source_that_leads_to_no_register_is_told_what_is_missing(keys, at, said):
@@ -89,6 +119,78 @@ def test_a_source_that_leads_to_no_register_is_told_what_is_missing(keys, at, sa
     (found,) = faults(heat=source(**keys)).items()
     assert found[0] == ("heat", at)
     assert said in found[1]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"registers": [40, 42], "type": "u32"},
+        {"register": 1, "type": "u32", "exponent_register": 90, "max_registers": 90},
+        {"profile": "orno-we516", "points": ["energy_import_t1", "energy_import_t2"]},
+        {"profile": "orno-we516", "points": ["energy_import_l1", "energy_import_l2", "energy_import_l3"]},
+        {"profile": "orno-we516", "points": ["energy_import_total", "energy_export_total"]},
+        {"profile": "sunspec-meter", "point": "energy_import_total"},
+        {"register": 46, "type": "acc32", "sunspec": 203, "exponent_register": 54, "unit": "Wh", "instance": 2},
+        {"profile": "saia-pcd7-h104d", "point": "pulse_counter_1", "pulse_weight": "1/1000", "unit": "kWh"},
+    ],
+)
+def test_a_value_of_several_registers_is_fine(keys):
+    """By register as by profile."""
+    assert not faults(heat=source(**keys))
+
+
+def test_points_of_two_units_are_not_added_up(tmp_path):
+    """Nor a counter and a power."""
+    own = tmp_path / "own.toml"
+    point = 'register = {}\ntype = "u32"\nunit = "{}"\nkind = "{}"\n'
+    head = 'manufacturer = "M"\nmodel = "1"\nevidence = "datasheet"\nsource = "the manual"\n'
+    points = [("a", (1, "kWh", "counter")), ("b", (3, "MWh", "counter")), ("c", (5, "kWh", "interval"))]
+    own.write_text(head + "".join(f"[points.{name}]\n{point.format(*each)}" for name, each in points))
+    assert (
+        "one unit to be added up; these have MWh, kWh"
+        in faults(m=source(profile=str(own), points=["a", "b"]))["m", "points"]
+    )
+    assert "one kind to be added up" in faults(m=source(profile=str(own), points=["a", "c"]))["m", "points"]
+    assert not faults(m=source(profile=str(own), point="a"))
+    other = tmp_path / "other.toml"
+    named = [("in", 1), ("in_b", 3), ("out_b", 5)]
+    other.write_text(head + "".join(f"[points.{name}]\n{point.format(at, 'kWh', 'counter')}" for name, at in named))
+    assert not faults(m=source(profile=str(other), points=["in", "in_b", "out_b"]))  # names that mean nothing to us
+
+
+def test_a_slip_in_a_profile_of_the_operators_own_is_told_at_the_key_that_names_it(tmp_path):
+    """One line, whatever is wrong with the file."""
+    own = tmp_path / "own.toml"
+    for text, words in (
+        ('manufacturer = "M"\n', "model: Field required"),
+        ("manufacturer = M", "is no profile: Invalid value (at line 1, column 16)"),
+        ("\xff", "is no profile: 'utf-8' codec"),
+    ):
+        own.write_bytes(text.encode("latin-1"))
+        (found,) = faults(m=source(profile=str(own), point="a")).items()
+        assert found[0] == ("m", "profile")
+        assert words in found[1]
+        assert "\n" not in found[1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"profile": "eastron-sdm630", "point": "energy_import_total"}, ""),
+        ({"register": 10, "type": "u32"}, ""),
+        ({"profile": "eastron-sdm54", "point": "energy_import_total"}, "eastron-sdm54 is experimental"),
+        ({"profile": "bg-etech-ds100", "point": "energy_import_total"}, ""),
+        (
+            {"profile": "bg-etech-ds100", "point": "energy_export_total"},
+            "contradict each other about energy_export_total",
+        ),
+    ],
+)
+def test_what_two_sources_do_not_agree_on_is_a_reason_to_look_twice(keys, words):
+    """An experimental profile, or a point of a stable one that is in doubt."""
+    caution = describe(source(**keys)).caution
+    assert words in caution
+    assert bool(words) == bool(caution)
 
 
 def test_what_the_profile_says_cannot_be_said_again():

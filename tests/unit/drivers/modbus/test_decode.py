@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.client import ModbusTcpClient
 
-from drivers.modbus.decode import WIDTHS, Encoding, NoValue, decode, encode, hexed, in_order, marker_fault
+from drivers.modbus.decode import WIDTHS, Encoding, NoValue, decode, encode, end_of, hexed, in_order, marker_fault
 
 INTEGERS = {
     "u16": (0, 2**16 - 1),
@@ -21,6 +22,26 @@ INTEGERS = {
     "u64": (0, 2**64 - 1),
     "s64": (-(2**63), 2**63 - 1),
 }
+OTHERS = {
+    "u48": (0, 2**48 - 1),
+    "s48": (-(2**47), 2**47 - 1),
+    "bcd16": (0, 9999),
+    "bcd32": (0, 10**8 - 1),
+    "bcd48": (0, 10**12 - 1),
+    "bcd64": (0, 10**16 - 1),
+    "mod1k32": (-(10**6) + 1, 10**6 - 1),
+    "mod1k48": (-(10**9) + 1, 10**9 - 1),
+    "mod1k64": (-(10**12) + 1, 10**12 - 1),
+    "mod10k32": (-(10**8) + 1, 10**8 - 1),
+    "mod10k48": (-(10**12) + 1, 10**12 - 1),
+    "mod10k64": (-(10**16) + 1, 10**16 - 1),
+    "sm16": (-(2**15) + 1, 2**15 - 1),
+    "sm32": (-(2**31) + 1, 2**31 - 1),
+    "iskra_t5": (0, 2**24 - 1),
+    "iskra_t6": (-(2**23), 2**23 - 1),
+    "acc32": (0, 2**32 - 1),
+    "acc64": (0, 2**64 - 1),
+}  # types that pymodbus has no conversion for
 PYMODBUS = {
     "u16": "UINT16",
     "s16": "INT16",
@@ -43,6 +64,13 @@ def integers(draw) -> tuple[str, int]:
     return type_, draw(st.integers(*INTEGERS[type_]))
 
 
+@st.composite
+def every_integer(draw) -> tuple[str, int]:
+    ranges = INTEGERS | OTHERS
+    type_ = draw(st.sampled_from(sorted(ranges)))
+    return type_, draw(st.integers(*ranges[type_]))
+
+
 @pytest.mark.parametrize(
     ("type_", "order", "words", "value"),
     [
@@ -61,6 +89,28 @@ def integers(draw) -> tuple[str, int]:
         ("u16", ("little", "big"), "0102", 0x0102),  # one register has no word order
         ("u16", ("big", "little"), "0102", 0x0201),
         ("s16", ("big", "big"), "8000", -32768),
+        ("u48", ("big", "big"), "0102 0304 0506", 0x010203040506),
+        ("u48", ("little", "big"), "0506 0304 0102", 0x010203040506),
+        ("u48", ("big", "little"), "0201 0403 0605", 0x010203040506),
+        ("u48", ("little", "little"), "0605 0403 0201", 0x010203040506),
+        ("s48", ("big", "big"), "FFFF FFFF FFFE", -2),
+        ("bcd16", ("big", "big"), "9876", 9876),
+        ("bcd32", ("big", "big"), "0012 3456", 123456),
+        ("bcd32", ("little", "big"), "3456 0012", 123456),
+        ("bcd32", ("little", "little"), "5634 1200", 123456),
+        ("bcd64", ("big", "big"), "1234 5678 9012 3456", 1234567890123456),
+        # Schneider FA146443: registers 1700 to 1703 hold 4567, 0123, 0000, 0000 and mean 1 234 567 Wh
+        ("mod10k64", ("little", "big"), "11D7 007B 0000 0000", 1234567),
+        ("mod10k48", ("big", "big"), "0000 007B 11D7", 1234567),
+        ("mod10k32", ("big", "big"), "FF85 EE29", -1234567),  # FA212766: each register from -9999 to 9999
+        ("mod1k48", ("big", "big"), "0001 00EA 0237", 1234567),
+        ("sm16", ("big", "big"), "8005", -5),
+        ("sm32", ("big", "big"), "8001 E240", -123456),
+        ("sm32", ("big", "big"), "8000 0000", 0),
+        ("iskra_t5", ("big", "big"), "FD01 E240", Decimal("123.456")),
+        ("iskra_t5", ("big", "big"), "03FF FFFF", 16777215000),
+        ("iskra_t6", ("big", "big"), "FDFE 1DC0", Decimal("-123.456")),
+        ("acc32", ("big", "big"), "FFFF FFFF", 2**32 - 1),
         ("f32", ("big", "big"), "423C 70A4", Decimal("47.11")),
         ("f32", ("little", "big"), "70A4 423C", Decimal("47.11")),
         ("f32", ("big", "little"), "3C42 A470", Decimal("47.11")),
@@ -76,7 +126,7 @@ def test_words_written_by_hand_have_their_value(type_, order, words, value):
     assert decode([int(word, 16) for word in words.split()], Encoding(type_, *order)) == value
 
 
-@given(integers(), orders)
+@given(every_integer(), orders)
 def test_every_integer_survives_the_registers(number, order):
     """Integers are exact in all types and orders, up to the last of 64 bits."""
     type_, value = number
@@ -84,6 +134,60 @@ def test_every_integer_survives_the_registers(number, order):
     words = encode(value, encoding)
     assert len(words) == encoding.width == WIDTHS[type_]
     assert decode(words, encoding) == value
+
+
+@pytest.mark.parametrize(
+    ("type_", "words"),
+    [
+        ("bcd16", "FFFF"),
+        ("bcd16", "00A0"),
+        ("bcd32", "1234 567F"),
+        ("mod10k32", "0000 2710"),  # 10000
+        ("mod1k32", "03E8 0000"),  # 1000
+        ("mod10k32", "0001 FFFF"),  # 1 and -1
+        ("mod10k64", "FFFF FFFF 8000 0000"),
+    ],
+)
+def test_registers_that_are_not_decimal_digits_are_no_value(type_, words):
+    """All ones, or a register that means something else: rejected, not counted."""
+    with pytest.raises(NoValue, match="not a number"):
+        decode([int(word, 16) for word in words.split()], Encoding(type_))
+
+
+@given(st.sampled_from(sorted(WIDTHS)), orders, st.data())
+def test_any_words_are_a_finite_number_or_no_value(type_, order, data):
+    """Whatever a meter sends: nothing but NoValue is raised, and no infinity comes out."""
+    encoding = Encoding(type_, *order)
+    words = data.draw(st.lists(st.integers(0, 0xFFFF), min_size=encoding.width, max_size=encoding.width))
+    with suppress(NoValue):
+        assert decode(words, encoding).is_finite()
+
+
+@pytest.mark.parametrize("type_", sorted(INTEGERS | OTHERS))
+def test_a_counter_begins_again_at_the_end_of_its_type(type_):
+    """The last value that fits, and one more; signed types and those with an exponent have no end to rely on."""
+    low, high = (INTEGERS | OTHERS)[type_]
+    unsigned = type_.startswith(("u", "acc", "bcd", "mod"))
+    assert end_of(type_) == (high + 1 if unsigned else None)
+    if low == 0 and unsigned:
+        assert decode(encode(high, Encoding(type_)), Encoding(type_)) == high
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("u16", 65536),
+        ("bcd16", 10_000),
+        ("mod10k32", 10**8),
+        ("mod1k32", -(10**6)),
+        ("iskra_t5", 2**24),
+        ("s48", 2**47),
+    ],
+)
+def test_what_does_not_fit_into_a_type_is_not_cut_off(type_, value):
+    """A simulated meter never shows another number than it was told."""
+    with pytest.raises((OverflowError, struct.error)):
+        encode(value, Encoding(type_))
 
 
 @given(doubles, orders)
@@ -215,14 +319,37 @@ def test_a_wrong_number_of_words_is_no_value(type_, off):
     assert str(WIDTHS[type_] + off) in refused.value.detail
 
 
-@pytest.mark.parametrize("text", ["0xFFFF", "0X7fffffff", "0x8000000000000000"])
-def test_a_mark_of_one_two_or_four_registers_is_understood(text):
+def test_a_mark_that_names_a_type_is_about_that_type_alone():
+    """SunSpec: 0x80000000 is no value in an s32 and a number in a u32."""
+    na = ("s32:0x80000000", "u16:0xFFFF")
+    with pytest.raises(NoValue, match="not available"):
+        decode((0x8000, 0), Encoding("s32", na=na))
+    assert decode((0x8000, 0), Encoding("u32", na=na)) == 2**31
+    assert decode((0xFFFF,), Encoding("s16", na=na)) == -1
+
+
+@pytest.mark.parametrize("text", ["0xFFFF", "0X7fffffff", "0xFFFFFFFFFFFF", "0x8000000000000000", "s32:0x80000000"])
+def test_a_mark_of_one_to_four_registers_is_understood(text):
     """In either case of letters."""
     assert not marker_fault(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "FFFF", "0x", "0xFFF", "0xFFFFFF", "0xFFFFFFFFFFFF", "0xGGGG", "65535", "0xFFFF "]
+    "text",
+    [
+        "",
+        "FFFF",
+        "0x",
+        "0xFFF",
+        "0xFFFFFF",
+        "0xFFFFFFFFFFFFFFFFFFFF",
+        "0xGGGG",
+        "65535",
+        "0xFFFF ",
+        "s31:0x7FFFFFFF",
+        "s32:0xFFFF",
+        ":0xFFFF",
+    ],
 )
 def test_any_other_mark_is_told_apart_with_an_example(text):
     """The message says what is allowed."""

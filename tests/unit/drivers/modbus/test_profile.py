@@ -61,7 +61,7 @@ def test_a_profile_is_read_as_it_is_written():
         ('max_rate = "120"', 'max_rate = "0"', "points.energy.max_rate", "greater than 0"),
         ('table = "input"', 'table = "coils"', "table", "'holding' or 'input'"),
         ('word_order = "little"', 'word_order = "CDAB"', "word_order", "'big' or 'little'"),
-        ('na = ["0x7FFFFFFF"]', 'na = ["7FFFFFFF"]', "na.0", '"0x" and 4, 8 or 16 hex digits'),
+        ('na = ["0x7FFFFFFF"]', 'na = ["7FFFFFFF"]', "na.0", '"0x" and 4, 8, 12 or 16 hex digits'),
         ("max_registers = 20", "max_registers = 126", "max_registers", "less than or equal to 125"),
         ('gap = "60ms"', "gap = 60", "gap", "duration in quotes"),
         ('timeout = "2s"', 'timeout = "0s"', "timeout", "greater than 0"),

@@ -17,6 +17,7 @@ from drivers.modbus.reader import RECORD_EVERY, Reader
 from drivers.modbus.target import Target
 from drivers.reading import Reading, Rejected
 from tests.fakes.clock import FakeClock
+from tests.fakes.driver_ports import FakePorts
 
 AT = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
@@ -37,7 +38,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def reader(clock) -> Reader:
-    return Reader(clock)
+    return Reader(clock, FakePorts(clock).ports.memory)
 
 
 def test_a_reading_has_its_source_instant_value_and_unit(reader):
@@ -50,7 +51,7 @@ def test_a_reading_has_its_source_instant_value_and_unit(reader):
 def test_the_factor_is_exact(count, scale):
     """All 64 bits times a factor of six decimals, compared with fractions; no float comes near."""
     encoding = Encoding("s64")
-    ((reading),) = Reader(FakeClock()).take(
+    ((reading),) = Reader(FakeClock(), FakePorts(FakeClock()).ports.memory).take(
         look(encode(count, encoding), encoding, str(scale.quantize(Decimal("1e-6"))))
     )
     assert Fraction(reading.value) == count * Fraction(scale)

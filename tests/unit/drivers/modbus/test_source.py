@@ -94,3 +94,50 @@ def test_what_every_register_needs_is_asked_for(key):
     """Without a default."""
     with pytest.raises(ValidationError, match=key):
         Source.model_validate({each: value for each, value in BY_REGISTER.items() if each != key})
+
+
+@pytest.mark.parametrize(
+    ("written", "ratio"), [("200/5", 40), (40, 40), ("0.5", "0.5"), (0.1, "0.1"), ("1/1000", "0.001"), ("100 / 5", 20)]
+)
+def test_a_ratio_is_written_as_on_the_type_plate_or_as_a_number(written, ratio):
+    """Exactly, either way; for transformers and for pulses."""
+    assert source(ct_ratio=written).ct_ratio == source(pulse_weight=written).pulse_weight == Decimal(ratio)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "200/0",
+        0,
+        "-5",
+        "-200/5",
+        "200/5/1",
+        "/5",
+        "200/",
+        "a/b",
+        "200:5",
+        "1e400/NaN",
+        "1e999999/1e-999999",
+        "1e13",
+        "1e-13",
+        "0/0",
+        True,
+    ],
+)
+def test_a_ratio_that_would_lose_or_turn_every_value_is_refused(written):
+    """R2: it would turn every value into 0 or its opposite."""
+    assert fault(ct_ratio=written)[0] == "ct_ratio"
+
+
+def test_lists_are_taken_from_a_file_and_from_a_spreadsheets_texts():
+    """A spreadsheet has only texts, split at blanks."""
+    assert (
+        source(register=None, registers=["40", "42"]).registers == source(register=None, registers=[40, 42]).registers
+    )
+    assert source(points=["a", "b"]).points == ("a", "b")
+    for wrong in ([], [40, -1], [40, 65_536], [40, "x"], [40, 1.5], "40", True):
+        with pytest.raises(ValidationError) as refused:
+            source(register=None, registers=wrong)
+        assert {error["loc"][0] for error in refused.value.errors()} == {"registers"}
+    assert fault(points=[])[0] == "points"
+    assert source(register=None, registers=40).registers == (40,)  # what a cell with one address is
