@@ -22,6 +22,7 @@ from gateway.faults import Findings, Origin, Place
 from gateway.sections import (
     AccountSection,
     ApiKey,
+    BufferSection,
     ClockSection,
     EnerkeySection,
     File,
@@ -39,6 +40,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "gateway": GatewaySection,
     "clock": ClockSection,
     "hours": HoursSection,
+    "buffer": BufferSection,
     "enerkey": EnerkeySection,
     "enerkey.accounts.north": AccountSection,
     "enerkey.contract": Contract,
