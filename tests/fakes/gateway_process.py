@@ -13,8 +13,12 @@ from typing import Self
 
 ROOT = Path(__file__).parents[2]
 RUN = ("gateway", "run")
+MACHINE = "5" * 32  # of the box on which the tests' gateways run
 READY_WITHIN = 20.0  # s
-ON_MACHINE = "import pathlib; from gateway import machine; machine.MACHINE_ID = pathlib.Path({!r}); import gateway.__main__ as m; m.main()"
+ON_MACHINE = (
+    "import pathlib, runpy; from gateway import machine; machine.MACHINE_ID = pathlib.Path({!r});"
+    " runpy.run_module({!r}, run_name='__main__', alter_sys=True)"
+)
 
 
 TAIL = 5000  # characters of a log that are shown
@@ -23,8 +27,8 @@ TAIL = 5000  # characters of a log that are shown
 class GatewayProcess:
     """`meter-gateway run -c CONFIG`, or another module that does the same; its log goes to `log`, one file over all starts.
 
-    `machine`: the file with the machine's id, where it is not this box's own. `under`: a tracer's command, which lets the
-    process stay our child.
+    `machine`: the file with the machine's id; without it, the one of all tests, because a container may have none. `under`: a
+    tracer's command, which lets the process stay our child.
     """
 
     def __init__(
@@ -39,7 +43,11 @@ class GatewayProcess:
         self._config = config
         self._options = options
         self.under = under
-        self._program = ["-m", *module] if machine is None else ["-c", ON_MACHINE.format(str(machine)), "run"]
+        if machine is None:
+            machine = log.with_name("machine-id")
+            machine.write_text(f"{MACHINE}\n")
+        name, *words = module
+        self._program = ["-c", ON_MACHINE.format(str(machine), name), *words]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -27,9 +27,10 @@ from gateway.control import ControlServer
 from gateway.runtime import answer, service_of
 from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, open_store, socket_path
+from tests.fakes.gateway_process import MACHINE
 
 T = TypeVar("T")
-MACHINE = "5" * 32
+
 KEY, PASSWORD = "canary-key-5a17", "canary-password-9c3e"
 
 CONFIG = """

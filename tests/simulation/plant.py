@@ -17,6 +17,7 @@ class Plant:
 
     name = "none"
     kind = "swarm"  # of scenario in which it shows
+    seeds: tuple[int, ...] = ()  # in which it shows, where it does so rarely
     client: type[EnerkeyClient] = EnerkeyClient
     rules: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
 

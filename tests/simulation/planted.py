@@ -146,7 +146,7 @@ class BudgetInMemory(Plant):
 
         monkeypatch.setattr(journal, "spend", spend)
         monkeypatch.setattr(journal, "spent", spent)
-        monkeypatch.setattr(journal, "made_since", lambda _db, _since: [])
+        monkeypatch.setattr(journal, "made_since", lambda _db, _since, _account=None: [])
 
     def started(self, world: World) -> None:
         self._bins.clear()

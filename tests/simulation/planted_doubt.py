@@ -18,7 +18,7 @@ class NoLookAfterPowerCut(Plant):
     kind = "forgetful"
 
     def patch(self, monkeypatch: Any) -> None:
-        def run_begins(db: Any, boot_id: str, _: int) -> bool:
+        def run_begins(db: Any, boot_id: str, _: int, _account: str = "") -> bool:
             mark = "INSERT INTO meta VALUES ('running', ?) ON CONFLICT DO UPDATE SET value = excluded.value"
             db.execute(mark, (boot_id,))
             return False
@@ -35,9 +35,9 @@ class EveryStopIsClean(Plant):
     def patch(self, monkeypatch: Any) -> None:
         right = looks.run_begins
 
-        def run_begins(db: Any, boot_id: str, readable_at: int) -> bool:
-            cut_off = right(db, boot_id, readable_at)
-            looks.run_ends(db)
+        def run_begins(db: Any, boot_id: str, readable_at: int, account: str = "") -> bool:
+            cut_off = right(db, boot_id, readable_at, account)
+            looks.run_ends(db, account)
             return cut_off
 
         monkeypatch.setattr(looks, "run_begins", run_begins)
@@ -51,7 +51,7 @@ class LooksTooSoon(Plant):
 
     def patch(self, monkeypatch: Any) -> None:
         right = looks.run_begins
-        monkeypatch.setattr(looks, "run_begins", lambda db, boot_id, _: right(db, boot_id, 0))
+        monkeypatch.setattr(looks, "run_begins", lambda db, boot_id, _, account="": right(db, boot_id, 0, account))
 
 
 class TrustsAnEmptyDatabase(Plant):
@@ -83,7 +83,7 @@ class AuditsNobodyHears(Plant):
 
     def patch(self, monkeypatch: Any) -> None:
         right = looks.audited
-        monkeypatch.setattr(looks, "audited", lambda db, meter, _, now_ms: right(db, meter, [], now_ms))
+        monkeypatch.setattr(looks, "audited", lambda db, meter, _, shown, now_ms: right(db, meter, [], shown, now_ms))
 
 
 class AuditsOnceAProcess(Plant):
@@ -91,6 +91,7 @@ class AuditsOnceAProcess(Plant):
 
     name = "the day of the audit in memory only"
     kind = "doubled"
+    seeds = (20, 21, 23)
 
     def patch(self, monkeypatch: Any) -> None:
         monkeypatch.setattr(looks, "audits", lambda _, meters, now_ms: dict.fromkeys(meters, now_ms))

@@ -93,13 +93,14 @@ class World:
 
     def post(self, meter: int, hour: int, value: float, endpoint: str) -> None:
         faults, self.simulator.faults = self.simulator.faults, None
-        same_hour, self.simulator._books._same_hour = self.simulator._books._same_hour, "sum"
+        rules = self.simulator.rules
+        same_hour, rules.same_hour = rules.same_hour, "sum"
         body = f'[{{"timestamp":"{hour_start(hour):%Y-%m-%dT%H:%M:%SZ}","value":{value:.6f}}}]'
         headers = {"Authorization": "one", "Content-Type": "application/json"}
         url = f"http://localhost/api/v2/Values/{endpoint}?meterId={meter}"
         answer = transport(self.simulator).handler(httpx.Request("POST", url, headers=headers, content=body))
         assert answer.status_code == 200
-        self.simulator.faults, self.simulator._books._same_hour = faults, same_hour
+        self.simulator.faults, rules.same_hour = faults, same_hour
 
     def decide_something(self) -> None:
         meter = self.random.choice(METERS)
