@@ -48,6 +48,7 @@ class LooksTooSoon(Plant):
 
     name = "looks too soon after a power cut"
     kind = "forgetful"
+    seeds = (28, 29, 7)
 
     def patch(self, monkeypatch: Any) -> None:
         right = looks.run_begins

@@ -63,7 +63,7 @@ class World:
                 self.decide_something()
             self.gateway.run((hour_start(hour + 2) - self.clock.wall).total_seconds())
         self.simulator.faults = None
-        for hour in range(FIRST + HOURS, FIRST + HOURS + 4):
+        for hour in range(FIRST + HOURS, FIRST + HOURS + 6):
             self.gateway.run(20 * 3600)
             for meter in METERS:
                 for doubt in self.held(meter):
