@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from drivers.base import Health, LastRead, NotStored
 from drivers.mqtt.backlog import Backlog, Held
-from drivers.mqtt.config import Connection, Source, kind_of, pace
+from drivers.mqtt.config import Connection, pace
 from drivers.mqtt.session import PahoSession
+from drivers.mqtt.source import Source, kind_of
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
@@ -55,7 +56,7 @@ class MqttDriver:
         self._session = session
         topics = [source.topic for source in sources.values()]
         self._supervisor = Supervisor(name, connection, topics, session, ports)
-        self._translator = Translator(sources)
+        self._translator = Translator(sources, ports.memory)
         self._backlog = Backlog(connection.flush)
         self._resumed_at: float | None = None
         self._taken: deque[Message] = deque()  # not translated yet
