@@ -25,9 +25,10 @@ NEEDS_TIME = {
 
 
 def source_faults(source: Source) -> list[Said]:
-    """Everything, as key and message."""
+    """Everything, as key and message: of a key the first thing."""
     parts = (_preset_faults, _hole_faults, _format_faults, _sparkplug_faults, _time_faults, _series_faults)
-    return [fault for part in (*parts, _counting_faults, _poke_faults) for fault in part(source)]
+    faults = [fault for part in (*parts, _counting_faults, _poke_faults) for fault in part(source)]
+    return list(dict(reversed(faults)).items())[::-1]
 
 
 def _preset_faults(source: Source) -> Iterator[Said]:

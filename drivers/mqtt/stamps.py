@@ -13,6 +13,7 @@ from drivers.mqtt.values import BLANKS, EXACT, PayloadError, kind_word, number_o
 
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)  # DESIGN 5: an older stamp comes from a clock that was never set
 AHEAD = timedelta(minutes=5)  # DESIGN 5: how far a source's clock may run ahead of ours
+LARGEST = 20  # power of ten from which a number is no time: nanoseconds have 19 digits
 OWN_FORM = "strptime:"
 FORMATS = ("auto", "iso", "epoch_s", "epoch_ms", "epoch_ns")
 
@@ -78,7 +79,7 @@ def instant_of(found: object, form: StampForm, now: Now) -> datetime:
         return believed(_from_text(found.strip(BLANKS), form, now), now)
     if isinstance(found, bool) or not isinstance(found, (int, float)) or form.form not in {"auto", *_MICROSECONDS}:
         raise PayloadError("not a time", kind_word(found))
-    return believed(from_epoch(number_of(found), form.form), now)
+    return believed(from_epoch(number_of(found, LARGEST), form.form), now)
 
 
 def believed(at: datetime, now: Now) -> datetime:
@@ -107,7 +108,7 @@ def _unit_of(number: Decimal) -> str:
 
 def _from_text(text: str, form: StampForm, now: Now) -> datetime:
     if form.form.startswith("epoch") or (form.form == "auto" and _EPOCH_TEXT.fullmatch(text)):
-        return from_epoch(text_number(text), form.form)
+        return from_epoch(text_number(text, LARGEST), form.form)
     stamp = _stamp(text, form.form)
     if stamp.tzinfo is None:
         return _from_local(stamp, form.zone, now)

@@ -53,29 +53,29 @@ class Twice:
     """What stands at a key that is there twice, with different values: RFC 8259 does not say which one counts."""
 
 
-def number_of(found: object) -> Decimal:
+def number_of(found: object, largest: int = LARGEST) -> Decimal:
     """The number that a piece of a document is, as a number or in quotes; raises PayloadError."""
     if found is None:
         raise PayloadError("no value at the path", expected=True)
     if isinstance(found, str):
-        return text_number(found.strip(BLANKS))
+        return text_number(found.strip(BLANKS), largest)
     if isinstance(found, Written):
-        return text_number(found.digits)
+        return text_number(found.digits, largest)
     if isinstance(found, (int, float)) and not isinstance(found, bool):
-        return _plain_number(found)
+        return _plain_number(found, largest)
     raise PayloadError("not a number", kind_word(found))
 
 
-def text_number(text: str) -> Decimal:
+def text_number(text: str, largest: int = LARGEST) -> Decimal:
     """The number that a text is; raises PayloadError."""
     if not _NUMBER.fullmatch(text):
         raise PayloadError("not a number", shown(text))
-    return bounded(Decimal(text))
+    return bounded(Decimal(text), largest)
 
 
-def bounded(number: Decimal) -> Decimal:
-    """The number, if it can be a meter's; raises PayloadError."""
-    if number and number.adjusted() >= LARGEST:
+def bounded(number: Decimal, largest: int = LARGEST) -> Decimal:
+    """The number, if it can be a meter's (or, below another power of ten, a time); raises PayloadError."""
+    if number and number.adjusted() >= largest:
         raise PayloadError("number too large", f"10^{number.adjusted()}")
     if number and number.adjusted() < SMALLEST:
         raise PayloadError("number too small", f"10^{number.adjusted()}")
@@ -88,10 +88,10 @@ def scaled(number: Decimal, scale: Decimal, offset: Decimal = Decimal(0)) -> Dec
     return bounded(EXACT.add(value, offset)) if offset else value
 
 
-def _plain_number(found: float) -> Decimal:
+def _plain_number(found: float, largest: int) -> Decimal:
     if isinstance(found, float) and not math.isfinite(found):
         raise PayloadError("not a number", repr(found))
-    return bounded(Decimal(found) if isinstance(found, int) else Decimal(repr(float(found))))
+    return bounded(Decimal(found) if isinstance(found, int) else Decimal(repr(float(found))), largest)
 
 
 def printable(payload: bytes, most: int) -> str:

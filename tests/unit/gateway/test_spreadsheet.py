@@ -92,7 +92,8 @@ def test_every_mistake_of_every_row_is_reported_with_its_row(tmp_path: Path):
             '"u33"'
         ),
         (
-            'meters.csv:4: meter.unit: unknown unit "kwh"; there are: J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, varh, kvarh, Mvarh, l, '
+            'meters.csv:4: meter.unit: unknown unit "kwh"; there are: J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, Wmin, varh, kvarh, '
+            "Mvarh, l, "
             'L, dm3, hl, m3, m³, kg, t, pulse, count; did you mean "kWh"?'
         ),
         (
@@ -215,3 +216,21 @@ def test_of_keys_that_meter_and_source_share_the_source_has_columns_of_its_own(t
     (meter,) = loaded(tmp_path, f"{HEADER},gap,source_gap\n{HEAT},arrival,80ms").meters
     assert (meter.gap, meter.source.gap) == ("arrival", 0.08)
     assert (meter.unit, meter.source.unit) == ("MWh", "kWh")
+
+
+def test_an_expression_with_blanks_stays_one_expression(tmp_path: Path):
+    """`value` takes a list in the file; in a cell it is one path, whatever stands in it."""
+    path = "vals[?id=='7'].val | [0]"
+    (meter,) = loaded(tmp_path, f"{HEADER},value\n{WATER},{path}\n").meters
+    assert meter.source.model_dump()["value"] == path
+
+
+def test_one_preset_serves_many_rows(tmp_path: Path):
+    """A template for many meters: each row says its device and nothing else that the preset knows."""
+    header = "name,push,unit,connection,preset,point,device"
+    rows = "a,off,m3,hall,wmbusmeters,volume_total,Roof\nb,off,kWh,hall,wmbusmeters,heat_energy_total,33225544\n"
+    meters = loaded(tmp_path, f"{header}\n{rows}").meters
+    assert [(each.where, each.reading_unit) for each in meters] == [
+        ("wmbusmeters/Roof, total_m3", "m3"),
+        ("wmbusmeters/33225544, total_energy_consumption_kwh", "kWh"),
+    ]
