@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from drivers.fields import LONGEST, Duration, Exact, SourceBase, Words
 from drivers.mqtt import preset as presets
 from drivers.mqtt.body import Format
+from drivers.mqtt.sparkplug import topic_of
 from drivers.mqtt.stamps import form_fault, zone_of
 from drivers.mqtt.topics import filter_fault
 
@@ -185,3 +186,9 @@ def kind_of(source: Source) -> str:
 def paths(written: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """A path or several as several."""
     return (written,) if isinstance(written, str) else written or ()
+
+
+def edge_of(source: Source) -> str:
+    """The Sparkplug edge node that it is read from, GROUP/NODE; "" where it is none."""
+    topic = topic_of(source.topic) if source.format == "sparkplug" else None
+    return topic.edge if topic else ""

@@ -19,7 +19,7 @@ from drivers.mqtt.payload import (
     mapping_of,
     printable,
 )
-from drivers.mqtt.source import format_of
+from drivers.mqtt.source import edge_of
 from drivers.mqtt.sparkplug import topic_of
 from drivers.mqtt.topics import covers
 from drivers.reading import Reading, Rejected
@@ -79,12 +79,6 @@ class _Look:
             return self._births.take(topic, self._body.data)
         except PayloadError as error:
             return error
-
-
-def edge_of(source: Source) -> str:
-    """The Sparkplug edge node that a source is read from; "" where it is none."""
-    topic = topic_of(source.topic) if format_of(source) == "sparkplug" else None
-    return topic.edge if topic else ""
 
 
 class Translator:
