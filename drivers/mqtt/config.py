@@ -150,13 +150,11 @@ def describe(source: BaseModel) -> SourceFacts:
 
 def _within(source: Source) -> list[str]:
     """Where in the message the number is: what tells a source from another one of the same topic."""
-    number = source.metric or " + ".join(paths(source.value))
-    device = source.device or ""
-    if device in f"{source.topic} {number}":
-        device = ""
-    chosen = source.where if source.where and not source.device else ""  # else it is the device that tells them apart
-    parts = (("each", source.each), ("where", chosen), ("device", device), ("", number))
-    return [f"{word} {part}".strip() for word, part in parts if part]
+    fillings = {key: getattr(source, key) for key in ("device", "channel")}
+    by_name = {key: text for key, text in fillings.items() if text and f"/{text}/" not in f"/{source.topic}/"}
+    chosen = source.where if not any(fillings.values()) else None  # else it is the name that tells them apart
+    parts = {"each": source.each, "where": chosen, **by_name, "": source.metric or " + ".join(paths(source.value))}
+    return [f"{word} {part}".strip() for word, part in parts.items() if part]
 
 
 def _further(source: Source) -> str:
