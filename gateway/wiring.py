@@ -129,7 +129,7 @@ def build(config: Config, store: Store, clock: SystemClock | ScaledClock, random
     site = _Site(config, store, clock, random, numbers, store.write(_identity), boot_id())
     drivers: dict[str, Driver] = {}
     uploader = _uploader(site, keys) if keys else None
-    closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
+    closing = [closing_meter(meter, numbers[meter.name]) for meter in config.meters]
     lateness = {numbers[meter.name]: meter.lateness for meter in config.meters if meter.lateness is not None}
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
     on_closed = uploader.wake.set if uploader else _nobody
@@ -339,7 +339,8 @@ def _row(meter: Meter) -> MeterRow:
     return MeterRow(meter.name, meter.enerkey_id, meter.unit, meter.kind, meter.push, where, meter.register)
 
 
-def _closing(meter: Meter, number: int) -> ClosingMeter:
+def closing_meter(meter: Meter, number: int) -> ClosingMeter:
+    """How a meter's readings become hours. `number`: its number in the database."""
     rule = Rule(
         kind=meter.kind,
         expected_every_ms=round(meter.expected_every * 1000),
