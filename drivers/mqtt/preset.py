@@ -79,6 +79,8 @@ def filled(table: Mapping[str, Any]) -> dict[str, Any]:
     if preset is not None:
         point = table.get("point") or next(iter(preset.points))
         known = {**preset.common, **(preset.points.get(point, {}) if isinstance(point, str) else {})}
+    elif isinstance(table.get("preset"), str):
+        known = {"topic": "unknown"}  # what such a preset would have known is not missed as well
     values = {each: _text(table[each]) for each in FILLINGS if each in table}
     merged = {**known, **table}
     return {key: value if key in FILLINGS else _put(value, values) for key, value in merged.items()}

@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from drivers import registry
+from drivers.mqtt import preset as presets
 from gateway.cli import COMMANDS
 from gateway.enerkey.contract import Contract
 from gateway.faults import Findings, Origin, Place
@@ -86,12 +87,28 @@ def test_a_page_that_is_out_of_date_fails_the_check(
     """And says what to do."""
     page = tmp_path / "configuration.md"
     assert script.main(["--check"], page) == 1
-    assert capsys.readouterr().err == "docs/configuration.md is out of date: run scripts/docs\n"
+    assert capsys.readouterr().err == (
+        "docs/configuration.md is out of date: run scripts/docs\ndocs/mqtt-devices.md is out of date: run scripts/docs\n"
+    )
     assert script.main([], page) == 0
     assert script.main(["--check"], page) == 0
     page.write_text(page.read_text("utf-8").replace("`poll`", "`pol`"), "utf-8")
     assert script.main(["--check"], page) == 1
     assert script.main(["--chek"], page) == 2
+    assert script.main([], page) == 0
+    page.with_name("mqtt-devices.md").write_text("# MQTT devices\n", "utf-8")
+    assert script.main(["--check"], page) == 1
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_has_a_section_with_all_its_points_and_needs(name: str):
+    """What only the operator knows is among them."""
+    page = (ROOT / "docs" / "mqtt-devices.md").read_text("utf-8")
+    section = page.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+    preset = presets.load(name)
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(preset.points)
+    assert re.findall(r"^- \*\*`(\w+)`\*\*: .", section, re.MULTILINE) == list(preset.needs)
+    assert preset.source in section
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -110,7 +110,9 @@ def test_an_offset_is_part_of_the_register():
 
 def test_an_unknown_preset_or_point_is_told_what_there_is():
     """With the one that was probably meant."""
-    assert said(preset="tasmota-enrgy", topic="t")["preset"].endswith('; did you mean "tasmota-energy"?')
+    found = said(preset="tasmota-enrgy", device="pow1")
+    assert list(found) == ["preset"]  # and nothing of what it would have known
+    assert found["preset"].endswith('; did you mean "tasmota-energy"?')
     assert said(**PRO3EM, topic="t", point="energy")["point"] == (
         'unknown point "energy"; there are: energy_import_total, energy_export_total, power_active_total'
     )
