@@ -44,6 +44,16 @@ class Body:
         self._decoded: dict[Form, Any] = {}
 
     @cached_property
+    def text(self) -> str:
+        """The payload as text without the blanks around it; raises PayloadError."""
+        try:
+            text = self.data().decode("utf-8-sig").strip(BLANKS)
+        except UnicodeDecodeError as error:
+            raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
+        if not text:
+            raise PayloadError("empty payload", expected=True)
+        return text
+
     def data(self) -> bytes:
         """The payload, if it is neither empty nor far too large; raises PayloadError."""
         if len(self._payload) > LONGEST:
@@ -52,17 +62,6 @@ class Body:
             raise PayloadError("empty payload", expected=True)  # a cleared retained message, or a device that is gone
         return self._payload
 
-    @cached_property
-    def text(self) -> str:
-        """The payload as text without the blanks around it; raises PayloadError."""
-        try:
-            text = self.data.decode("utf-8-sig").strip(BLANKS)
-        except UnicodeDecodeError as error:
-            raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
-        if not text:
-            raise PayloadError("empty payload", expected=True)
-        return text
-
     @property
     def document(self) -> Any:  # noqa: ANN401 - any JSON document
         """The payload as JSON; a key that is there twice, with different values, is `Twice`. Raises PayloadError."""
@@ -70,12 +69,13 @@ class Body:
 
     def read(self, form: Form) -> Any:  # noqa: ANN401 - any JSON document
         """The payload as a document: of CSV and line protocol a list. Raises PayloadError."""
-        if form not in self._decoded:
+        found = self._decoded.get(form, self)
+        if found is self:
             try:
-                self._decoded[form] = _DECODERS[form.format](self.text, form)
+                found = self._decoded[form] = _DECODERS[form.format](self.text, form)
             except PayloadError as error:
                 self._decoded[form] = error
-        found = self._decoded[form]
+                raise
         if isinstance(found, PayloadError):
             raise found
         return found

@@ -61,6 +61,7 @@ class Mapping:
     series: Series | None
     metric: str
     device: str
+    whole: bool  # the document is looked into as one thing, whatever is in it
 
 
 def mapping_of(source: Source) -> Mapping:
@@ -79,6 +80,7 @@ def mapping_of(source: Source) -> Mapping:
         series=Series(deltas, step, source.time_marks == "last") if deltas else None,
         metric=source.metric or "",
         device=source.device or "",
+        whole=format_of(source) == "json" and source.each is None and source.where is None,
     )
 
 
@@ -94,7 +96,10 @@ def extract(body: Body, mapping: Mapping, now: Now) -> list[Found]:
     try:
         if mapping.form.format == "raw":
             return [Sample(scaled(text_number(body.text), mapping.scale, mapping.offset), None)]
-        items = _items(body.read(mapping.form), mapping)
+        document = body.read(mapping.form)
+        if mapping.whole:
+            return _of_item(document, mapping, now)
+        items = _items(document, mapping)
     except PayloadError as error:
         return [error]
     judged = [(item, _judged(item, mapping)) for item in items]
@@ -109,9 +114,9 @@ def extract(body: Body, mapping: Mapping, now: Now) -> list[Found]:
 
 
 def extract_metric(told: Told, mapping: Mapping, now: Now) -> list[Found]:
-    """The same of a Sparkplug message. Every metric has a time of its own."""
+    """The same of a Sparkplug message, whose metrics have times of their own; nothing where it is about another device."""
     if told.topic.device != mapping.device or told.topic.kind not in SPARKPLUG_READINGS:
-        return [PayloadError("another device's message", expected=True)]
+        return []
     metrics = told.metrics.get(mapping.metric, ())
     return [_of_metric(each, told, mapping, now) for each in metrics[:MOST_ITEMS]] or [refusal(told, mapping.metric)]
 

@@ -62,7 +62,7 @@ class _Look:
         self._told: Told | PayloadError | None = None
 
     def found(self, mapping: Mapping) -> list[Found]:
-        """What a source finds in it; at least one thing."""
+        """What a source finds in it; nothing at all only where a Sparkplug message is about another device."""
         if mapping.form.format != "sparkplug":
             return extract(self._body, mapping, self.message.arrived)
         if self._told is None:
@@ -76,7 +76,7 @@ class _Look:
         if topic is None:
             return PayloadError("not Sparkplug", "the topic is not spBv1.0/GROUP/KIND/NODE[/DEVICE]")
         try:
-            return self._births.take(topic, self._body.data)
+            return self._births.take(topic, self._body.data())
         except PayloadError as error:
             return error
 
@@ -123,9 +123,9 @@ class Translator:
 
     def _for_source(self, name: str, look: _Look) -> list[Reading | Rejected]:
         message = look.message
-        self.heard[name] = message.arrived.boottime
         items: list[Reading | Rejected] = []
         for found in look.found(self._mappings[name]):
+            self.heard[name] = message.arrived.boottime
             try:
                 items.append(self._reading(name, self._accepted(name, found, message), message))
             except PayloadError as error:

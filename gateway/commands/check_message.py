@@ -88,6 +88,8 @@ def _outcome(meter: Meter, items: list[Reading | Rejected]) -> dict[str, Any]:
     for item in items:
         row = _reading(meter, item) if isinstance(item, Reading) else _refusal(item.reason, item.detail)
         (refused if "reason" in row else readings).append(row)
+    if not items:
+        refused.append(_refusal("not this meter's message", "it is about another device of the same node"))
     return {"readings": readings, "refused": refused}
 
 

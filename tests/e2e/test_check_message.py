@@ -131,6 +131,15 @@ def test_another_topic_is_nobodys(config: Path):
     assert (done.code, done.out.splitlines()[1]) == (1, "  FAIL no source for this topic: N/other/x")
 
 
+def test_a_message_of_another_device_is_told(config: Path):
+    """Sparkplug nodes speak for many."""
+    done = check(config, *of("sparkplug-dbirth.bin"), "--meter", "plant", "--topic", "spBv1.0/group/DBIRTH/edge1/other")
+    assert (done.code, done.out.splitlines()[1]) == (
+        1,
+        "  FAIL not this meter's message: it is about another device of the same node",
+    )
+
+
 def test_nothing_in_a_message_reaches_the_terminal_raw(config: Path, tmp_path: Path):
     """Control characters of a hostile device are shown as such, at 80 columns."""
     message = tmp_path / "m"

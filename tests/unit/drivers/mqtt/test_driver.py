@@ -514,10 +514,10 @@ def test_a_device_that_wants_to_be_poked_is_poked_over_the_connection():
     assert house.session.published == []
     house.session.accept()
     due = house.step()
-    assert house.session.published == [("R/0123/keepalive", b"")]
+    assert house.session.published == [("R/0123/grid/20/Ac/Energy/Forward", b"")]
     assert due <= house.clock.boottime + 30
     house.step(30)
-    assert [topic for topic, _ in house.session.published] == ["R/0123/keepalive"] * 2
+    assert [topic for topic, _ in house.session.published] == ["R/0123/grid/20/Ac/Energy/Forward"] * 2
 
 
 def test_nobody_is_poked_unasked():

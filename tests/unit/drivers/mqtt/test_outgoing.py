@@ -9,9 +9,9 @@ from drivers.mqtt.source import Source
 from drivers.mqtt.sparkplug import decode
 from tests.fakes.clock import FakeClock
 
-VICTRON = {"preset": "victron", "device": "0123", "channel": 20}
-PLANT = {"topic": "spBv1.0/g/+/n/#", "format": "sparkplug", "metric": "m", "unit": "Wh"}
 SUPPRESS = b'{"keepalive-options":["suppress-republish"]}'
+POKED = {"topic": "N/0123/#", "unit": "kWh", "poke_topic": "R/0123/keepalive", "poke_payload": SUPPRESS.decode()}
+PLANT = {"topic": "spBv1.0/g/+/n/#", "format": "sparkplug", "metric": "m", "unit": "Wh"}
 
 
 class Line:
@@ -38,7 +38,7 @@ class Line:
 
 def test_a_device_is_poked_as_soon_as_there_is_a_connection_and_then_every_so_often():
     """The first poke asks for everything, the later ones only keep it speaking."""
-    line = Line(VICTRON, VICTRON | {"point": "pv_power"})
+    line = Line(POKED, POKED | {"value": "v"})
     assert line.speak(connection=None) == []
     assert line.speak() == [("R/0123/keepalive", b"")]
     assert line.outgoing.due() == line.clock.boottime + 30
@@ -46,16 +46,24 @@ def test_a_device_is_poked_as_soon_as_there_is_a_connection_and_then_every_so_of
     assert line.speak(1) == [("R/0123/keepalive", SUPPRESS)]
 
 
+def test_a_victron_value_is_read_like_a_register():
+    """A read request for each topic, every 30 seconds: values that stand still are heard, too, and nothing else is published."""
+    victron = {"preset": "victron", "device": "0123", "channel": 20}
+    line = Line(victron, victron | {"point": "pv_energy_total"})
+    asked = [("R/0123/grid/20/Ac/Energy/Forward", b""), ("R/0123/pvinverter/20/Ac/Energy/Forward", b"")]
+    assert [line.speak(), line.speak(29), line.speak(1)] == [asked, [], asked]
+
+
 def test_a_new_connection_asks_for_everything_again():
     """What changed in between was not heard."""
-    line = Line(VICTRON)
+    line = Line(POKED)
     line.speak()
     assert line.speak(1, connection=2) == [("R/0123/keepalive", b"")]
 
 
 def test_a_poke_that_could_not_be_sent_is_tried_again():
     """The connection may just have ended."""
-    line = Line(VICTRON)
+    line = Line(POKED)
     line.works = False
     line.speak()
     line.works = True
