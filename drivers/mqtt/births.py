@@ -68,11 +68,14 @@ class Births:
         return Told(topic, payload, metrics, unknown)
 
     def _follow(self, topic: Topic, payload: Payload) -> None:
-        """Notice messages that were missed: each has a number, 0 to 255 and round again."""
+        """Notice messages that were missed: each has a number, 0 to 255 and round again.
+
+        The first one after a start may follow a birth that nobody heard: the aliases may mean something else by now.
+        """
         if payload.seq is None or topic.kind not in {"NBIRTH", "NDATA", "DBIRTH", "DDATA", "DDEATH"}:
             return
         before = self._seq.get(topic.edge)
-        if topic.kind != "NBIRTH" and before is not None and payload.seq != (before + 1) % 256:
+        if topic.kind != "NBIRTH" and (before is None or payload.seq != (before + 1) % 256):
             self.lost[topic.edge] += 1
         self._seq[topic.edge] = payload.seq
 
@@ -88,7 +91,9 @@ class Births:
             tables = {**tables, topic.device: _aliases(payload)}
         if topic.kind == "NBIRTH":
             self._births[topic.edge] = _bd_seq(payload)
-        if tables != self._of(topic.edge) and sum(map(len, tables.values())) <= MOST_ALIASES:
+        if sum(map(len, tables.values())) > MOST_ALIASES:  # better none of this device than those of an older birth
+            tables = {device: aliases for device, aliases in tables.items() if device != topic.device}
+        if tables != self._of(topic.edge):
             self._tables[topic.edge] = tables
             self._unstored.add(topic.edge)
         self._store()

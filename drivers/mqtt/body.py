@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from drivers.mqtt.influx import lines
-from drivers.mqtt.values import BLANKS, PayloadError, Twice, Written
+from drivers.mqtt.values import BLANKS, PayloadError, Written, table_of
 
 LONGEST = 256 * 1024  # bytes; a meter's message is three orders of magnitude smaller
 SEPARATORS = (",", ";", "\t")
@@ -84,24 +84,13 @@ class Body:
 def _json(text: str, form: Form) -> Any:  # noqa: ANN401 - any JSON document
     del form
     try:
-        return json.loads(text, parse_float=Written.parse, object_pairs_hook=_object)
+        return json.loads(text, parse_float=Written.parse, object_pairs_hook=table_of)
     except json.JSONDecodeError as error:
         raise PayloadError("not JSON", f"{error.msg} at character {error.pos + 1}") from None
     except ValueError:
         raise PayloadError("not JSON", "a number with thousands of digits") from None
     except RecursionError:
         raise PayloadError("not JSON", "too deeply nested") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found |= {key: Twice() for key, value in pairs if not _same(found[key], value)}
-    return found
-
-
-def _same(one: object, other: object) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)  # true is not 1
 
 
 def _csv(text: str, form: Form) -> list[Any]:
@@ -119,7 +108,7 @@ def _csv(text: str, form: Form) -> list[Any]:
     for number, row in enumerate(rows[1:]):
         if len(row) > len(names):
             raise PayloadError("not CSV", f"row {number + 2} has {len(row)} cells, the header {len(names)}")
-    return [_object(list(zip(names, row, strict=False))) for row in rows[1:]]
+    return [table_of(list(zip(names, row, strict=False))) for row in rows[1:]]
 
 
 def _influx(text: str, form: Form) -> list[Any]:

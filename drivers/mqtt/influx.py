@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from drivers.mqtt.values import PayloadError, Twice, Written
+from drivers.mqtt.values import PayloadError, Written, table_of
 
 _NAME = r"(?:[^,= \\]|\\.)+"
 _HEAD = re.compile(rf"((?:[^, \\]|\\.)+)((?:,{_NAME}={_NAME})*) +")
@@ -42,8 +42,8 @@ def _line(line: str, number: int) -> dict[str, Any]:
     tags = [(_plain(key), _plain(value)) for key, value in _TAG.findall(head[2])]
     return {
         "measurement": _plain(head[1]),
-        "tags": _table(tags),
-        "fields": _table(fields),
+        "tags": table_of(tags),
+        "fields": table_of(fields),
         "time": int(time[1]) if time else None,
     }
 
@@ -73,13 +73,6 @@ def _value(match: re.Match[str], number: int) -> Any:  # noqa: ANN401 - as JSON 
     if _FLOAT.fullmatch(text):
         return Written.parse(text)
     raise _fault(number, match.start(3) + 1)
-
-
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found |= {key: Twice() for key, value in pairs if found[key] != value}
-    return found
 
 
 def _plain(name: str) -> str:

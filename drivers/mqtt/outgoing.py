@@ -41,18 +41,21 @@ class Outgoing:
         self._publish = publish
         self._connection: int | None = None
         self._poke_at: dict[str, float] = {}
+        self._poked: set[str] = set()  # over the open connection
         self._asked_at: dict[str, float] = {}
         self._answered: dict[str, int] = {}  # edge -> how often something had been missed when it was last asked
 
     def speak(self, now: Now, connection: int | None) -> None:
         """Send what is due. `connection`: the number of the open connection, None where there is none."""
-        begun = connection != self._connection
-        self._connection = connection
-        if begun:
+        if connection != self._connection:
+            self._connection = connection
             self._poke_at = dict.fromkeys(self._pokes, now.boottime)
+            self._poked.clear()
         for topic, poke in self._pokes.items() if connection is not None else ():
-            if now.boottime >= self._poke_at[topic] and self._publish(topic, b"" if begun else poke.payload):
+            payload = poke.payload if topic in self._poked else b""
+            if now.boottime >= self._poke_at[topic] and self._publish(topic, payload):
                 self._poke_at[topic] = now.boottime + poke.every
+                self._poked.add(topic)
         for edge in self._to_ask():
             if now.boottime >= self._ask_at(edge):
                 group, node = edge.split("/")

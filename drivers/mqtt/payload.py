@@ -110,6 +110,8 @@ def extract(body: Body, mapping: Mapping, now: Now) -> list[Found]:
     found: list[Found] = []
     for item, doubt in fitting:
         found += [doubt] if isinstance(doubt, PayloadError) else _of_item(item, mapping, now)
+        if len(found) > MOST_ITEMS:
+            return [PayloadError("too many items", f"more than {MOST_ITEMS} readings")]
     return found
 
 

@@ -10,6 +10,7 @@ import math
 import re
 from codecs import getincrementaldecoder
 from decimal import Context, Decimal
+from typing import Any
 
 from drivers.base import AnswerError
 
@@ -51,6 +52,18 @@ Written.__name__ = "float"  # jmespath tells types by the class's name, not by i
 
 class Twice:
     """What stands at a key that is there twice, with different values: RFC 8259 does not say which one counts."""
+
+
+def table_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its keys and values; what is there twice, with different values, is `Twice`."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= {key: Twice() for key, value in pairs if not _same(found[key], value)}
+    return found
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)  # true is not 1
 
 
 def number_of(found: object, largest: int = LARGEST) -> Decimal:

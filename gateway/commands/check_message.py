@@ -31,7 +31,7 @@ class _Unclear(GatewayError):  # noqa: N818 - named for what the operator sees
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    """0 when every message but those before the last gave nothing but readings, and the last one at least one; else 1."""
+    """0 when the last message gave readings and nothing else, else 1."""
     from drivers.mqtt.trial import tried  # noqa: PLC0415 - jmespath, only for this
 
     if not args.message:

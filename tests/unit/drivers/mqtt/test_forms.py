@@ -140,6 +140,12 @@ def test_what_is_no_array_of_items_is_refused(payload: object, said: str):
     assert values(payload, each="e || @" if payload == [] else "e", value="v") == [said]
 
 
+def test_items_that_bring_a_series_each_are_bounded_together():
+    """However a message multiplies its readings."""
+    items = [{"base": 1, "t": "2026-03-02T08:00:00Z", "d": [0] * 60}] * 40
+    assert values(items, each="@", value="base", time="t", step="1s", deltas="d") == ["too many items"]
+
+
 def test_a_meters_name_may_be_the_key_of_an_object():
     """ThingsBoard's gateway API; the device of the meter stands in the expression."""
     payload = {"Device A": [{"ts": 1772438400000, "values": {"e": 42}}], "Device B": [{"ts": 1, "values": {"e": 7}}]}

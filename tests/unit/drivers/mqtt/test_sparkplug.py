@@ -293,15 +293,22 @@ def test_nodes_that_no_meter_is_read_from_leave_nothing_behind():
     assert not made.lost
 
 
+def flood() -> bytes:
+    return payload(*[metric(name=f"{number}", alias=number, datatype=INT32) for number in range(MOST_METRICS)])
+
+
 def test_a_node_with_endlessly_many_aliases_does_not_fill_the_memory():
-    """The table has a limit; what came before it is kept."""
+    """The table has a limit; what came before it is kept, and of a device beyond it nothing that may be out of date."""
     made = births()
-    made.take(topic("DBIRTH"), payload(BORN))
+    for device in ("d", "e"):
+        made.take(topic("DBIRTH", device), payload(BORN))
     for device in range(MOST_ALIASES // MOST_METRICS + 1):
-        flood = [metric(name=f"{number}", alias=number, datatype=INT32) for number in range(MOST_METRICS)]
-        made.take(topic("DBIRTH", f"flood{device}"), payload(*flood))
+        made.take(topic("DBIRTH", f"flood{device}"), flood())
     assert sum(map(len, made._tables[EDGE].values())) <= MOST_ALIASES
     assert energy(made) == -1
+    made.take(topic("DBIRTH", "d"), flood())
+    assert "d" not in made._tables[EDGE]
+    assert energy(made, "e") == -1
 
 
 def test_a_gap_in_the_numbers_of_messages_is_noticed():
@@ -315,6 +322,15 @@ def test_a_gap_in_the_numbers_of_messages_is_noticed():
     assert made.lost[EDGE] == 0
     made.take(topic("DDATA"), payload(seq=2))
     assert made.lost[EDGE] == 1
+
+
+def test_a_restart_in_the_middle_is_a_gap():
+    """Nobody knows whether a birth passed unheard meanwhile; where it is allowed, the node is asked."""
+    memory = FakePorts(FakeClock())
+    births(memory).take(topic("DBIRTH"), payload(BORN))
+    again = births(memory)
+    again.take(topic("DDATA"), payload(DATA, seq=17))
+    assert again.lost[EDGE] == 1
 
 
 def test_a_metric_nobody_has_introduced_is_noticed():
