@@ -240,6 +240,11 @@ def test_the_separator_is_the_commonest_or_the_one_that_is_written(separator: st
     assert values(text, format="csv", value="b", separator=separator) == ["2"]
 
 
+def test_a_separator_that_is_written_counts_more_than_the_commonest():
+    """A name may be full of commas."""
+    assert values("a,in,all;b\n1;2\n", format="csv", value="b", separator=";") == ["2"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

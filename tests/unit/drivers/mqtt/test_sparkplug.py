@@ -115,6 +115,7 @@ def test_an_empty_payload_has_no_metrics():
         (INT64, field(11, (1 << 64) - 5), "-5"),
         (UINT8, field(10, 255), "255"),
         (UINT32, field(10, 4_294_967_295), "4294967295"),
+        (UINT32, field(10, (1 << 64) - 1), "4294967295"),  # protobuf keeps 32 bits of it
         (UINT64, field(11, 999_999_999_999_999_999), "999999999999999999"),
         (FLOAT, field(12, 0.1), "0.1"),
         (FLOAT, field(12, 1234.5), "1234.5"),
