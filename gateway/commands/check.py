@@ -25,7 +25,7 @@ PACKAGES = ("gateway", "drivers", "buffer")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Stored messages to try a mapping on."""
-    group = parser.add_argument_group("try a meter's mapping on stored MQTT messages")
+    group = parser.add_argument_group("try a mapping on stored messages")
     again = "payload as it came; again for those that follow it (Sparkplug: BIRTH before DATA)"
     group.add_argument("--message", action="append", metavar="FILE", help=again)
     group.add_argument("--meter", metavar="NAME", help="whose mapping (default: the only one on MQTT)")
