@@ -16,12 +16,13 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.errors import Misconfigured
+from gateway.errors import GatewayError, Misconfigured
 from gateway.tomlfile import KeyPath
 
 HIDDEN = "(hidden)"
 LONGEST_VALUE = 60
 LONGEST_LINE = 240
+MOST_NAMES = 10  # of known meters that an error lists
 
 _SECRET_WORDS = re.compile(r"pass|pwd|secret|token|api|credential|auth|bearer|^pw$|(^|[_-])keys?$", re.IGNORECASE)
 _SECRET_KEYS = ("api_keys", "password")
@@ -290,3 +291,11 @@ def some(names: Sequence[str], most: int = 12) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def no_meter(name: str, known: Iterable[str], where: str) -> GatewayError:
+    """The error for a meter's name that is not there: what was probably meant, and what there is."""
+    names = sorted(known)
+    meant = nearest(name, names)
+    hint = f'; did you mean "{meant}"?' if meant else ""
+    return GatewayError(f'no meter "{name}" in {where}{hint}; known: {some(names, MOST_NAMES) or "none yet"}')

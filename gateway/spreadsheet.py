@@ -11,9 +11,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -78,7 +78,7 @@ def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMete
 def typed(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """Cells as the types that the model's keys want; what does not look like one stays text, for the model to refuse."""
     return {
-        key: _typed(value, _types_in(model.model_fields[key].annotation)) if key in model.model_fields else value
+        key: _typed(value, model.model_fields[key].annotation) if key in model.model_fields else value
         for key, value in table.items()
     }
 
@@ -153,13 +153,23 @@ def _types_in(annotation: object) -> set[object]:
     return {annotation}.union(*(_types_in(argument) for argument in arguments)) if arguments else {annotation}
 
 
-def _typed(cell: object, types: Iterable[object]) -> object:
+def _takes_text(annotation: object) -> bool:
+    """Whether text is one of the things that a key takes as a whole; a list of texts is not."""
+    if get_origin(annotation) in {Annotated, Union, UnionType}:
+        return any(
+            _takes_text(each) for each in get_args(annotation)[: 1 if get_origin(annotation) is Annotated else None]
+        )
+    return annotation is str
+
+
+def _typed(cell: object, annotation: object) -> object:
     if not isinstance(cell, str):
         return cell
+    types = _types_in(annotation)
     if bool in types and cell.lower() in _TRUTH:
         return _TRUTH[cell.lower()]
     if int in types and _WHOLE.fullmatch(cell):
         return int(cell)
-    if any(get_origin(each) is tuple for each in types):
+    if any(get_origin(each) is tuple for each in types) and not _takes_text(annotation):
         return cell.split()
     return cell

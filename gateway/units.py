@@ -32,6 +32,7 @@ AMOUNTS: dict[str, Unit] = {
     "kWh": Unit("energy", 10**3 * _WATT_HOUR),
     "MWh": Unit("energy", 10**6 * _WATT_HOUR),
     "GWh": Unit("energy", 10**9 * _WATT_HOUR),
+    "Wmin": Unit("energy", 60 * _JOULE),
     "varh": Unit("reactive energy", Fraction(1)),
     "kvarh": Unit("reactive energy", Fraction(10**3)),
     "Mvarh": Unit("reactive energy", Fraction(10**6)),

@@ -129,7 +129,7 @@ def build(
     uploaders = {name: _uploader(site, name, its) for name, its in keys.items()}
     for doubt in store.read(lambda db: doubts_of(config, db)) if uploaders else ():
         log.warning("[enerkey] %s: %s", doubt.key, doubt.words)
-    closing = [_closing(meter, numbers[meter.name]) for meter in config.meters]
+    closing = [closing_meter(meter, numbers[meter.name]) for meter in config.meters]
     lateness = {numbers[meter.name]: meter.lateness for meter in config.meters if meter.lateness is not None}
     watermarks = Watermarks(config.hours.grace, _readiness(site, drivers), lateness)
     closer = Closer(store, closing, watermarks, site.boot, clock.trust, lambda: _wake(uploaders))
@@ -305,7 +305,8 @@ def _row(meter: Meter) -> MeterRow:
     )
 
 
-def _closing(meter: Meter, number: int) -> ClosingMeter:
+def closing_meter(meter: Meter, number: int) -> ClosingMeter:
+    """How a meter's readings become hours. `number`: its number in the database."""
     rule = Rule(
         kind=meter.kind,
         expected_every_ms=round(meter.expected_every * 1000),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from drivers.fields import Duration, SourceBase, Strict, Words, is_file
-from drivers.mqtt.topics import filter_fault
+from drivers.fields import Duration, Strict, Words, is_file
+from drivers.mqtt.source import Source, kind_of, paths
+from drivers.mqtt.source_check import source_faults
 from drivers.registry import Fault, SourceFacts
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ PACE = 900.0  # s between two readings when the operator does not say (DESIGN 5)
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 SESSION_EXPIRY = 7 * 86_400.0  # s; reliability 3.5: at least a week of outage
 
-Format = Literal["auto", "raw", "json"]
-TimeFormat = Literal["auto", "iso", "epoch_s", "epoch_ms"]
 Protocol = Literal["auto", "5", "3.1.1"]
 
 
@@ -72,33 +69,6 @@ def _port(parts: SplitResult) -> int:
 def _url(value: str) -> str:
     address_of(value)
     return value
-
-
-def _topic(value: str) -> str:
-    fault = filter_fault(value)
-    if fault:
-        raise ValueError(fault)
-    return value
-
-
-def _expression(value: str) -> str:
-    from drivers.mqtt.expressions import compile_expression  # noqa: PLC0415 - a Modbus-only box never loads jmespath
-
-    compile_expression(value)
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError('must be an IANA time zone such as "Europe/Helsinki"') from None
-    except KeyError:
-        raise ValueError('must be an IANA time zone known on this machine, such as "Europe/Helsinki"') from None
-    return value
-
-
-Expression = Annotated[str, AfterValidator(_expression), Words("a JMESPath expression in quotes")]
 
 
 class Connection(Strict):
@@ -155,78 +125,41 @@ class Connection(Strict):
     )
 
 
-class Source(SourceBase):
-    """A meter's `source` on an MQTT connection."""
-
-    topic: Annotated[str, AfterValidator(_topic), Words("a topic in quotes")] = Field(
-        description="Topic of the meter's messages. With `+` or `#`, all topics that match are this one meter."
-    )
-    format: Format = Field(
-        "auto",
-        description="`raw`: the payload is one number. `json`: it is JSON. `auto`: `json` where `value` is given, "
-        "else `raw`.",
-    )
-    value: Expression | None = Field(
-        None,
-        description="JMESPath of the number in the JSON payload; a number in quotes is taken too. "
-        "Keys with `:` `.` `-` or blanks need double quotes: `'\"em:0\".total'`.",
-    )
-    time: Expression | None = Field(
-        None,
-        description="JMESPath of the reading's time in the JSON payload. Without it a reading gets the time of its "
-        "arrival.",
-    )
-    time_format: TimeFormat = Field(
-        "auto",
-        description="`iso`, `epoch_s` or `epoch_ms`; `auto` takes text for ISO 8601 and numbers for seconds or "
-        "milliseconds by their size.",
-    )
-    tz: Annotated[str, AfterValidator(_zone), Words('a time zone such as "Europe/Helsinki"')] | None = Field(
-        None, description="IANA time zone of ISO times that name none. Without it such times are rejected."
-    )
-    use_retained: bool = Field(
-        False,  # noqa: FBT003 - pydantic's default
-        description="Whether a retained message without a time of its own is a reading of the moment of its arrival; "
-        "only for counters.",
-    )
-    accept_double_count: bool = Field(
-        False,  # noqa: FBT003 - pydantic's default
-        description='Allows `kind = "interval"` without `time`, although MQTT may deliver a message twice and it then '
-        "counts twice.",
-    )
-
-
-def reads_json(source: Source) -> bool:
-    """Whether the payload is JSON."""
-    return source.format == "json" or (source.format == "auto" and source.value is not None)
-
-
-def kind_of(source: Source) -> str:
-    """The kind of a source's number."""
-    return source.kind or "counter"
-
-
 def check(connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault]:
     """Mistakes that no single key shows."""
     found = _connection_faults(cast("Connection", connection))
     faults = [Fault(("connection", key), message) for key, message in found]
     for name, source in sources.items():
-        faults += [Fault((name, key), message) for key, message in _source_faults(cast("Source", source))]
+        faults += [Fault((name, key), message) for key, message in source_faults(cast("Source", source))]
     return faults
 
 
 def describe(source: BaseModel) -> SourceFacts:
     """What the gateway must know of a source."""
     source = cast("Source", source)
-    where = f"{source.topic}, {source.value}" if source.value else source.topic
+    where = ", ".join((source.topic, *_within(source)))
     return SourceFacts(
         unit=source.unit,
         kind=kind_of(source),
         where=where,
         rollover=None if source.rollover is None else str(source.rollover),
         resolution=None if source.resolution is None else str(source.resolution),
-        register=f"{where} x {source.scale.normalize():f}",
+        register=f"{where} x {source.scale.normalize():f}{_further(source)}",
     )
+
+
+def _within(source: Source) -> list[str]:
+    """Where in the message the number is: what tells a source from another one of the same topic."""
+    fillings = {key: getattr(source, key) for key in ("device", "channel")}
+    by_name = {key: text for key, text in fillings.items() if text and f"/{text}/" not in f"/{source.topic}/"}
+    chosen = source.where if not any(fillings.values()) else None  # else it is the name that tells them apart
+    parts = {"each": source.each, "where": chosen, **by_name, "": source.metric or " + ".join(paths(source.value))}
+    return [f"{word} {part}".strip() for word, part in parts.items() if part]
+
+
+def _further(source: Source) -> str:
+    """What else makes a counter another one. Nothing where it is not written: a new release opens no new epoch."""
+    return f" + {source.offset.normalize():f}" if source.offset else ""
 
 
 def pace(connection: BaseModel, source: BaseModel) -> float:
@@ -253,51 +186,3 @@ def _connection_faults(connection: Connection) -> list[tuple[str, str]]:
     elif connection.ca_file and not is_file(connection.ca_file):
         faults.append(("ca_file", f"names a file that is not there: {connection.ca_file}"))
     return faults
-
-
-def _source_faults(source: Source) -> list[tuple[str, str]]:
-    return [*_format_faults(source), *_time_faults(source), *_counting_faults(source)]
-
-
-def _format_faults(source: Source) -> list[tuple[str, str]]:
-    if reads_json(source):
-        return []
-    return [
-        (key, f'is an expression into JSON: write format = "json", or leave out {key}')
-        for key in ("value", "time")
-        if getattr(source, key) is not None
-    ]
-
-
-def _time_faults(source: Source) -> list[tuple[str, str]]:
-    faults = []
-    if source.time is None and source.time_format != "auto":
-        faults.append(("time_format", "needs time beside it: which part of the payload holds the time"))
-    if source.time is None and source.tz:
-        faults.append(("tz", "needs time beside it: which part of the payload holds the time"))
-    if source.tz and kind_of(source) == "interval" and _changes(ZoneInfo(source.tz)):
-        message = (
-            'cannot tell apart the two hours of one name in autumn, and kind = "interval" would lose one of them: '
-            'let the source send its zone, or name a zone without summer time such as "Etc/GMT-2"'
-        )
-        faults.append(("tz", message))
-    return faults
-
-
-def _counting_faults(source: Source) -> list[tuple[str, str]]:
-    faults = []
-    if kind_of(source) == "interval" and source.time is None and not source.accept_double_count:
-        message = (
-            'is needed for kind = "interval": MQTT may deliver a message twice, and only its own time shows that '
-            "it is the same one; accept_double_count = true allows it all the same"
-        )
-        faults.append(("time", message))
-    if source.use_retained and source.time is None and kind_of(source) != "counter":
-        faults.append(("use_retained", f"is for counters: a retained {kind_of(source)} value has no age"))
-    return faults
-
-
-def _changes(zone: ZoneInfo) -> bool:
-    """Whether a zone has two times in a year: by summer and winter, or by Ramadan."""
-    begin = datetime(2026, 1, 1)  # noqa: DTZ001 - local on purpose
-    return len({zone.utcoffset(begin + timedelta(days=day)) for day in range(366)}) > 1

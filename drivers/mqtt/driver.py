@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 from drivers.base import Health, LastRead, NotStored
 from drivers.mqtt.backlog import Backlog, Held
-from drivers.mqtt.config import Connection, Source, kind_of, pace
+from drivers.mqtt.config import Connection, pace
+from drivers.mqtt.outgoing import Outgoing
 from drivers.mqtt.session import PahoSession
+from drivers.mqtt.source import Source, kind_of
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
@@ -55,7 +57,8 @@ class MqttDriver:
         self._session = session
         topics = [source.topic for source in sources.values()]
         self._supervisor = Supervisor(name, connection, topics, session, ports)
-        self._translator = Translator(sources)
+        self._translator = Translator(sources, ports.memory)
+        self._outgoing = Outgoing(sources.values(), self._translator.births.lost, session.publish)
         self._backlog = Backlog(connection.flush)
         self._resumed_at: float | None = None
         self._taken: deque[Message] = deque()  # not translated yet
@@ -71,6 +74,7 @@ class MqttDriver:
         full = len(self._taken) >= MOST
         due = self._supervisor.step(now)  # after `take`: a message is never ahead of its Connected
         self._notice_resumption()
+        self._outgoing.speak(now, self._supervisor.connects if self._supervisor.connected else None)
         if self._batch and now.boottime < self._failing.retry_at:
             return min(due, self._failing.retry_at)
         if not self._batch:
@@ -78,7 +82,7 @@ class MqttDriver:
         if not self._store():
             return min(due, self._failing.retry_at)
         self._acknowledge()
-        return now.boottime if full or self._taken else min(due, self._backlog.due())
+        return now.boottime if full or self._taken else min(due, self._backlog.due(), self._outgoing.due())
 
     def poll(self, now: Now) -> None:
         """Keep listening: sources speak when they like."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol, cast
 
 import jmespath
@@ -43,6 +44,8 @@ class _Functions(Functions):  # type: ignore[misc]  # jmespath has no types
         return sum(numbers) if numbers else None
 
 
+MOST_COPIES = 100  # of a document that an expression may make; each `[@, @]` after another doubles them
+
 _OPTIONS = jmespath.Options(custom_functions=_Functions())
 
 
@@ -70,6 +73,8 @@ def compile_expression(text: str) -> Expression:
         raise ValueError("must not be empty: write the path of the number in the JSON payload") from None
     if compiled.parsed["type"] == "literal":
         raise ValueError("must be a path, not a constant: keys with special characters take double quotes")
+    if _copies(compiled.parsed) > MOST_COPIES:
+        raise ValueError(f"must be a JMESPath expression that takes the message at most {MOST_COPIES} times")
     try:
         compiled.search({}, _OPTIONS)  # a function's name and number of arguments show only when it is called
     except (UnknownFunctionError, ArityError) as error:
@@ -88,6 +93,14 @@ def find(expression: Expression, document: object) -> Any:  # noqa: ANN401 - a p
         raise ExpressionFailed(f"{error.function_name}() does not take {what}") from None
     except _FAILURES as error:
         raise ExpressionFailed(str(error)[:200]) from None
+
+
+def _copies(node: dict[str, Any]) -> int:
+    """At most so many copies of a document does what the expression makes of it hold."""
+    below = [_copies(each) for each in node["children"] if isinstance(each, dict)]
+    if node["type"].startswith("multi_select") or node["type"] in {"comparator", "or_expression", "and_expression"}:
+        return sum(below)
+    return min(math.prod(below), MOST_COPIES + 1)
 
 
 def _parse_fault(error: ParseError, text: str) -> str:

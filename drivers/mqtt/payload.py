@@ -1,278 +1,203 @@
-"""From a message's bytes to an exact number and the time it belongs to. Pure: `now` is given, nothing is kept.
-
-Numbers stay as written: a JSON number keeps its digits (`Written`), a text is read as decimal. Nothing passes through
-binary floating point except what a JMESPath function (`sum`, `avg`) computes, which is taken in its shortest form.
-"""
+"""From a message to exact numbers and the times they belong to. Pure: `now` is given, nothing is kept."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from codecs import getincrementaldecoder
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
-from functools import cached_property
-from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import reduce
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
-from drivers.base import AnswerError, Now
-from drivers.mqtt.config import Source, TimeFormat, reads_json
+from drivers.base import Now
+from drivers.mqtt.births import Told, refusal
+from drivers.mqtt.body import LONGEST, Body, Form
 from drivers.mqtt.expressions import Expression, ExpressionFailed, compile_expression, find
+from drivers.mqtt.source import Source, format_of, paths
+from drivers.mqtt.sparkplug import Metric, number_in
+from drivers.mqtt.stamps import StampForm, believed, from_epoch, instant_of, zone_of
+from drivers.mqtt.values import EXACT, PayloadError, bounded, kind_word, number_of, printable, scaled, text_number
 
-LONGEST = 256 * 1024  # bytes; a meter's message is three orders of magnitude smaller
-LARGEST = 18  # power of ten from which a number is no meter's (int64 micro ends at 9e12)
-SMALLEST = -30  # below it too: a register that a device takes for a float gives 1e-45, which must not round to 0
-EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)  # DESIGN 5: an older stamp comes from a clock that was never set
-AHEAD = timedelta(minutes=5)  # DESIGN 5: how far a source's clock may run ahead of ours
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-_BLANKS = " \t\r\n\0"  # C programs send the terminating zero too
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
-_EPOCH_TEXT = re.compile(r"\d{10,19}(?:\.\d+)?", re.ASCII)
-_MILLISECONDS_FROM = 10**11  # as seconds this is the year 5138, as milliseconds 1973
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT = Context(prec=60)  # more digits than any meter has; bounds the work that a hostile number can cause
+__all__ = ["LONGEST", "Body", "Mapping", "PayloadError", "Sample", "extract", "mapping_of", "printable"]
 
-
-class PayloadError(AnswerError):
-    """A message that is no reading. `reason` is stable and countable; `expected`: it happens on a healthy topic."""
-
-    def __init__(self, reason: str, detail: str = "", *, expected: bool = False) -> None:
-        """Keep the three."""
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
-        self.expected = expected
+MOST_ITEMS = 2_000  # of one source in one message; a year of days, or a month of quarters of an hour twice
+SPARKPLUG_READINGS = {"NBIRTH", "DBIRTH", "NDATA", "DDATA", "NDEATH", "DDEATH"}
 
 
 class Sample(NamedTuple):
-    """A number with the source's scale applied, and its own time (aware UTC) where it has one."""
+    """A number with the source's scale and offset applied, and its own time (aware UTC) where it has one."""
 
     value: Decimal
     at: datetime | None
 
 
+Found = Sample | PayloadError
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Increments that follow a value."""
+
+    deltas: tuple[Expression, ...]
+    step: timedelta
+    from_last: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A source's way from payload to sample, compiled once. `value` None: the whole payload."""
+    """A source's way from payload to samples, compiled once. No `values`: the whole document is the number."""
 
-    json: bool
-    value: Expression | None
+    form: Form
+    each: Expression | None
+    where: Expression | None
+    values: tuple[Expression, ...]
     time: Expression | None
-    time_format: TimeFormat
-    zone: ZoneInfo | None
+    stamp: StampForm
     scale: Decimal
+    offset: Decimal
+    series: Series | None
+    metric: str
+    device: str
+    whole: bool  # the document is looked into as one thing, whatever is in it
 
 
 def mapping_of(source: Source) -> Mapping:
     """Compile what the operator wrote."""
+    step = timedelta(seconds=source.step or 0)
+    deltas = _compiled(paths(source.deltas))
     return Mapping(
-        json=reads_json(source),
-        value=compile_expression(source.value) if source.value else None,
-        time=compile_expression(source.time) if source.time else None,
-        time_format=source.time_format,
-        zone=ZoneInfo(source.tz) if source.tz else None,
+        form=Form(format_of(source), source.header, "\t" if source.separator == "tab" else source.separator),
+        each=_compiled(paths(source.each))[0] if source.each else None,
+        where=_compiled(paths(source.where))[0] if source.where else None,
+        values=_compiled(paths(source.value)),
+        time=_compiled(paths(source.time))[0] if source.time else None,
+        stamp=StampForm(source.time_format, zone_of(source.tz) if source.tz else None),
         scale=source.scale,
+        offset=source.offset,
+        series=Series(deltas, step, source.time_marks == "last") if deltas else None,
+        metric=source.metric or "",
+        device=source.device or "",
+        whole=format_of(source) == "json" and source.each is None and source.where is None,
     )
 
 
-class Written(float):
-    """A JSON number that remembers its digits."""
-
-    __slots__ = ("digits",)
-    digits: str
-
-    @classmethod
-    def parse(cls, digits: str) -> Written:
-        """As `json.loads(parse_float=…)` wants it."""
-        number = cls(digits)
-        number.digits = digits
-        return number
+def _compiled(texts: tuple[str, ...]) -> tuple[Expression, ...]:
+    return tuple(compile_expression(each) for each in texts)
 
 
-Written.__name__ = "float"  # jmespath tells types by the class's name, not by isinstance
+def extract(body: Body, mapping: Mapping, now: Now) -> list[Found]:
+    """The samples that a source finds in a message, and why others are none; at least one of either. Never raises.
 
-
-class Twice:
-    """What stands at a key that an object has twice, with different values: RFC 8259 does not say which one counts."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found |= {key: Twice() for key, value in pairs if not _same(found[key], value)}
+    `now` bounds the source's times above, and only if the clock is trusted.
+    """
+    try:
+        if mapping.form.format == "raw":
+            return [Sample(scaled(text_number(body.text), mapping.scale, mapping.offset), None)]
+        document = body.read(mapping.form)
+        if mapping.whole:
+            return _of_item(document, mapping, now)
+        items = _items(document, mapping)
+    except PayloadError as error:
+        return [error]
+    judged = [(item, _judged(item, mapping)) for item in items]
+    fitting = [(item, doubt) for item, doubt in judged if doubt is not False]
+    if not fitting:
+        why = "where is not met" if items else "no value at the path"
+        return [PayloadError(why, expected=True)]
+    found: list[Found] = []
+    for item, doubt in fitting:
+        found += [doubt] if isinstance(doubt, PayloadError) else _of_item(item, mapping, now)
+        if len(found) > MOST_ITEMS:
+            return [PayloadError("too many items", f"more than {MOST_ITEMS} readings")]
     return found
 
 
-def _same(one: object, other: object) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)  # true is not 1
+def extract_metric(told: Told, mapping: Mapping, now: Now) -> list[Found]:
+    """The same of a Sparkplug message, whose metrics have times of their own; nothing where it is about another device."""
+    if told.topic.device != mapping.device or told.topic.kind not in SPARKPLUG_READINGS:
+        return []
+    metrics = told.metrics.get(mapping.metric, ())
+    return [_of_metric(each, told, mapping, now) for each in metrics[:MOST_ITEMS]] or [refusal(told, mapping.metric)]
 
 
-class Body:
-    """One message's payload, decoded at most once however many sources look into it."""
-
-    def __init__(self, payload: bytes) -> None:
-        """Decodes nothing yet."""
-        self._payload = payload
-
-    @cached_property
-    def text(self) -> str:
-        """The payload as text without the blanks around it; raises PayloadError."""
-        if len(self._payload) > LONGEST:
-            raise PayloadError("payload too large", f"more than {LONGEST // 1024} KiB")
-        try:
-            text = self._payload.decode("utf-8-sig").strip(_BLANKS)
-        except UnicodeDecodeError as error:
-            raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
-        if not text:
-            raise PayloadError("empty payload", expected=True)  # a cleared retained message, or a device that is gone
-        return text
-
-    @cached_property
-    def document(self) -> Any:  # noqa: ANN401 - any JSON document
-        """The payload as JSON; a key that is there twice, with different values, is `Twice`. Raises PayloadError."""
-        try:
-            return json.loads(self.text, parse_float=Written.parse, object_pairs_hook=_object)
-        except json.JSONDecodeError as error:
-            raise PayloadError("not JSON", f"{error.msg} at character {error.pos + 1}") from None
-        except ValueError:
-            raise PayloadError("not JSON", "a number with thousands of digits") from None
-        except RecursionError:
-            raise PayloadError("not JSON", "too deeply nested") from None
+def _of_metric(metric: Metric, told: Told, mapping: Mapping, now: Now) -> Found:
+    try:
+        value = scaled(number_in(metric), mapping.scale, mapping.offset)
+        stamp = metric.timestamp if metric.timestamp is not None else told.payload.timestamp
+        return Sample(value, None if stamp is None else believed(from_epoch(Decimal(stamp), "epoch_ms"), now))
+    except PayloadError as error:
+        return error
 
 
-def extract(body: Body, mapping: Mapping, now: Now) -> Sample:
-    """The sample that a source finds in a message; raises PayloadError and nothing else.
+def _items(document: object, mapping: Mapping) -> list[object]:
+    """What is looked into by itself: the whole document, or the items of an array in it."""
+    if mapping.each is None and mapping.form.format == "json":
+        return [document]
+    found = document if mapping.each is None else _find(mapping.each, document)
+    if found is None:
+        raise PayloadError("no value at the path", expected=True)
+    if not isinstance(found, list):
+        raise PayloadError("each is not an array")
+    if len(found) > MOST_ITEMS:
+        raise PayloadError("too many items", f"{len(found)}, at most {MOST_ITEMS}")
+    return found
 
-    `now` bounds the source's time above, and only if the clock is trusted.
-    """
-    if not mapping.json:
-        return Sample(_scaled(_text_number(body.text), mapping.scale), None)
-    value = _scaled(_number(_found(mapping.value, body.document)), mapping.scale)
-    at = _time(_found(mapping.time, body.document), mapping, now) if mapping.time else None
-    return Sample(value, at)
+
+def _judged(item: object, mapping: Mapping) -> bool | PayloadError:
+    """Whether `where` means the item; an error where it cannot tell, which is the item's then."""
+    if mapping.where is None:
+        return True
+    try:
+        met = _find(mapping.where, item)
+    except PayloadError as error:
+        return error
+    if met is None or isinstance(met, bool):
+        return bool(met)
+    return PayloadError("where is neither true nor false", kind_word(met))
 
 
-def _found(expression: Expression | None, document: object) -> object:
-    if expression is None:
-        return document
+def _of_item(item: object, mapping: Mapping, now: Now) -> list[Found]:
+    try:
+        number = _sum(item, mapping.values) if mapping.values else number_of(item)
+        value = scaled(number, mapping.scale, mapping.offset)
+        at = instant_of(_find(mapping.time, item), mapping.stamp, now) if mapping.time else None
+        if mapping.series is None or at is None:
+            return [Sample(value, at)]
+        deltas = _deltas(item, mapping.series, mapping.scale)
+        return [Sample(each, believed(when, now)) for each, when in _series(value, at, deltas, mapping.series)]
+    except PayloadError as error:
+        return [error]
+
+
+def _sum(item: object, values: tuple[Expression, ...]) -> Decimal:
+    return bounded(reduce(EXACT.add, (number_of(_find(each, item)) for each in values)))
+
+
+def _deltas(item: object, series: Series, scale: Decimal) -> list[Decimal]:
+    found = [_find(each, item) for each in series.deltas]
+    parts = found[0] if len(found) == 1 and isinstance(found[0], list) else found
+    if len(parts) > MOST_ITEMS:
+        raise PayloadError("too many items", f"{len(parts)}, at most {MOST_ITEMS}")
+    if any(part is None for part in parts):
+        raise PayloadError("an increment is missing", f"{len(parts)} are expected", expected=True)
+    return [scaled(number_of(part), scale) for part in parts]
+
+
+def _series(value: Decimal, at: datetime, deltas: list[Decimal], series: Series) -> Iterator[tuple[Decimal, datetime]]:
+    """The value and what it became with each increment; the newest at `at`, or the oldest."""
+    try:
+        begin = at - series.step * len(deltas) if series.from_last else at
+        for number, reading in enumerate(accumulate(deltas, EXACT.add, initial=value)):
+            yield bounded(reading), begin + series.step * number
+    except OverflowError:
+        raise PayloadError("not a time", f"{len(deltas)} steps from {at.isoformat()}") from None
+
+
+def _find(expression: Expression, document: object) -> object:
     try:
         return find(expression, document)
     except ExpressionFailed as error:
         raise PayloadError("expression failed", str(error)) from None
-
-
-def _number(found: object) -> Decimal:
-    if found is None:
-        raise PayloadError("no value at the path", expected=True)
-    if isinstance(found, str):
-        return _text_number(found.strip(_BLANKS))
-    if isinstance(found, Written):
-        return _text_number(found.digits)
-    if isinstance(found, (int, float)) and not isinstance(found, bool):
-        return _plain_number(found)
-    raise PayloadError("not a number", _kind(found))
-
-
-def _plain_number(found: float) -> Decimal:
-    if isinstance(found, float) and not math.isfinite(found):
-        raise PayloadError("not a number", repr(found))
-    return _bounded(Decimal(found) if isinstance(found, int) else Decimal(repr(float(found))))
-
-
-def _text_number(text: str) -> Decimal:
-    if not _NUMBER.fullmatch(text):
-        raise PayloadError("not a number", _shown(text))
-    return _bounded(Decimal(text))
-
-
-def _bounded(number: Decimal) -> Decimal:
-    if number and number.adjusted() >= LARGEST:
-        raise PayloadError("number too large", f"10^{number.adjusted()}")
-    if number and number.adjusted() < SMALLEST:
-        raise PayloadError("number too small", f"10^{number.adjusted()}")
-    return number
-
-
-def _scaled(number: Decimal, scale: Decimal) -> Decimal:
-    return _bounded(_EXACT.multiply(number, scale))
-
-
-def _time(found: object, mapping: Mapping, now: Now) -> datetime:
-    if found is None:
-        raise PayloadError("no time at the path")
-    if isinstance(found, str):
-        at = _from_text(found.strip(_BLANKS), mapping, now)
-    elif isinstance(found, bool) or not isinstance(found, (int, float)) or mapping.time_format == "iso":
-        raise PayloadError("not a time", _kind(found))
-    else:
-        at = _from_epoch(_number(found), mapping.time_format)
-    if at < EARLIEST:
-        raise PayloadError("time before 2015", f"{at.isoformat()}: the source's clock was not set")
-    if now.trusted and at > now.wall + AHEAD:
-        raise PayloadError("time in the future", f"{at.isoformat()} is {at - now.wall} ahead of this gateway's clock")
-    return at
-
-
-def _from_text(text: str, mapping: Mapping, now: Now) -> datetime:
-    if mapping.time_format.startswith("epoch") or (mapping.time_format == "auto" and _EPOCH_TEXT.fullmatch(text)):
-        return _from_epoch(_text_number(text), mapping.time_format)
-    try:
-        stamp = datetime.fromisoformat(text)
-    except ValueError:
-        stamp = None
-    if stamp is None or not any(mark in text for mark in "T :"):  # a day alone is no time
-        raise PayloadError("not a time", _shown(text))
-    if stamp.tzinfo is None:
-        return _from_local(stamp, mapping.zone, now)
-    try:
-        return stamp.astimezone(UTC)
-    except OverflowError:
-        raise PayloadError("not a time", _shown(text)) from None
-
-
-def _from_epoch(number: Decimal, time_format: TimeFormat) -> datetime:
-    milliseconds = time_format == "epoch_ms" or (time_format == "auto" and number >= _MILLISECONDS_FROM)
-    microseconds = int(_EXACT.multiply(number, Decimal(1_000 if milliseconds else 1_000_000)))
-    try:
-        return _EPOCH + timedelta(microseconds=microseconds)
-    except OverflowError:
-        raise PayloadError("not a time", _shown(str(number))) from None
-
-
-def _from_local(stamp: datetime, zone: ZoneInfo | None, now: Now) -> datetime:
-    """A time without a zone. Where it names two instants (the hour repeated in autumn), the one nearer to now."""
-    if zone is None:
-        raise PayloadError("time without a zone", f"{stamp.isoformat()}: set tz")
-    try:
-        instants = sorted({stamp.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)})
-        wanted = stamp.replace(fold=0)
-        meant = [each for each in instants if each.astimezone(zone).replace(tzinfo=None, fold=0) == wanted]
-    except OverflowError:
-        raise PayloadError("not a time", stamp.isoformat()) from None
-    if not meant:
-        raise PayloadError("no such local time", f"{stamp.isoformat()} was skipped in {zone.key}")
-    if len(meant) > 1 and not now.trusted:
-        raise PayloadError("ambiguous local time", f"{stamp.isoformat()} came twice in {zone.key}")
-    return min(meant, key=lambda each: abs(each - now.wall))
-
-
-def printable(payload: bytes, most: int) -> str:
-    """A payload for people: text with its unprintable characters as dots, or hex; cut to `most` characters."""
-    start = payload[: 4 * most]
-    try:
-        text = getincrementaldecoder("utf-8-sig")().decode(start, final=start == payload)  # may end within a character
-    except UnicodeDecodeError:
-        return payload[: most // 2].hex()[:most]
-    text = text[:most]
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else "·" for letter in text)
-
-
-def _kind(found: object) -> str:
-    kinds = {bool: "true or false", list: "an array", dict: "an object", Twice: "the key is there twice"}
-    return kinds.get(type(found), "a number")
-
-
-def _shown(text: str) -> str:
-    return printable(text.encode("utf-8", "replace"), 40)

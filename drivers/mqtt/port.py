@@ -67,6 +67,10 @@ class Session(Protocol):
         """Acknowledge those that came over the open connection; returns how many. The others are delivered again."""
         ...
 
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send at QoS 0, not retained; False where there is no open connection."""
+        ...
+
     def shut(self) -> None:
         """Disconnect; the session stays at the broker. Nothing more is heard of this connection."""
         ...

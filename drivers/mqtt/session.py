@@ -126,6 +126,10 @@ class PahoSession:
             return 0
         return sum(attempt.acknowledge(each) for each in messages if each.qos and each.epoch == attempt.epoch)
 
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """As the port says."""
+        return self._attempt is not None and self._attempt.publish(topic, payload)
+
     def shut(self) -> None:
         """As the port says."""
         if self._attempt:
@@ -214,6 +218,11 @@ class _Attempt:
         """Send the PUBACK; False when the connection has ended."""
         client = self._client  # once: the network thread lets it go at its end
         return client is not None and client.ack(message.mid, message.qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send at QoS 0; False when the connection has ended."""
+        client = self._client
+        return client is not None and client.publish(topic, payload, qos=0).rc == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def abandon(self) -> None:
         """Disconnect and say no more. A connection that only comes to be after this ends in `_on_connect`."""

@@ -7,16 +7,31 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.base import LastRead
-from drivers.mqtt.payload import Body, PayloadError, Sample, extract, mapping_of, printable
+from drivers.mqtt.births import Births
+from drivers.mqtt.payload import (
+    Body,
+    Found,
+    Mapping,
+    PayloadError,
+    Sample,
+    extract,
+    extract_metric,
+    mapping_of,
+    printable,
+)
+from drivers.mqtt.source import edge_of
+from drivers.mqtt.sparkplug import topic_of
 from drivers.mqtt.topics import covers
 from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import collections.abc
     from datetime import datetime
 
-    from drivers.mqtt.config import Source
+    from drivers.base import KeyValues
+    from drivers.mqtt.births import Told
     from drivers.mqtt.port import Message
+    from drivers.mqtt.source import Source
 
 RECORD_EVERY = 3600.0  # s between two records of the same thing that happens on healthy topics
 ROUTES_KEPT = 4096  # topics whose sources are remembered; beyond it a wildcard meets endlessly many
@@ -37,13 +52,43 @@ class _Newest(NamedTuple):
     booted: datetime
 
 
+class _Look:
+    """One message, decoded at most once however many sources look into it."""
+
+    def __init__(self, message: Message, births: Births) -> None:
+        self.message = message
+        self._births = births
+        self._body = Body(message.payload)
+        self._told: Told | PayloadError | None = None
+
+    def found(self, mapping: Mapping) -> list[Found]:
+        """What a source finds in it; nothing at all only where a Sparkplug message is about another device."""
+        if mapping.form.format != "sparkplug":
+            return extract(self._body, mapping, self.message.arrived)
+        if self._told is None:
+            self._told = self._understood()
+        if isinstance(self._told, PayloadError):
+            return [self._told]
+        return extract_metric(self._told, mapping, self.message.arrived)
+
+    def _understood(self) -> Told | PayloadError:
+        topic = topic_of(self.message.topic)
+        if topic is None:
+            return PayloadError("not Sparkplug", "the topic is not spBv1.0/GROUP/KIND/NODE[/DEVICE]")
+        try:
+            return self._births.take(topic, self._body.data())
+        except PayloadError as error:
+            return error
+
+
 class Translator:
     """Translates messages for the sources of one connection, and remembers the newest look at each."""
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
-        """`sources` by their ids."""
+    def __init__(self, sources: collections.abc.Mapping[str, Source], memory: KeyValues | None = None) -> None:
+        """`sources` by their ids. `memory`: where what Sparkplug nodes told of themselves is kept."""
         self._sources = sources
         self._mappings = {name: mapping_of(source) for name, source in sources.items()}
+        self.births = Births(memory, (edge for edge in map(edge_of, sources.values()) if edge))
         self._routes: dict[str, tuple[str, ...]] = {}
         self._recorded: dict[tuple[str | None, str], float] = {}
         self._newest: dict[str, _Newest] = {}
@@ -59,8 +104,8 @@ class Translator:
         names = self._served(message.topic)
         if not names:
             return self._rejections(None, message, PayloadError(NO_SOURCE, message.topic[:200], expected=True))
-        body = Body(message.payload)
-        return [item for name in names for item in self._for_source(name, body, message)]
+        look = _Look(message, self.births)
+        return [item for name in names for item in self._for_source(name, look)]
 
     def given_up(self, source: str, message: Message) -> list[Reading | Rejected]:
         """Take back a reading of this message: newer messages followed at once."""
@@ -76,23 +121,27 @@ class Translator:
             self._routes[topic] = route
         return route
 
-    def _for_source(self, name: str, body: Body, message: Message) -> list[Reading | Rejected]:
-        source = self._sources[name]
-        self.heard[name] = message.arrived.boottime
-        try:
-            sample = self._sample(name, body, message)
-        except PayloadError as error:
-            self._look_failed(name, message, error)
-            return self._rejections(name, message, error)
-        return [self._reading(name, source, sample, message)]
+    def _for_source(self, name: str, look: _Look) -> list[Reading | Rejected]:
+        message = look.message
+        items: list[Reading | Rejected] = []
+        for found in look.found(self._mappings[name]):
+            self.heard[name] = message.arrived.boottime
+            try:
+                items.append(self._reading(name, self._accepted(name, found, message), message))
+            except PayloadError as error:
+                self._look_failed(name, message, error)
+                items += self._rejections(name, message, error)
+        return items
 
-    def _sample(self, name: str, body: Body, message: Message) -> Sample:
-        sample = extract(body, self._mappings[name], message.arrived)
-        if message.retain and sample.at is None and not self._sources[name].use_retained:
+    def _accepted(self, name: str, found: Found, message: Message) -> Sample:
+        if isinstance(found, PayloadError):
+            raise found
+        if message.retain and found.at is None and not self._sources[name].use_retained:
             raise PayloadError("retained without a time", "its age is not known", expected=True)
-        return sample
+        return found
 
-    def _reading(self, name: str, source: Source, sample: Sample, message: Message) -> Reading:
+    def _reading(self, name: str, sample: Sample, message: Message) -> Reading:
+        source = self._sources[name]
         at = sample.at or self._arrival(name, message)
         reading = Reading(name, at, sample.value, source.unit or "", stamped=sample.at is not None)
         self.counts["readings"] += 1

@@ -24,8 +24,13 @@ PACKAGES = ("gateway", "drivers", "buffer")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
-    del parser
+    """Stored messages to try a mapping on."""
+    group = parser.add_argument_group("try a mapping on stored messages")
+    again = "payload as it came; again for those that follow it (Sparkplug: BIRTH before DATA)"
+    group.add_argument("--message", action="append", metavar="FILE", help=again)
+    group.add_argument("--meter", metavar="NAME", help="whose mapping (default: the only one on MQTT)")
+    group.add_argument("--topic", metavar="TOPIC", help="where it came from (default: one that the meter listens to)")
+    group.add_argument("--retained", action="store_true", help="as a retained message")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
             terminal.show(listing(error.faults, terminal.width()))
             _show_end(path, f"{counted(len(error.faults), 'mistake')}{_warned(error.warnings)}")
         return error.code
+    if args.message or args.meter or args.topic or args.retained:
+        from gateway.commands import check_message  # noqa: PLC0415 - the whole wiring, only for this
+
+        return check_message.run(args, config)
     if args.json:
         document = _document((), config.warnings)
         terminal.document({**document, "meters": [each.name for each in config.meters]})

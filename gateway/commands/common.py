@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
-from gateway.errors import GatewayError
-from gateway.faults import nearest, some
+from gateway.faults import no_meter
 from gateway.locate import find_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from gateway.config import Config
 
-MOST_NAMES = 10  # of known meters that an error lists
+__all__ = ["configuration", "no_meter", "port", "seconds", "until_interrupted"]
 
 
 def port(text: str) -> int:
@@ -46,14 +45,6 @@ def configuration(args: argparse.Namespace) -> Config:
 
     check_installation()
     return load(find_config(args.config))
-
-
-def no_meter(name: str, known: Iterable[str], where: str) -> GatewayError:
-    """The error for a meter's name that is not there: what was probably meant, and what there is."""
-    names = sorted(known)
-    meant = nearest(name, names)
-    hint = f'; did you mean "{meant}"?' if meant else ""
-    return GatewayError(f'no meter "{name}" in {where}{hint}; known: {some(names, MOST_NAMES) or "none yet"}')
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from drivers import registry
 from drivers.modbus import profile as profiles
+from drivers.mqtt import preset as presets
 from gateway.cli import COMMANDS
 from gateway.enerkey.contract import Contract
 from gateway.faults import Findings, Origin, Place
@@ -99,11 +100,16 @@ def test_a_page_that_is_out_of_date_fails_the_check(
     """And says what to do; each of the pages is looked at."""
     assert script.main(["--check"], tmp_path) == 1
     assert capsys.readouterr().err == "".join(
-        f"docs/{name} is out of date: run scripts/docs\n" for name in ("configuration.md", "meters.md")
+        f"docs/{name} is out of date: run scripts/docs\n"
+        for name in ("configuration.md", "meters.md", "mqtt-devices.md")
     )
     assert script.main([], tmp_path) == 0
     assert script.main(["--check"], tmp_path) == 0
-    for name, word in (("configuration.md", "`poll`"), ("meters.md", "`energy_import_total`")):
+    for name, word in (
+        ("configuration.md", "`poll`"),
+        ("meters.md", "`energy_import_total`"),
+        ("mqtt-devices.md", "`kWh`"),
+    ):
         page = tmp_path / name
         good = page.read_text("utf-8")
         page.write_text(good.replace(word, "`pol`"), "utf-8")
@@ -121,6 +127,17 @@ def test_every_profile_stands_on_the_page_of_meters_with_every_point():
         assert re.search(rf"^\| \[`{name}`\]\(#{name}\) \| .+ \| {profile.status} \|", page, re.MULTILINE), name
         (about,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         assert re.findall(r"^\| `(\w+)` \|", about, re.MULTILINE) == list(profile.points)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_has_a_section_with_all_its_points_and_needs(name: str):
+    """What only the operator knows is among them."""
+    page = (ROOT / "docs" / "mqtt-devices.md").read_text("utf-8")
+    section = page.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+    preset = presets.load(name)
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(preset.points)
+    assert re.findall(r"^- \*\*`(\w+)`\*\*: .", section, re.MULTILINE) == list(preset.needs)
+    assert preset.source in section
 
 
 @pytest.mark.parametrize("name", MODELS)

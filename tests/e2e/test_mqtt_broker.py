@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from drivers.base import Deliver, Now
@@ -672,3 +672,32 @@ def test_no_tls_at_a_port_with_it_is_told(tmp_path: Path, gateway_at):
         gateway = gateway_at(broker.url)
         gateway.run_until(lambda: gateway.driver.health().state == "trouble")
         assert "without TLS?" in gateway.driver.health().detail
+
+
+def test_a_device_that_speaks_only_when_poked_is_read(tmp_path: Path):
+    """Victron: the poke goes out over the real connection, and the subscription is there before the answer."""
+    with mosquitto(tmp_path) as broker:
+        device = Client(CallbackAPIVersion.VERSION2)
+        pokes: list[str] = []
+
+        def answer(client: Client, _: object, message: MQTTMessage) -> None:
+            pokes.append(message.topic)
+            client.publish(message.topic.replace("R/", "N/", 1), '{"value": 12.5}')
+
+        listens = Event()
+        device.on_message = answer
+        device.on_subscribe = lambda *_: listens.set()
+        device.connect(HOST, broker.port)
+        device.subscribe("R/0123/#")
+        device.loop_start()
+        try:
+            assert listens.wait(WITHIN)
+            source = Source.model_validate({"connection": "hall", "preset": "victron", "device": "0123", "channel": 20})
+            gateway = Gateway(broker.url, sources={"heat": source})
+            gateway.run_until(lambda: bool(gateway.values()))
+            gateway.driver.close()
+        finally:
+            device.loop_stop()
+            device.disconnect()
+        assert gateway.values()[0] == Decimal("12.5")
+        assert set(pokes) == {"R/0123/grid/20/Ac/Energy/Forward"}

@@ -35,6 +35,7 @@ class FakeSession:
         self.wake = Event()
         self.opened: list[Opened] = []
         self.acknowledged: list[Message] = []
+        self.published: list[tuple[str, bytes]] = []
         self.unacknowledged: list[Message] = []
         self.is_open = False
         self.closed = 0
@@ -106,6 +107,11 @@ class FakeSession:
         mids = {each.mid for each in ours}
         self.unacknowledged = [each for each in self.unacknowledged if each.mid not in mids]
         return len(ours)
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        if self.is_open:
+            self.published.append((topic, payload))
+        return self.is_open
 
     def shut(self) -> None:
         self.is_open = False

@@ -74,7 +74,7 @@ def test_power_is_integrated_over_three_readings_and_at_least_a_minute(tmp_path:
         (
             f'{REGISTER}, unit = "m3"', "kWh",
             ("source.unit: m3 (volume) cannot become kWh (energy), the meter's unit; write one of J, kJ, MJ, GJ, Wh, kWh, "
-            "MWh, GWh"),
+            "MWh, GWh, Wmin"),
         ),
         (
             f'{REGISTER}, unit = "kWh"', "m3",
@@ -86,7 +86,7 @@ def test_power_is_integrated_over_three_readings_and_at_least_a_minute(tmp_path:
         ),
         (
             REGISTER, "kWh",
-            ("source.unit: missing: one of J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, varh, kvarh, Mvarh, l, L, dm3, hl, m3, m³, kg, "
+            ("source.unit: missing: one of J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, Wmin, varh, kvarh, Mvarh, l, L, dm3, hl, m3, m³, kg, "
             "t, pulse, count"),
         ),
         (

@@ -91,7 +91,8 @@ def test_every_mistake_of_every_row_is_reported_with_its_row(tmp_path: Path):
         "meters.csv:4: meter.source.register: must be at least 0, not -1",
         f'meters.csv:4: meter.source.type: must be one of {TYPES}, not "u33"',
         (
-            'meters.csv:4: meter.unit: unknown unit "kwh"; there are: J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, varh, kvarh, Mvarh, l, '
+            'meters.csv:4: meter.unit: unknown unit "kwh"; there are: J, kJ, MJ, GJ, Wh, kWh, MWh, GWh, Wmin, varh, kvarh, '
+            "Mvarh, l, "
             'L, dm3, hl, m3, m³, kg, t, pulse, count; did you mean "kWh"?'
         ),
         (
@@ -228,4 +229,22 @@ def test_a_list_in_a_cell_is_written_with_blanks_and_may_have_one_element(tmp_pa
         "device 2, energy_import_total (holding 264)",
         "device 3, holding 40 + holding 42",
         "device 4, holding 40",
+    ]
+
+
+def test_an_expression_with_blanks_stays_one_expression(tmp_path: Path):
+    """`value` takes a list in the file; in a cell it is one path, whatever stands in it."""
+    path = "vals[?id=='7'].val | [0]"
+    (meter,) = loaded(tmp_path, f"{HEADER},value\n{WATER},{path}\n").meters
+    assert meter.source.model_dump()["value"] == path
+
+
+def test_one_preset_serves_many_rows(tmp_path: Path):
+    """A template for many meters: each row says its device and nothing else that the preset knows."""
+    header = "name,push,unit,connection,preset,point,device"
+    rows = "a,off,m3,hall,wmbusmeters,volume_total,Roof\nb,off,kWh,hall,wmbusmeters,heat_energy_total,33225544\n"
+    meters = loaded(tmp_path, f"{header}\n{rows}").meters
+    assert [(each.where, each.reading_unit) for each in meters] == [
+        ("wmbusmeters/Roof, total_m3", "m3"),
+        ("wmbusmeters/33225544, total_energy_consumption_kwh", "kWh"),
     ]

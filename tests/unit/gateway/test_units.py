@@ -21,6 +21,7 @@ from gateway.units import AMOUNTS, RATES, allowed, factor, nearest, to_micro
         ("Wh", "kWh", "interval", Fraction(1, 1000)),
         ("GJ", "MWh", "counter", Fraction(10, 36)),
         ("J", "kWh", "counter", Fraction(1, 3_600_000)),
+        ("Wmin", "kWh", "counter", Fraction(1, 60_000)),
         ("l", "m3", "counter", Fraction(1, 1000)),
         ("m³", "m3", "counter", Fraction(1)),
         ("kvarh", "Mvarh", "counter", Fraction(1, 1000)),

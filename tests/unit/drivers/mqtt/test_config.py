@@ -19,8 +19,8 @@ from drivers.mqtt.config import (
     exclusive,
     kind_of,
     pace,
-    reads_json,
 )
+from drivers.mqtt.source import format_of
 
 URL = "mqtt://192.0.2.20"
 
@@ -185,10 +185,10 @@ def test_a_source_is_a_counter_of_bare_numbers_unless_it_says_otherwise():
     """A topic alone is enough."""
     made = source()
     assert kind_of(made) == "counter"
-    assert not reads_json(made)
-    assert reads_json(source(value="a"))
-    assert reads_json(source(format="json"))
-    assert not reads_json(source(format="raw"))
+    assert format_of(made) == "raw"
+    assert format_of(source(value="a")) == "json"
+    assert format_of(source(format="json")) == "json"
+    assert format_of(source(format="raw")) == "raw"
     assert faults() == []
 
 
@@ -210,7 +210,7 @@ def test_a_wrong_value_is_told_what_is_allowed(settings: dict[str, str], sentenc
 
 @pytest.mark.parametrize(
     "settings",
-    [{"format": "csv"}, {"time_format": "epoch_ns"}, {"kind": "gauge"}, {"qos": 1}, {"use_retained": "never"}],
+    [{"format": "xml"}, {"time_format": "epoch"}, {"kind": "gauge"}, {"qos": 1}, {"use_retained": "never"}],
     ids=str,
 )
 def test_what_a_source_cannot_have_is_refused(settings: dict[str, object]):

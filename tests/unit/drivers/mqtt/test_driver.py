@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -500,3 +501,85 @@ def test_a_driver_is_built_without_touching_the_wire():
         assert driver._session._client_id == expected
         assert driver.health().state == "starting"
         driver.close()
+
+
+# --- what the driver says by itself -----------------------------------------------------------------------------------
+
+
+def test_a_device_that_wants_to_be_poked_is_poked_over_the_connection():
+    """Victron publishes only while it hears something; the driver wakes up for it in time."""
+    victron = Source.model_validate({"connection": "hall", "preset": "victron", "device": "0123", "channel": 20})
+    house = House(grid=victron)
+    house.step()
+    assert house.session.published == []
+    house.session.accept()
+    due = house.step()
+    assert house.session.published == [("R/0123/grid/20/Ac/Energy/Forward", b"")]
+    assert due <= house.clock.boottime + 30
+    house.step(30)
+    assert [topic for topic, _ in house.session.published] == ["R/0123/grid/20/Ac/Energy/Forward"] * 2
+
+
+def test_nobody_is_poked_unasked():
+    """A broker's user may have no right to publish."""
+    house = connected()
+    house.step(3600)
+    assert house.session.published == []
+
+
+def sparkplug(**settings) -> Source:
+    keys = {"connection": "hall", "preset": "sparkplug", "topic": "spBv1.0/group/+/edge1/#", "device": "meter1"}
+    return Source.model_validate({**keys, "metric": "Energy/Active Import", "unit": "Wh", **settings})
+
+
+def sample(name: str) -> bytes:
+    return (Path(__file__).parents[3] / "mqtt_samples" / f"sparkplug-{name}.bin").read_bytes()
+
+
+def test_a_restarted_driver_understands_sparkplug_at_once():
+    """What the edge node told of its names is in the driver's memory."""
+    first = House(meter=sparkplug())
+    first.connect()
+    first.session.arrive("spBv1.0/group/DBIRTH/edge1/meter1", sample("dbirth"), qos=0)
+    first.drain()
+    second = House(meter=sparkplug(), memory=first.store.memory)
+    second.connect()
+    second.session.arrive("spBv1.0/group/DDATA/edge1/meter1", sample("ddata-alias"), qos=0)
+    second.drain()
+    assert (first.values("meter"), second.values("meter")) == ([123456789], [123456799])
+
+
+def test_an_edge_node_is_asked_to_introduce_itself_where_that_is_allowed():
+    """An unknown alias: one request at once, the next one not before five minutes; and none where it is not allowed."""
+    for allowed, asked in ((True, ["spBv1.0/group/NCMD/edge1"]), (False, [])):
+        house = House(meter=sparkplug(rebirth=allowed))
+        house.connect()
+        for _ in range(3):
+            house.session.arrive("spBv1.0/group/DDATA/edge1/meter1", sample("ddata-alias"), qos=0)
+            house.drain()
+        house.step(1)
+        assert [topic for topic, _ in house.session.published] == asked
+
+
+def test_readings_of_one_message_with_times_of_their_own_come_through_a_backlog():
+    """A batch that waited in the broker: every item counts, only what has no time is replaced by the newest."""
+    batch = source("site/batch", format="json", each="@", value="v", time="t")
+    house = House(heat=batch)
+    house.connect(resumed=True)
+    items = [{"v": number, "t": f"2026-03-02T0{number}:00:00Z"} for number in (1, 2, 3)]
+    house.session.arrive("site/batch", json.dumps(items))
+    house.session.arrive("site/batch", json.dumps([{"v": 9}]))
+    house.drain()
+    assert house.values() == [1, 2, 3]
+    assert [each.reason for each in house.store.rejected] == ["no time at the path"]
+
+
+def test_several_readings_without_a_time_in_one_waiting_message_leave_the_newest():
+    """Of one source only the last one of a backlog counts, also within one message."""
+    house = House(heat=source("site/batch", format="json", each="@"))
+    house.connect(resumed=True)
+    message = house.session.arrive("site/batch", "[1, 2, 3]")
+    house.drain()
+    house.step(5)
+    assert house.values() == [3]
+    assert house.session.acknowledged == [message]

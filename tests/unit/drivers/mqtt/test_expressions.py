@@ -108,3 +108,21 @@ def test_no_document_lets_an_expression_raise_anything_else(text: str, document:
     except ExpressionFailed as error:
         said = str(error)
     assert len(said) <= 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["|".join(["[@, @]"] * 7), "|".join(["[@, @][]"] * 40), "map(&[@, @, @], a)[]" + "|map(&[@, @, @], @)[]" * 4],
+)
+def test_an_expression_that_multiplies_a_message_is_refused_when_it_is_written(text: str):
+    """Each `[@, @]` after another doubles what there is: 40 of them would fill any memory."""
+    assert fault(text).startswith("must be a JMESPath expression that takes the message at most 100 times")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sum([" + ", ".join(f"d{number}" for number in range(1, 25)) + "])", "a[].{v: x, t: y}", "[?a && b].c | [0]"],
+)
+def test_usual_expressions_do_not_multiply(text: str):
+    """A sum of 24 increments, pairs of every item, filters."""
+    compile_expression(text)

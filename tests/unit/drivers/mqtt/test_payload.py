@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.base import Now
-from drivers.mqtt.config import Source
 from drivers.mqtt.payload import Body, PayloadError, Sample, extract, mapping_of, printable
+from drivers.mqtt.source import Source
 
 WALL = datetime(2026, 3, 2, 9, 55, tzinfo=UTC)
 NOW = Now(1000.0, WALL, trusted=True)
@@ -22,7 +22,10 @@ UNTRUSTED = NOW._replace(trusted=False)
 def look(payload: bytes | str, now: Now = NOW, **settings) -> Sample:
     source = Source(connection="hall", topic="t", unit="kWh", **settings)
     data = payload.encode() if isinstance(payload, str) else payload
-    return extract(Body(data), mapping_of(source), now)
+    (found,) = extract(Body(data), mapping_of(source), now)
+    if isinstance(found, PayloadError):
+        raise found
+    return found
 
 
 def refusal(payload: bytes | str, now: Now = NOW, **settings) -> PayloadError:
