@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import findings, key_use, overview, recovery, retention
+from buffer import findings, key_use, overview, recovery, retention, room
 from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
@@ -37,7 +37,7 @@ def gather(directory: Path) -> dict[str, Any]:
     held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
     report = {"service": _service(held_by, live), **_stored_in(directory, live)}
-    report["buffer"] = _buffer(directory, live["max_size"] if live else None)
+    report["buffer"] = _buffer(directory, live or {})
     report["connections"] = live["connections"] if live else {}
     report["doubts"] = (live.get("doubts") if live else None) or []
     report["salvaged"] = recovery.reports(directory)
@@ -192,6 +192,7 @@ def key_name(key: dict[str, Any]) -> str:
 
 
 def _buffer_problems(buffer: dict[str, Any]) -> Iterator[str]:
+    yield from buffer.get("problems", ())
     left = buffer["days_left"]
     if left is not None and left < FULL_SOON:
         yield f"the database will be as large as it may be in {left} days: raise [buffer] max_size, or lower keep_readings"
@@ -254,8 +255,13 @@ def _stored(db: Connection) -> dict[str, Any]:
     }
 
 
-def _buffer(directory: Path, most: int | None) -> dict[str, Any]:
-    """How large the database is, what is written a day, and when it will be full. `most` is the running gateway's limit."""
+def _buffer(directory: Path, live: dict[str, Any]) -> dict[str, Any]:
+    """How large the database is, what is written a day, when it will be full, and what is wrong with the disk.
+
+    The running gateway knows its limit, and what it has met.
+    """
+    most, met = live.get("max_size"), live.get("room", {})
+    disk, log = room.disk_of(directory), room.log_size(directory / DATABASE)
     with stored(directory) as db:
         history, used = retention.sizes(db), retention.used_bytes(db)
     whole = history[:-1]  # today is not over
@@ -265,6 +271,10 @@ def _buffer(directory: Path, most: int | None) -> dict[str, Any]:
         "max_bytes": most,
         "written_per_day": whole[-1].written if whole else None,
         "days_left": None if most is None else retention.days_left(history, most),
+        "log_bytes": log,
+        "disk_free": disk.free,
+        "waiting": met.get("waiting", 0),  # readings in memory
+        "problems": list((room.problems(room.Facts(str(directory), disk, log=log)) | met.get("problems", {})).values()),
     }
 
 
