@@ -1,7 +1,7 @@
 """Room for the database: its own cap, a ballast file for when the disk is full, and what is told of both (R27, R28).
 
 A full disk takes no DELETE and no checkpoint either (reliability 2.4). So a file of some MiB lies beside the database that
-is given up first. While it is gone the database may not grow: what is written goes into pages that were freed, and the
+is given up first. While it is gone the database may hardly grow: what is written goes into pages that were freed, and the
 ballast's room is the log's. The last pages are no reading's: hours, ledger and intents go on for as long as can be.
 """
 
@@ -15,6 +15,7 @@ from buffer.files import sync
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,13 @@ PRESSED = 2 * RESERVE  # with less than this left, readings are forgotten before
 RELIEVED = 4 * RESERVE  # ... until this much is
 SPENT = MIB  # a failed write on a disk with less than this free has failed for that
 SPARE = 4 * MIB  # that the disk must have besides the ballast before the ballast is made again: the log's usual length
+UNLIMITED = 2**30  # pages, where SQLite itself begins
 NEARLY = 64 * MIB  # of the disk; a person should hear of it
 LONG_LOG = 32 * MIB  # the log is folded in at 4 MiB: only somebody who keeps reading lets it get this long (R28)
 
 
 LEVELS = {"nearly": "warning", "log": "warning", "short": "warning"}  # of `problems`; an error where nothing is said
+GRAVITY = ("read-only", "full", "cap", "failing", "nearly")  # of these the first one is told
 OVER = {
     "read-only": "the disk is writable again",
     "full": "the disk has room again",
@@ -69,7 +72,8 @@ class Room:
         """`most`: bytes of the database without its log; None: no cap."""
         self.directory = directory
         self.most = most
-        self.full = False  # the disk is: the ballast is given up, and the file may not grow
+        self.full = False  # the disk is: the ballast is given up
+        self._ceiling: int | None = None  # pages; how far the file may grow meanwhile
         self._file = directory / BALLAST_NAME
         self._size = ballast
 
@@ -96,22 +100,29 @@ class Room:
         """Make the ballast again where the disk has room for it; then the database may grow as before."""
         if self.full and self._make():
             self.full = False
+            if self.most is None:
+                db.execute(f"PRAGMA max_page_count = {UNLIMITED}")
             self.limit(db)
             log.info("the disk of %s has room again, also for %s", *self._places())
 
     def limit(self, db: sqlite3.Connection) -> None:
         """Tell a writing connection how large the file may be: SQLite takes what it is, where that is more."""
-        if self.full:
-            db.execute("PRAGMA max_page_count = 1")
-        elif self.most is not None:
-            db.execute(f"PRAGMA max_page_count = {self.most // _pragma(db, 'page_size'):d}")
+        pages, size = _pragma(db, "page_count"), _pragma(db, "page_size")
+        most = None if self.most is None else self.most // size
+        if not self.full:
+            self._ceiling = None
+        elif self._ceiling is None:
+            ceiling = pages + RESERVE // size
+            self._ceiling = ceiling if most is None else min(ceiling, most)
+        allowed = self._ceiling or most
+        if allowed is not None:
+            db.execute(f"PRAGMA max_page_count = {allowed:d}")
 
     def left(self, db: sqlite3.Connection) -> int | None:
         """Bytes that the database may still take in; None: as many as there are."""
         pages, free, size = (_pragma(db, name) for name in ("page_count", "freelist_count", "page_size"))
-        if self.full:
-            return free * size
-        return None if self.most is None else max(0, self.most - pages * size) + free * size
+        allowed = self._ceiling or (None if self.most is None else self.most // size)
+        return None if allowed is None else (max(0, allowed - pages) + free) * size
 
     def for_readings(self, db: sqlite3.Connection) -> bool:
         """Whether there is room for readings: the rest is for what nobody could give again."""
@@ -179,10 +190,22 @@ def problems(facts: Facts) -> dict[str, str]:
     return found
 
 
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What to tell, (level, text), where these problems were and those are. Nothing is over that became worse."""
+    news = [(LEVELS.get(kind, "error"), text) for kind, text in after.items() if kind not in before]
+    worst = min((GRAVITY.index(kind) for kind in after if kind in GRAVITY), default=len(GRAVITY))
+    over = [kind for kind in before if kind not in after]
+    better = [kind for kind in over if kind not in GRAVITY or GRAVITY.index(kind) < worst]
+    return [*(("info", OVER[kind]) for kind in better), *news]
+
+
 def _trouble(facts: Facts) -> tuple[str, str] | None:
     """The one that the others follow from."""
     where, free = facts.directory, facts.disk.free
-    waits = "; hours wait, polled meters are kept in memory around each full hour, and it goes on by itself"
+    waits = (
+        "; what finds no room waits (polled meters in memory, around each full hour; messages at their broker), and goes on"
+        " by itself"
+    )
     short = facts.left is not None and facts.left < RESERVE
     full = facts.full or (free < SPENT and bool(facts.failing))
     goes_on = "; the database goes on in its own free pages" if not short and not facts.failing else waits

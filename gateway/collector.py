@@ -86,11 +86,14 @@ class Collector:
         """The `deliver` of one connection's driver. `polled`: nobody else keeps what is not acknowledged."""
         return lambda batch: self._deliver(connection, batch, polled=polled)
 
-    def flush(self) -> int:
-        """Store what waits in memory, as far as the store takes it; how many readings still wait."""
+    def flush(self, *, last: bool = False) -> int:
+        """Store what waits in memory, as far as the store takes it; how many readings still wait.
+
+        `last`: it is the last chance, and may take the room that is kept for hours.
+        """
         with self._flushing:
             with suppress(StoreError):
-                self._flush()
+                self._flush(last=last)
             return len(self._ring)
 
     def _deliver(self, connection: str, batch: Sequence[Reading | Rejected], *, polled: bool) -> None:
@@ -125,21 +128,21 @@ class Collector:
                 whole = rule is not None and rule.kind != "counter"
                 self._ring.keep(each.meter, to_ms(each.reading.at), _Held(connection, each), whole=whole)
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         while held := self._ring.oldest(FLUSHED_AT_ONCE):
-            newest = self._store.write(partial(self._put_held, held=held))
+            newest = self._store.write(partial(self._put_held, held=held, last=last))
             for at, meter, _ in held:
                 self._ring.drop(meter, at)
             if newest:
                 self._on_stored(newest, self._clock.now().boottime)
 
-    def _put_held(self, db: Connection, *, held: Sequence[tuple[int, int, _Held]]) -> dict[int, int]:
+    def _put_held(self, db: Connection, *, held: Sequence[tuple[int, int, _Held]], last: bool) -> dict[int, int]:
         by_connection: dict[str, list[_Taken]] = {}
         for _, _, each in held:
             by_connection.setdefault(each.connection, []).append(each.taken)
         newest: dict[int, int] = {}
         for connection, taken in by_connection.items():
-            newest |= self._put(db, connection, taken, [])  # a meter has one connection
+            newest |= self._put(db, connection, taken, [], last=last)  # a meter has one connection
         return newest
 
     def _taken(self, item: Reading) -> _Taken | str:
@@ -153,14 +156,20 @@ class Collector:
         return reason or _Taken(item, meter.id, value)
 
     def _put(
-        self, db: Connection, connection: str, taken: Sequence[_Taken], rejections: Sequence[Rejection]
+        self,
+        db: Connection,
+        connection: str,
+        taken: Sequence[_Taken],
+        rejections: Sequence[Rejection],
+        *,
+        last: bool = False,
     ) -> dict[int, int]:
         """Store a batch; returns each meter's newest placed instant.
 
         The clock is looked at inside the transaction: whatever is not placed here is there when the closer, which
         writes through the same writer, places what waited for the clock.
         """
-        if not self._store.room.for_readings(db):
+        if not last and not self._store.room.for_readings(db):
             raise Full("the room that is left is kept for hours and messages")
         now = self._clock.now()
         if not now.trusted:

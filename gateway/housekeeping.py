@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from buffer import retention, room
 from buffer.model import HOUR_MS, to_ms
@@ -33,6 +33,14 @@ AFTER_FAILURE = 60.0  # s
 LATELY = 86_400.0  # s for which it is told that something was forgotten before its age
 
 
+class Flush(Protocol):
+    """Stores what waits in memory for room, and tells how many readings still do."""
+
+    def __call__(self, *, last: bool = False) -> int:
+        """`last`: it is the last chance, and the room that readings do not get may be used."""
+        ...
+
+
 class Housekeeper:
     """One small step at a time. By age nothing is forgotten while the clock is not trusted, for room it is."""
 
@@ -42,11 +50,11 @@ class Housekeeper:
         keep_readings: float,
         keep_messages: float,
         written: Callable[[], int],
-        flush: Callable[[], int] = lambda: 0,
+        flush: Flush | None = None,
     ) -> None:
         """Ages in seconds; `written` tells the bytes that this process has written since it started.
 
-        `flush` stores what waits in memory for room, and tells how many readings still do.
+        `flush` stores what waits in memory.
         """
         self.name = "housekeeper"
         self.wake = Event()
@@ -54,7 +62,7 @@ class Housekeeper:
         self._keep_readings = round(keep_readings * 1000)
         self._keep_messages = round(keep_messages * 1000)
         self._written = written
-        self._flush = flush
+        self._flush = flush or _nothing_waits
         self._counted = 0
         self._needed: dict[int, int] | None = None  # while a round is under way
         self._pressed: dict[int, int] | None = None  # while room is made
@@ -86,7 +94,7 @@ class Housekeeper:
 
     def close(self) -> None:
         """A last try to store what waits in memory."""
-        if waiting := self._flush():
+        if waiting := self._flush(last=True):
             log.error("%d readings that found no room are lost; counters bridge them", waiting)
 
     def snapshot(self) -> dict[str, object]:
@@ -99,7 +107,7 @@ class Housekeeper:
         """See what is wrong, try to get out of it, and tell what has changed. Raises StoreError."""
         self._find(now.boottime)
         self._store.regain()
-        self._waiting = self._flush()
+        self._waiting = self._flush(last=False)
         if self._problems:
             self._find(now.boottime)
         if self._untold:
@@ -124,15 +132,11 @@ class Housekeeper:
             given_up,
         )
         found = room.problems(facts)
-        for kind in [kind for kind in found if kind not in self._problems]:
-            self._say(room.LEVELS.get(kind, "error"), found[kind])
-        for kind in [kind for kind in self._problems if kind not in found]:
-            self._say("info", room.OVER[kind])
+        news = room.changes(self._problems, found)
         self._problems = found
-
-    def _say(self, level: str, text: str) -> None:
-        log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
-        self._untold.append((level, text))
+        self._untold += news
+        for level, text in news:
+            log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
 
     def _tell(self, db: Connection, now_ms: int) -> None:
         for level, text in self._untold:
@@ -181,6 +185,11 @@ class Housekeeper:
         more = written - self._counted
         self._store.write(lambda db: retention.weigh(db, now_ms, more))
         self._counted = written
+
+
+def _nothing_waits(*, last: bool = False) -> int:
+    del last
+    return 0
 
 
 def bytes_written() -> int:
