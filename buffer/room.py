@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
-
-from buffer.files import sync
 
 if TYPE_CHECKING:
     import sqlite3
@@ -143,11 +142,13 @@ class Room:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, self._size)
+                os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            sync(self._file)
         except OSError as error:
             log.warning("%s cannot be made: %s", self._file, error)
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
             return False
         return True
 
