@@ -155,6 +155,7 @@ class Store:
         """Where the disk was full: look whether there is room again, from any thread."""
         if self.room.full:
             self.write(self.room.regain)
+        self._lock.tell()
 
     def check(self) -> None:
         """After an unclean stop: look through the file, from any thread. `checked` or `damaged` says the outcome."""
@@ -188,6 +189,7 @@ class Store:
         except StoreError:
             if not self.room.give_up():
                 raise
+        self._lock.tell()
         return heal(self.path, self._open)
 
     def _open(self) -> Connection:

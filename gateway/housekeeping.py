@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 OWN_IO = Path("/proc/self/io")
 ROUND = 3600.0  # s between two rounds
 LOOK_EVERY = 60.0  # s between looks at the room
+LOOK_AGAIN = 10.0  # s, while there is little
 BREATH = 0.2  # s between two steps of a round: whoever stores readings comes first
 UNTRUSTED = 60.0  # s
 AFTER_FAILURE = 60.0  # s
+URGENT = {"full", "cap"}  # a disk that fails is tried by whoever stores something
 LATELY = 86_400.0  # s for which it is told that something was forgotten before its age
 
 
@@ -78,9 +80,9 @@ class Housekeeper:
         try:
             if now.boottime >= self._look_at or self._untold:
                 self._look(now)
-                self._look_at = now.boottime + LOOK_EVERY
+                self._look_at = now.boottime + (LOOK_AGAIN if self._problems.keys() & URGENT else LOOK_EVERY)
             if not now.trusted:
-                return now.boottime + UNTRUSTED
+                return min(now.boottime + UNTRUSTED, self._look_at)
             if now.boottime >= self._round_at:
                 if self._forget(to_ms(now.wall)):
                     return now.boottime + BREATH

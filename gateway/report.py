@@ -36,7 +36,11 @@ def gather(directory: Path) -> dict[str, Any]:
     """The whole status document; `service` is None when nothing runs. Raises Unreachable before the first run."""
     held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
-    report = {"service": _service(held_by, live), **_stored_in(directory, live)}
+    try:
+        found = _stored_in(directory, live)
+    except DatabaseFailure as error:
+        raise DatabaseFailure("; ".join([str(error), *_disk_problems(directory, live or {})])) from None
+    report = {"service": _service(held_by, live), **found}
     report["buffer"] = _buffer(directory, live or {})
     report["connections"] = live["connections"] if live else {}
     report["doubts"] = (live.get("doubts") if live else None) or []
@@ -260,8 +264,7 @@ def _buffer(directory: Path, live: dict[str, Any]) -> dict[str, Any]:
 
     The running gateway knows its limit, and what it has met.
     """
-    most, met = live.get("max_size"), live.get("room", {})
-    disk, log = room.disk_of(directory), room.log_size(directory / DATABASE)
+    most = live.get("max_size")
     with stored(directory) as db:
         history, used = retention.sizes(db), retention.used_bytes(db)
     whole = history[:-1]  # today is not over
@@ -271,11 +274,19 @@ def _buffer(directory: Path, live: dict[str, Any]) -> dict[str, Any]:
         "max_bytes": most,
         "written_per_day": whole[-1].written if whole else None,
         "days_left": None if most is None else retention.days_left(history, most),
-        "log_bytes": log,
-        "disk_free": disk.free,
-        "waiting": met.get("waiting", 0),  # readings in memory
-        "problems": list((room.problems(room.Facts(str(directory), disk, log=log)) | met.get("problems", {})).values()),
+        "log_bytes": room.log_size(directory / DATABASE),
+        "disk_free": room.disk_of(directory).free,
+        "waiting": live.get("room", {}).get("waiting", 0),  # readings in memory
+        "problems": _disk_problems(directory, live),
     }
+
+
+def _disk_problems(directory: Path, live: dict[str, Any]) -> list[str]:
+    """What the running service has met, and what anybody can see."""
+    facts = room.Facts(str(directory), room.disk_of(directory), log=room.log_size(directory / DATABASE))
+    met = live.get("room", {}).get("problems", {})
+    seen = room.problems(facts)
+    return list(((seen if met.keys().isdisjoint(room.GRAVITY) else {}) | met).values())
 
 
 def _alarms(events: Sequence[overview.EventView]) -> dict[str, str]:
