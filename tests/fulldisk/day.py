@@ -27,6 +27,7 @@ from drivers.reading import Reading
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeClock
 from tests.fakes.enerkey_transport import transport
+from tests.fakes.small_filesystem import fill
 from tests.fakes.small_gateway import COUNTER, SmallGateway, reading
 from tests.powercut.recording import wrong_hours
 
@@ -156,9 +157,7 @@ class _Others:
         self._file = directory / "others"
 
     def fill(self) -> None:
-        with suppress(OSError), self._file.open("ab", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
+        fill(self._file)
 
     def leave(self) -> None:
         self._file.unlink(missing_ok=True)

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 
 import pytest
 
 from tests.fakes.failing_disk import EIO, ENOSPC, AtLeast, failing_disk
+from tests.fakes.small_filesystem import small_filesystem
 from tests.fulldisk.day import SMALL, Day
 
 pytestmark = pytest.mark.timeout(300)
 MORNING = 360  # polls
-ROOT = Path(__file__).parents[2]
-MOUNT = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
-
-
-def in_a_small_filesystem(directory: Path, *command: str) -> list[str]:
-    """Before a command: a namespace in which the directory is a filesystem of its own, which ends with it."""
-    return ["unshare", "-rm", "sh", "-c", MOUNT, "sh", str(SMALL), str(directory), *command]
-
-
-@cache
-def why_not() -> str:
-    """Why nothing can be mounted here; "" where it can."""
-    if shutil.which("unshare") is None:
-        return "unshare is not installed: apt install util-linux"
-    tried = subprocess.run(in_a_small_filesystem(Path("/mnt"), "true"), capture_output=True, check=False, timeout=30)
-    return "" if tried.returncode == 0 else "no filesystem can be mounted here: the kernel or the container forbids it"
 
 
 @pytest.mark.parametrize("trouble", ["filled", "greedy", "read-only", "restart"])
 def test_after_a_day_on_a_full_disk_every_hour_is_there_once(tmp_path, trouble):
     """R3, R12, R27: others fill it once; again and again; it turns read-only; the service is restarted four times meanwhile."""
-    if reason := why_not():
-        pytest.skip(reason)
-    command = in_a_small_filesystem(tmp_path, sys.executable, "-m", "tests.fulldisk.day", str(tmp_path), trouble)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=ROOT)
+    with small_filesystem(tmp_path, SMALL) as small:
+        command = [*small.inside, sys.executable, "-m", "tests.fulldisk.day", str(tmp_path), trouble]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert not done.stdout, done.stdout[:3000]
 
