@@ -59,11 +59,13 @@ def needed_under_pressure(db: Connection) -> dict[int, int]:
     return {meter: hour if meter in counters else min(hour, week) for meter, hour in needed_from(db).items()}
 
 
-def forget_oldest(db: Connection, needed: Mapping[int, int]) -> int:
+def forget_oldest(db: Connection) -> int:
     """Delete some of the oldest readings however young, else some settled messages, for room; how many, 0 when none may go.
 
-    `needed` as `needed_under_pressure` told, lately. Messages keep the days that nobody can configure away.
+    What is needed is looked up anew each time: a meter may just have begun, with readings as old as these. Messages keep
+    the days that nobody can configure away.
     """
+    needed = needed_under_pressure(db)
     forgotten = forget_readings(db, max(needed.values(), default=0), needed)
     if forgotten:
         return forgotten

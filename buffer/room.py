@@ -186,7 +186,7 @@ def problems(facts: Facts) -> dict[str, str]:
     if facts.given_up:
         found["short"] = (
             f"room runs out: {facts.given_up} readings and messages that no open hour needs were forgotten before their"
-            " age, the oldest first: raise [buffer] max_size and restart, or lower keep_readings"
+            " age, the oldest first: make room on the disk, or raise [buffer] max_size and restart"
         )
     return found
 

@@ -67,7 +67,7 @@ class Housekeeper:
         self._flush = flush or _nothing_waits
         self._counted = 0
         self._needed: dict[int, int] | None = None  # while a round is under way
-        self._pressed: dict[int, int] | None = None  # while room is made
+        self._pressed = False  # while room is made
         self._look_at = self._round_at = self._gave_up_at = float("-inf")
         self._problems: dict[str, str] = {}
         self._untold: list[tuple[str, str]] = []
@@ -151,7 +151,7 @@ class Housekeeper:
         except StoreError:
             forgotten = 0
         if not forgotten:
-            self._pressed = None
+            self._pressed = False
             return False
         self._given_up += forgotten
         self._gave_up_at = boottime
@@ -160,12 +160,10 @@ class Housekeeper:
     def _forget_for_room(self) -> int:
         store = self._store
         left = store.read(store.room.left)
-        if left is None or left >= (room.PRESSED if self._pressed is None else room.RELIEVED):
+        if left is None or left >= (room.RELIEVED if self._pressed else room.PRESSED):
             return 0
-        if self._pressed is None:
-            self._pressed = store.read(retention.needed_under_pressure)
-        needed = self._pressed
-        return store.write(lambda db: retention.forget_oldest(db, needed))
+        self._pressed = True
+        return store.write(retention.forget_oldest)
 
     # --- by age -------------------------------------------------------------------------------------------------------
 
