@@ -15,6 +15,39 @@ pytestmark = pytest.mark.timeout(300)
 MORNING = 360  # polls
 
 
+CLEARED = """
+import sys
+from pathlib import Path
+from buffer.room import BALLAST, Room
+from buffer.store import Store, StoreError
+from tests.fakes.small_filesystem import fill
+directory = Path(sys.argv[1])
+store = Store(directory, threaded=False, room=Room(directory, None, BALLAST))
+put = "INSERT INTO meta VALUES (hex(randomblob(8)), hex(randomblob(20000)))"
+for _ in range(100):
+    store.write(lambda db: db.execute(put))
+fill(directory / "others")
+refused = 0
+try:
+    for _ in range(200):
+        store.write(lambda db: db.execute(put))
+except StoreError:
+    refused += 1
+gone = store.write(lambda db: db.execute("DELETE FROM meta WHERE length(value) = 40000").rowcount)
+for _ in range(50):
+    store.write(lambda db: db.execute(put))
+print(refused, gone >= 100, store.room.full, store.failing == "")
+"""
+
+
+def test_on_a_full_disk_deleting_works_and_what_it_frees_is_used(tmp_path):
+    """Reliability 2.4: without the ballast's room no DELETE succeeds, either."""
+    with small_filesystem(tmp_path, SMALL) as small:
+        command = [*small.inside, sys.executable, "-c", CLEARED, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "1 True True True\n", done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("trouble", ["filled", "greedy", "read-only", "restart"])
 def test_after_a_day_on_a_full_disk_every_hour_is_there_once(tmp_path, trouble):
     """R3, R12, R27: others fill it once; again and again; it turns read-only; the service is restarted four times meanwhile."""
