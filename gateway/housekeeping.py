@@ -31,6 +31,7 @@ LOOK_AGAIN = 10.0  # s, while there is little
 BREATH = 0.2  # s between two steps of a round: whoever stores readings comes first
 UNTRUSTED = 60.0  # s
 AFTER_FAILURE = 60.0  # s
+UNTOLD = 100  # events that wait for a disk that takes them
 URGENT = {"full", "cap"}  # a disk that fails is tried by whoever stores something
 LATELY = 86_400.0  # s for which it is told that something was forgotten before its age
 
@@ -136,7 +137,7 @@ class Housekeeper:
         found = room.problems(facts)
         news = room.changes(self._problems, found)
         self._problems = found
-        self._untold += news
+        self._untold = [*self._untold, *news][-UNTOLD:]
         for level, text in news:
             log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
 
