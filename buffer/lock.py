@@ -37,11 +37,21 @@ class Lock:
         except BaseException:
             os.close(self._fd)
             raise
+        self._path = path
+        self._untold = json.dumps({"pid": os.getpid(), **facts}).encode()
+        self.tell()
+
+    def tell(self) -> None:
+        """Write down who holds it, where that could not be done yet."""
+        if not self._untold:
+            return
         try:
             os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, json.dumps({"pid": os.getpid(), **facts}).encode(), 0)
+            os.pwrite(self._fd, self._untold, 0)
         except OSError as error:  # a full disk must not keep the gateway from starting (R27)
-            log.warning("%s cannot say who holds it: %s", path, error)
+            log.warning("%s cannot say who holds it: %s", self._path, error)
+        else:
+            self._untold = b""
 
     def release(self) -> None:
         """Give the lock back."""

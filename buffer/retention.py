@@ -4,6 +4,8 @@ However old, a reading stays while an hour that is still open may need it, and t
 stays whole: what a meter showed last is shown for as long as it is silent. Each step is small, so that no reading that
 comes in waits for it.
 
+Where the room runs out, age does not count: the oldest goes first, down to what open hours need (`needed_under_pressure`).
+
 Every function works inside the caller's transaction.
 """
 
@@ -44,6 +46,31 @@ def needed_from(db: Connection) -> dict[int, int]:
         open_hour = db.execute(edge, (meter,)).fetchone()
         needed[meter] = -(2**62) if open_hour is None else min(hour, open_hour[0] - MARGIN)
     return needed
+
+
+def needed_under_pressure(db: Connection) -> dict[int, int]:
+    """`needed_from` for when the room runs out.
+
+    Of other kinds than counters readings tell a repeated late period, which would be booked twice: they keep their week.
+    """
+    newest = db.execute("SELECT max(hour) FROM reading_hour").fetchone()[0] or 0
+    counters = {meter for (meter,) in db.execute("SELECT id FROM meter WHERE kind = 'counter'")}
+    week = newest - SHORTEST_DAYS * 24
+    return {meter: hour if meter in counters else min(hour, week) for meter, hour in needed_from(db).items()}
+
+
+def forget_oldest(db: Connection) -> int:
+    """Delete some of the oldest readings however young, else some settled messages, for room; how many, 0 when none may go.
+
+    What is needed is looked up anew each time: a meter may just have begun, with readings as old as these. Messages keep
+    the days that nobody can configure away.
+    """
+    needed = needed_under_pressure(db)
+    forgotten = forget_readings(db, max(needed.values(), default=0), needed)
+    if forgotten:
+        return forgotten
+    newest = db.execute("SELECT max(fate_at) FROM message").fetchone()[0]
+    return 0 if newest is None else forget_messages(db, newest - SHORTEST_DAYS * DAY_MS)
 
 
 def forget_readings(db: Connection, before: int, needed: Mapping[int, int]) -> int:

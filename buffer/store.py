@@ -20,6 +20,7 @@ from buffer import files
 from buffer.files import BUSY_TIMEOUT, is_damage
 from buffer.lock import Lock
 from buffer.migrations import examine, migrate
+from buffer.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,10 @@ class StoreError(Exception):
     """The write is not durable (or not known to be); state must be read again before the next external effect (R26)."""
 
 
+class Full(StoreError):  # noqa: N818 - says what was met
+    """The write was refused: what room is left is kept for more important ones."""
+
+
 class Unreadable(Exception):  # noqa: N818 - says what was found
     """The database file cannot be read (not there, not permitted, not a database)."""
 
@@ -86,19 +91,23 @@ class Store:
         threaded: bool = True,
         facts: dict[str, Any] | None = None,
         heal: Callable[[Path, Callable[[], Connection]], Connection] | None = None,
+        room: Room | None = None,
     ) -> None:
         """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot.
 
         `heal` opens the file, damaged as it may be (`recovery.opened`); without it, a damaged one is a StoreError.
+        `room`: how large it may get; as large as the disk without it.
         """
         self.path = data_dir / DATABASE
+        self.room = room or Room(data_dir)
         self._lock = Lock(data_dir / LOCK, facts or {})
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
         self.damaged = False  # SQLite met damage: the next opening salvages what can be read
         self._log_in_doubt = True  # whether all that the log shows is on the disk
         try:
             unclean = _has_content(self.path.with_name(f"{DATABASE}-wal"))  # a close would have folded it in
-            self._db = heal(self.path, self._open) if heal else self._open()
+            self.room.begin()
+            self._db = self._opened(heal or (lambda _, opening: opening()))
             self.checked = not unclean  # nothing is sent from a file that may be damaged
             if unclean and not threaded:
                 self.check()
@@ -108,7 +117,7 @@ class Store:
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._gate = threading.Lock()  # so that nothing is queued behind the end
         self._closed = False
-        self._failing = False
+        self.failing = ""  # in words, while writes fail
         self._writing: int | None = None  # the thread inside a write
         self._thread = threading.Thread(target=self._run, name="store", daemon=True) if threaded else None
         if self._thread:
@@ -142,6 +151,12 @@ class Store:
                 self._met_damage()
             raise StoreError(f"not read: {error}") from error
 
+    def regain(self) -> None:
+        """Where the disk was full: look whether there is room again, from any thread."""
+        if self.room.full:
+            self.write(self.room.regain)
+        self._lock.tell()
+
     def check(self) -> None:
         """After an unclean stop: look through the file, from any thread. `checked` or `damaged` says the outcome."""
         try:
@@ -167,6 +182,16 @@ class Store:
             self._db.close()
         self._lock.release()
 
+    def _opened(self, heal: Callable[[Path, Callable[[], Connection]], Connection]) -> Connection:
+        """On a full disk, in the room of the ballast."""
+        try:
+            return heal(self.path, self._open)
+        except StoreError:
+            if not self.room.give_up():
+                raise
+        self._lock.tell()
+        return heal(self.path, self._open)
+
     def _open(self) -> Connection:
         try:
             if self.path.exists():
@@ -179,6 +204,7 @@ class Store:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
                 migrate(db, self.path.with_name(BEFORE))
+                self.room.limit(db)
                 _sync_names(self.path.parent)  # of the file and its log: SQLite does not mind when this fails
             except BaseException:
                 db.close()
@@ -207,7 +233,7 @@ class Store:
     def _commit(self, group: list[_Write]) -> None:
         self._writing = threading.get_ident()
         try:
-            outcomes = self._transaction([each.work for each in group])
+            outcomes, changed = self._transaction([each.work for each in group])
         except Exception as error:  # noqa: BLE001 - whatever it was: nobody may wait for ever, and only the file knows
             self._drop(error)
             for each in group:
@@ -215,8 +241,8 @@ class Store:
             return
         finally:
             self._writing = None
-        if self._failing:
-            self._failing = False
+        if self.failing and changed:  # what changes nothing writes nothing, and says nothing of the disk
+            self.failing = ""
             log.info("the database takes writes again")
         for each, (result, problem) in zip(group, outcomes, strict=True):
             if problem is None:
@@ -224,19 +250,22 @@ class Store:
             else:
                 each.future.set_exception(problem)
 
-    def _transaction(self, works: list[Work]) -> list[tuple[Any, BaseException | None]]:
+    def _transaction(self, works: list[Work]) -> tuple[list[tuple[Any, BaseException | None]], bool]:
+        """Each one's outcome, and whether anything was changed."""
         if self._db is None:
             self._db = self._open()
+        before = self._db.total_changes
         self._db.execute("BEGIN IMMEDIATE")
         outcomes = [_attempt(self._db, work) for work in works]
         self._db.execute("COMMIT")
-        return outcomes
+        return outcomes, self._db.total_changes > before
 
     def _drop(self, error: Exception) -> None:
         """After a failed commit only the file knows the truth: the next write opens it anew (R26)."""
-        if not self._failing:
-            self._failing = True
+        if not self.failing:
             log.error("a write failed; the database is opened again: %s", error)
+        self.failing = str(error) or type(error).__name__
+        self.room.give_up()  # before the closing, which folds the log in where it can
         if not _is_full(error):  # a disk may be full for days: what did not fit was no commit, and the rest is synced
             self._log_in_doubt = True
         if self._db:

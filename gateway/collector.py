@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.hours import implausible
@@ -11,7 +14,8 @@ from buffer.late import add_and_book
 from buffer.model import to_ms
 from buffer.placing import unbelievable
 from buffer.readings import Rejection, StoredReading, UnplacedReading, add_unplaced, differing, note, reject
-from buffer.store import StoreError
+from buffer.ring import Ring
+from buffer.store import Full, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading, Rejected
 from gateway.units import to_micro
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from drivers.base import Deliver, Now
     from gateway.clock import GatewayClock
 
+FLUSHED_AT_ONCE = 1_000  # readings of one commit
 SET_MS = 1_000  # a reading's time and its boottime are further apart: the clock was set while it was on its way
 OnStored = Callable[[Mapping[int, int], float], None]
 """`on_stored({meter: its newest instant in ms}, boottime)`, after the commit."""
@@ -49,8 +54,19 @@ class _Taken(NamedTuple):
     value: int
 
 
+class _Held(NamedTuple):
+    """What waits for the store."""
+
+    connection: str
+    taken: _Taken
+
+
 class Collector:
-    """Turns readings into rows and hands them to the store; one for all drivers, called by each one's thread."""
+    """Turns readings into rows and hands them to the store; one for all drivers, called by each one's thread.
+
+    What cannot be stored is nobody's but the driver's (R3). Of what was polled the readings that hours need stay in memory
+    besides, for longer than a driver keeps everything, and are stored as soon as the store takes them (R27).
+    """
 
     def __init__(
         self, store: Store, meters: Mapping[str, CollectedMeter], clock: GatewayClock, boot_id: str, on_stored: OnStored
@@ -63,12 +79,24 @@ class Collector:
         self._clock = clock
         self._boot_id = boot_id
         self._on_stored = on_stored
+        self._ring: Ring[_Held] = Ring()
+        self._flushing = Lock()
 
-    def deliver_for(self, connection: str) -> Deliver:
-        """The `deliver` of one connection's driver."""
-        return lambda batch: self._deliver(connection, batch)
+    def deliver_for(self, connection: str, *, polled: bool = False) -> Deliver:
+        """The `deliver` of one connection's driver. `polled`: nobody else keeps what is not acknowledged."""
+        return lambda batch: self._deliver(connection, batch, polled=polled)
 
-    def _deliver(self, connection: str, batch: Sequence[Reading | Rejected]) -> None:
+    def flush(self, *, last: bool = False) -> int:
+        """Store what waits in memory, as far as the store takes it; how many readings still wait.
+
+        `last`: it is the last chance, and may take the room that is kept for hours.
+        """
+        with self._flushing:
+            with suppress(StoreError):
+                self._flush(last=last)
+            return len(self._ring)
+
+    def _deliver(self, connection: str, batch: Sequence[Reading | Rejected], *, polled: bool) -> None:
         """Make the whole batch durable, poison included; raises NotStored when none of it is."""
         taken: list[_Taken] = []
         rejections: list[Rejection] = []
@@ -82,11 +110,40 @@ class Collector:
             else:
                 rejections.append(_refused(connection, item, found))
         try:
+            if self._ring:
+                with self._flushing:
+                    self._flush()  # first what is older
             newest = self._store.write(lambda db: self._put(db, connection, taken, rejections))
         except StoreError as error:
+            if polled:
+                self._keep(connection, taken)
             raise NotStored(str(error)) from error
         if newest:
             self._on_stored(newest, self._clock.now().boottime)  # from here on the readings rest (grace)
+
+    def _keep(self, connection: str, taken: Sequence[_Taken]) -> None:
+        with self._flushing:
+            for each in taken:
+                rule = self._rules.get(each.meter)
+                whole = rule is not None and rule.kind != "counter"
+                self._ring.keep(each.meter, to_ms(each.reading.at), _Held(connection, each), whole=whole)
+
+    def _flush(self, *, last: bool = False) -> None:
+        while held := self._ring.oldest(FLUSHED_AT_ONCE):
+            newest = self._store.write(partial(self._put_held, held=held, last=last))
+            for at, meter, _ in held:
+                self._ring.drop(meter, at)
+            if newest:
+                self._on_stored(newest, self._clock.now().boottime)
+
+    def _put_held(self, db: Connection, *, held: Sequence[tuple[int, int, _Held]], last: bool) -> dict[int, int]:
+        by_connection: dict[str, list[_Taken]] = {}
+        for _, _, each in held:
+            by_connection.setdefault(each.connection, []).append(each.taken)
+        newest: dict[int, int] = {}
+        for connection, taken in by_connection.items():
+            newest |= self._put(db, connection, taken, [], last=last)  # a meter has one connection
+        return newest
 
     def _taken(self, item: Reading) -> _Taken | str:
         """A reading in the meter's unit, or why it can be none (R2)."""
@@ -99,13 +156,21 @@ class Collector:
         return reason or _Taken(item, meter.id, value)
 
     def _put(
-        self, db: Connection, connection: str, taken: Sequence[_Taken], rejections: Sequence[Rejection]
+        self,
+        db: Connection,
+        connection: str,
+        taken: Sequence[_Taken],
+        rejections: Sequence[Rejection],
+        *,
+        last: bool = False,
     ) -> dict[int, int]:
         """Store a batch; returns each meter's newest placed instant.
 
         The clock is looked at inside the transaction: whatever is not placed here is there when the closer, which
         writes through the same writer, places what waited for the clock.
         """
+        if not last and not self._store.room.for_readings(db):
+            raise Full("the room that is left is kept for hours and messages")
         now = self._clock.now()
         if not now.trusted:
             add_unplaced(db, [self._unplaced(each, now) for each in taken])

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buffer import findings, key_use, overview, recovery, retention
+from buffer import findings, key_use, overview, recovery, retention, room
 from buffer.deciding import numbers_of, shown
 from buffer.lock import holder
 from buffer.model import from_micro, from_ms, hour_start
@@ -36,8 +36,12 @@ def gather(directory: Path) -> dict[str, Any]:
     """The whole status document; `service` is None when nothing runs. Raises Unreachable before the first run."""
     held_by = holder_of(directory)
     live = ask(Path(held_by["socket"]), {"want": "status"}) if held_by and "socket" in held_by else None
-    report = {"service": _service(held_by, live), **_stored_in(directory, live)}
-    report["buffer"] = _buffer(directory, live["max_size"] if live else None)
+    try:
+        found = _stored_in(directory, live)
+    except DatabaseFailure as error:
+        raise DatabaseFailure("; ".join([str(error), *_disk_problems(directory, live or {})])) from None
+    report = {"service": _service(held_by, live), **found}
+    report["buffer"] = _buffer(directory, live or {})
     report["connections"] = live["connections"] if live else {}
     report["doubts"] = (live.get("doubts") if live else None) or []
     report["salvaged"] = recovery.reports(directory)
@@ -192,6 +196,7 @@ def key_name(key: dict[str, Any]) -> str:
 
 
 def _buffer_problems(buffer: dict[str, Any]) -> Iterator[str]:
+    yield from buffer.get("problems", ())
     left = buffer["days_left"]
     if left is not None and left < FULL_SOON:
         yield f"the database will be as large as it may be in {left} days: raise [buffer] max_size, or lower keep_readings"
@@ -254,8 +259,12 @@ def _stored(db: Connection) -> dict[str, Any]:
     }
 
 
-def _buffer(directory: Path, most: int | None) -> dict[str, Any]:
-    """How large the database is, what is written a day, and when it will be full. `most` is the running gateway's limit."""
+def _buffer(directory: Path, live: dict[str, Any]) -> dict[str, Any]:
+    """How large the database is, what is written a day, when it will be full, and what is wrong with the disk.
+
+    The running gateway knows its limit, and what it has met.
+    """
+    most = live.get("max_size")
     with stored(directory) as db:
         history, used = retention.sizes(db), retention.used_bytes(db)
     whole = history[:-1]  # today is not over
@@ -265,7 +274,19 @@ def _buffer(directory: Path, most: int | None) -> dict[str, Any]:
         "max_bytes": most,
         "written_per_day": whole[-1].written if whole else None,
         "days_left": None if most is None else retention.days_left(history, most),
+        "log_bytes": room.log_size(directory / DATABASE),
+        "disk_free": room.disk_of(directory).free,
+        "waiting": live.get("room", {}).get("waiting", 0),  # readings in memory
+        "problems": _disk_problems(directory, live),
     }
+
+
+def _disk_problems(directory: Path, live: dict[str, Any]) -> list[str]:
+    """What the running service has met, and what anybody can see."""
+    facts = room.Facts(str(directory), room.disk_of(directory), log=room.log_size(directory / DATABASE))
+    met = live.get("room", {}).get("problems", {})
+    seen = room.problems(facts)
+    return list(((seen if met.keys().isdisjoint(room.GRAVITY) else {}) | met).values())
 
 
 def _alarms(events: Sequence[overview.EventView]) -> dict[str, str]:

@@ -35,7 +35,7 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     service.add(gateway.closer, limit=CLOSER_LIMIT * pace)
     for uploader in gateway.uploaders.values():
         service.add(uploader, limit=DELIVERY_LIMIT * pace, close=uploader.close)
-    service.add(gateway.housekeeper, limit=CLOSER_LIMIT * pace)
+    service.add(gateway.housekeeper, limit=CLOSER_LIMIT * pace, close=gateway.housekeeper.close)
     service.add(gateway.checker, limit=CHECK_LIMIT * pace)
     return service
 
@@ -63,6 +63,7 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
         "connections": {name: asdict(driver.health()) for name, driver in gateway.drivers.items()},
         "delivery": _delivery(gateway),
         "max_size": gateway.config.buffer.max_size,
+        "room": gateway.housekeeper.snapshot(),
         "doubts": [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in _doubts(gateway)],
     }
 

@@ -203,7 +203,8 @@ class BufferSection(Strict):
     )
     max_size: Annotated[Size, Field(ge=SMALLEST_DATABASE)] = Field(
         2 * 2**30,
-        description="Largest size of the database. 200 meters read every minute need about 0.6 GB, and 0.2 GB more for each year.",
+        description="Largest size of the database. 200 meters read every minute need about 0.6 GB, and 0.2 GB more for each year. "
+        "Its log comes on top, and a ballast file of 8 MiB. When it is reached, readings are forgotten before their age.",
     )
 
 

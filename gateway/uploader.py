@@ -101,32 +101,22 @@ class Uploader:
         self._orphans = True
         self._begun = False
         self._ours = False
+        self._waits = False  # for the store, and it was said
 
     def step(self, now: Now) -> float:
         """Settle one unknown fate or send one message; returns when to be called again (boottime)."""
         if not self._store.checked:
             return now.boottime + UNCHECKED
         try:
-            if self._orphans:
-                account = self._line.keys.account
-                self._store.write(lambda db: journal.orphaned_intents(db, to_ms(now.wall), account))
-                self._orphans = False
-            if now.boottime < (free := self._line.until(now.boottime)):
-                return free
-            if not now.trusted:
-                return self._ask_the_time(now)
-            self._ours = self._ours or self._store.read(identity.stranger) is None
-            if not self._ours:  # R20; `adopt` may end it at any time
-                return now.boottime + IDLE
-            if not self._begun:
-                self._begin_run(now)
-            self._tell_of_expiry(now)
-            return self._act(now)
+            due = self._step(now)
         except StoreError as error:
             # What was sent may be unrecorded: the journal decides, and an intent still open there has an unknown fate.
             self._orphans = True
-            log.warning("delivery waits for the store: %s", error)
+            log.log(logging.DEBUG if self._waits else logging.WARNING, "delivery waits for the store: %s", error)
+            self._waits = True
             return now.boottime + AFTER_FAILURE
+        self._waits = False
+        return due
 
     def close(self, *, clean: bool = True) -> None:
         """Close the connection to EnerKey that is kept alive, and mark that the gateway stopped by itself (`clean`)."""
@@ -142,6 +132,23 @@ class Uploader:
         parked = [self._meters[meter].name for meter in list(self._parked)]
         cadence = self._cadence(self._clock.now())
         return self._line.snapshot() | {"parked": parked, "cadence_hours": cadence}
+
+    def _step(self, now: Now) -> float:
+        if self._orphans:
+            account = self._line.keys.account
+            self._store.write(lambda db: journal.orphaned_intents(db, to_ms(now.wall), account))
+            self._orphans = False
+        if now.boottime < (free := self._line.until(now.boottime)):
+            return free
+        if not now.trusted:
+            return self._ask_the_time(now)
+        self._ours = self._ours or self._store.read(identity.stranger) is None
+        if not self._ours:  # R20; `adopt` may end it at any time
+            return now.boottime + IDLE
+        if not self._begun:
+            self._begin_run(now)
+        self._tell_of_expiry(now)
+        return self._act(now)
 
     def _begin_run(self, now: Now) -> None:
         readable, account = to_ms(now.wall) + round(self._rules.settle * 1000), self._line.keys.account

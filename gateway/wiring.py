@@ -21,6 +21,7 @@ from buffer.lock import LockHeld
 from buffer.migrations import NewerDatabase
 from buffer.model import to_micro, to_ms
 from buffer.readings import MeterRow
+from buffer.room import BALLAST, Room
 from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOCKET = "control.sock"
+BROKER = "mqtt"  # the driver whose other side keeps what is not acknowledged
 LONGEST_CONNECTION = 36  # characters of a connection's name in an MQTT client id, which then has 60
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -85,7 +87,8 @@ def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = {"command": command, "socket": str(socket_path(config))}
-        return Store(data_dir, threaded=threaded, facts=facts, heal=recovery.opened)
+        room = Room(data_dir, config.buffer.max_size, BALLAST)
+        return Store(data_dir, threaded=threaded, facts=facts, heal=recovery.opened, room=room)
     except LockHeld as error:
         raise NoDatabase(str(error)) from None
     except NewerDatabase as error:
@@ -144,7 +147,7 @@ def build(
         else:
             log.warning("connection %s has no meters and is not opened", name)
     kept = config.buffer
-    housekeeper = Housekeeper(store, kept.keep_readings, kept.keep_messages, bytes_written)
+    housekeeper = Housekeeper(store, kept.keep_readings, kept.keep_messages, bytes_written, collector.flush)
     checker = Checker(store, lambda: _wake(uploaders))
     return Gateway(config, clock, store, drivers, closer, uploaders, machine, housekeeper, checker)
 
@@ -213,13 +216,17 @@ def drivers_for_reading(config: Config, clock: Clock) -> dict[str, Driver]:
 def _driver(site: _Site, name: str, collector: Collector) -> Driver:
     ports = Ports(
         site.clock,
-        collector.deliver_for(name),
+        collector.deliver_for(name, polled=_driver_of(site.config, name) != BROKER),
         DriverMemory(site.store, name),
         event_writer(site.store, site.clock),
         site.random,
         _client_id(site.identity, name),
     )
     return _build_driver(site.config, name, ports, {})
+
+
+def _driver_of(config: Config, name: str) -> str:
+    return str(dict(config.connections[name])["driver"])
 
 
 def _client_id(identity: str, connection: str) -> str:
@@ -237,7 +244,7 @@ def _build_driver(config: Config, name: str, ports: Ports, changes: dict[str, An
     if settings.get("password"):
         update["password"] = secret(settings["password"], f"connections.{name}.password")
     sources = {meter.name: meter.source for meter in config.meters if meter.source.connection == name}
-    driver = registry.driver_of(settings["driver"])
+    driver = registry.driver_of(_driver_of(config, name))
     return driver.build(name, connection.model_copy(update=update), sources, ports)
 
 

@@ -68,6 +68,8 @@ def _show_buffer(buffer: dict[str, Any]) -> None:
         parts.append(f"{_megabytes(buffer['written_per_day'])} written a day")
     if buffer["days_left"] is not None:
         parts.append(f"full in {counted(buffer['days_left'], 'day')} at this pace")
+    if buffer["waiting"]:
+        parts.append(f"{counted(buffer['waiting'], 'reading')} in memory until there is room")
     _say(", ".join(parts))
 
 

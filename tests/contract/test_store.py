@@ -168,6 +168,17 @@ def test_the_log_is_written_again_after_an_error_but_not_for_days_on_a_full_disk
     assert keys(store) == ["after", "before", "seen"]
 
 
+def test_a_write_that_changes_nothing_does_not_say_that_the_disk_works_again(store):
+    """R27: it writes nothing, as a reading that comes a second time."""
+    with pytest.raises(StoreError):
+        store.write(raises(disk_error(sqlite3.SQLITE_IOERR)))
+    assert "disk I/O error" in store.failing
+    store.write(lambda db: db.execute("DELETE FROM meta WHERE key = 'nothing'"))
+    assert store.failing
+    store.write(put("a"))
+    assert not store.failing
+
+
 def test_a_database_that_cannot_be_opened_again_fails_each_write_until_it_can(store, tmp_path, caplog):
     """R27: without an operator, and with one line at each end of the trouble."""
     caplog.set_level("INFO", "buffer.store")

@@ -198,6 +198,7 @@ def test_a_signal_stops_it_in_order(tmp_path: Path, meters: str, signum: signal.
     log = (tmp_path / "log").read_text().splitlines()
     assert [line.split(maxsplit=2)[2] for line in log[-2:]] == ["stopping", "stopped"]
     assert sorted(each.name for each in (tmp_path / "data").iterdir()) == [
+        "buffer.ballast",
         "buffer.db",
         "buffer.db.outline",
         "buffer.lock",

@@ -23,6 +23,7 @@ from buffer.key_use import remembered
 from buffer.model import EPOCH, hour_start, to_ms
 from buffer.overview import HourView, hours
 from buffer.readings import MeterRow
+from buffer.room import Room
 from buffer.store import Store
 from drivers.reading import Reading, Rejected
 from gateway.closer import Closer, ClosingMeter
@@ -30,6 +31,7 @@ from gateway.collector import CollectedMeter, Collector
 from gateway.composing import Family
 from gateway.enerkey.client import EnerkeyClient
 from gateway.enerkey.contract import Contract
+from gateway.housekeeping import Housekeeper
 from gateway.keys import Key, KeyRing
 from gateway.messages import DeliveryRules, PushedMeter
 from gateway.simulator.enerkey import EnerkeySimulator
@@ -40,6 +42,7 @@ from tests.fakes.enerkey_transport import URL, transport
 
 BOOT = "boot-1"
 GRACE = 120.0
+DAY = 86_400.0  # s
 NEVER_TOO_FAST = CounterRule(max_rate=10**15)
 COUNTER = Rule("counter", expected_every_ms=600_000)
 RULES: dict[str, Any] = {
@@ -68,6 +71,7 @@ class SmallGateway:
     `rule_of`: the meters that are no counters, or counters of another pace.
     `expires`: the default account's keys do.
     `account_of`: the meters of other accounts than the default one, whose keys and servers are in `keys_of` and `handler_of`.
+    `room`: bytes of the cap and of the ballast; then there is a housekeeper, too.
     `threaded_store`: as in the service, where the check after an unclean stop is another worker's.
     Unless `looked` is false, nothing is read before the first push, as in a database that has pushed before.
     """
@@ -95,6 +99,7 @@ class SmallGateway:
         expires: date | None = None,
         contract: Contract | None = None,
         threaded_store: bool = False,
+        room: tuple[int | None, int] | None = None,
         **rules: Any,
     ) -> None:
         self.directory, self.clock, self.simulator, self.meters = directory, clock, simulator, meters
@@ -107,6 +112,7 @@ class SmallGateway:
         self.account_of, self._keys_of, self._handler_of = account_of or {}, keys_of or {}, handler_of or {}
         self._contract = contract or Contract()
         self._threaded_store = threaded_store
+        self._room = room
         self.register = "holding 1024"
         self._rules = DeliveryRules(**RULES | rules)
         self._transport = httpx.MockTransport(handler) if handler else transport(simulator)
@@ -117,7 +123,8 @@ class SmallGateway:
             self.store.write(lambda db: db.execute("UPDATE meter SET look_after = NULL"))
 
     def open(self) -> None:
-        self.store = Store(self.directory, threaded=self._threaded_store, heal=recovery.opened)
+        room = Room(self.directory, *self._room) if self._room else None
+        self.store = Store(self.directory, threaded=self._threaded_store, heal=recovery.opened, room=room)
         rows = [
             MeterRow(
                 name,
@@ -145,7 +152,10 @@ class SmallGateway:
             name: CollectedMeter(number, Fraction(1), self._rule_of[name]) for name, number in self.numbers.items()
         }
         self.collector = Collector(self.store, collected, self.clock, self.boot, self.closer.saw)
+        self.housekeeper = Housekeeper(self.store, 30 * DAY, 90 * DAY, lambda: 0, self.collector.flush)
         self._due = {self.closer: 0.0} | dict.fromkeys(self.uploaders.values(), 0.0)
+        if room:
+            self._due[self.housekeeper] = 0.0
 
     def _uploader(self, account: str, rows: Sequence[MeterRow]) -> Uploader:
         contract = self._contract
@@ -190,8 +200,8 @@ class SmallGateway:
         self.witnessed.append((wall, date))
         self.clock.trust.witness(wall, date)
 
-    def deliver(self, *batch: Reading | Rejected) -> None:
-        self.collector.deliver_for("bench")(batch)
+    def deliver(self, *batch: Reading | Rejected, polled: bool = False) -> None:
+        self.collector.deliver_for("bench", polled=polled)(batch)
 
     def step(self) -> float:
         """Every worker that is due or woken, once; the boottime of the next one."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from tests.powercut.trace import Call, Event
 
 SECTOR = 512
+BALLAST_NAME = "buffer.ballast"  # nothing is in it: after a cut it may be of any length, here it has none
 SHARED = "-shm"  # SQLite's index of the log, in shared memory: made anew after every cut
 
 
@@ -83,6 +84,10 @@ class Disk:
             case "rename" | "renameat" | "renameat2":
                 if event.when == "end" and call.done:
                     self._rename(call)
+            case "fallocate":
+                assert self._name_of(call.place().name) in {None, BALLAST_NAME}, (
+                    f"a call that this disk does not know but for the ballast: {call}"
+                )
             case "sendto" | "recvfrom" | "sendmsg" | "recvmsg" | "sendmmsg":
                 pass
             case _:

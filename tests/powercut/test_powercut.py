@@ -44,7 +44,7 @@ def test_the_disk_that_is_cut_is_the_one_that_was_written(recording):
         disk.take(event)
     there = found(recording.data)
     assert disk.image()["buffer.db"] == there["buffer.db"]
-    assert there.keys() == {"buffer.db", "buffer.db.outline", "buffer.lock"}
+    assert there.keys() == {"buffer.db", "buffer.db.outline", "buffer.lock", "buffer.ballast"}
 
 
 def test_a_cut_amid_a_checkpoint_or_when_the_log_begins_anew_loses_nothing(tmp_path):

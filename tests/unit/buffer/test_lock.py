@@ -119,16 +119,22 @@ import resource, signal, sys
 from pathlib import Path
 from buffer.lock import Lock
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-Lock(Path(sys.argv[1]), {"command": "run"})
-print("held")
+from buffer.lock import holder
+unlimited = resource.RLIM_INFINITY
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, unlimited))
+lock = Lock(Path(sys.argv[1]), {"command": "run"})
+print("held", holder(Path(sys.argv[1])))
+resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
+for _ in range(2):
+    lock.tell()
+    print(holder(Path(sys.argv[1]))["command"])
 """
 
 
 def test_a_full_disk_does_not_keep_the_lock_from_being_taken(tmp_path: Path):
-    """R27: who holds it cannot be written down; that it is held can."""
+    """R27: who holds it cannot be written down before there is room; that it is held can."""
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "lock")], capture_output=True, text=True, check=True, timeout=30
     )
-    assert done.stdout == "held\n"
+    assert done.stdout == "held {}\nrun\nrun\n"
     assert "cannot say who holds it" in done.stderr

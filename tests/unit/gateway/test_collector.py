@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from buffer.hours import Rule
 from buffer.model import to_ms
 from buffer.readings import MeterRow, register_meters
+from buffer.room import RESERVE
 from buffer.store import Store, StoreError
-from drivers.base import NotStored
+from drivers.base import Deliver, NotStored
 from drivers.reading import Reading, Rejected
 from gateway.clock import EARLIEST, LATELY, Trust
 from gateway.collector import CollectedMeter, Collector
@@ -39,7 +41,9 @@ class Site:
             "water": CollectedMeter(self.numbers["water"], Fraction(1), COUNTER),
         }
         on_stored = lambda newest, boottime: self.stored.append((dict(newest), boottime))
-        self.deliver = Collector(self.store, meters, self.clock, BOOT, on_stored).deliver_for("hall")
+        self.collector = Collector(self.store, meters, self.clock, BOOT, on_stored)
+        self.deliver = self.collector.deliver_for("hall")
+        self.deliver_polled = self.collector.deliver_for("bus", polled=True)
 
     def rows(self, query: str) -> list[tuple]:
         return self.store.read(lambda db: db.execute(query).fetchall())
@@ -201,3 +205,88 @@ def test_a_failing_store_is_told_to_the_driver_and_nothing_of_the_batch_stays(si
     with pytest.raises(NotStored, match="disk full"):
         site.deliver([said("heat", "1")])
     assert site.stored == []
+
+
+# --- room that runs out -----------------------------------------------------------------------------------------------
+
+
+def poll(site: Site, *, minutes: int, deliver: Deliver) -> None:
+    """A reading of "water" each minute, which its driver forgets when it is not stored."""
+    for _ in range(minutes):
+        value = f"{site.clock.boottime:.0f}"
+        with suppress(NotStored):
+            deliver([said("water", value, site.clock.wall)])
+        site.clock.advance(60.0)
+
+
+def full(site: Site) -> None:
+    """No room is left but what is kept for hours."""
+    site.store.room.most = RESERVE
+
+
+def roomy(site: Site) -> None:
+    """There is again."""
+    site.store.room.most = None
+
+
+def test_without_room_nothing_is_acknowledged_and_what_was_polled_stays_around_full_hours(site: Site):
+    """R3, R27: from 09:55 to 11:55; when there is room it is stored before what is newer, and told."""
+    full(site)
+    with pytest.raises(NotStored, match="kept for hours"):
+        site.deliver_polled([said("water", "1")])
+    poll(site, minutes=120, deliver=site.deliver_polled)
+    assert site.rows("SELECT * FROM reading") == []
+    assert site.collector.flush() == 6
+    roomy(site)
+    site.deliver_polled([said("heat", "1", site.clock.wall)])
+    minutes = [
+        (at - to_ms(START)) // 60_000 for (at,) in site.rows("SELECT at FROM reading WHERE meter = 2 ORDER BY at")
+    ]
+    assert minutes == [0, 4, 5, 64, 65, 119]
+    assert [sorted(newest) for newest, _ in site.stored] == [[site.numbers["water"]], [site.numbers["heat"]]]
+    assert site.collector.flush() == 0
+
+
+def test_what_a_broker_keeps_is_kept_nowhere_else(site: Site):
+    """R3: it comes again, perhaps with another time, and must not be there twice."""
+    full(site)
+    poll(site, minutes=5, deliver=site.deliver)
+    assert site.collector.flush() == 0
+    roomy(site)
+    site.deliver([said("heat", "1")])
+    assert site.rows("SELECT count(*) FROM reading") == [(1,)]
+
+
+def test_at_the_end_what_waits_takes_the_room_that_is_kept_for_hours(site: Site):
+    """A restart on a full disk costs no boundary."""
+    full(site)
+    poll(site, minutes=120, deliver=site.deliver_polled)
+    assert site.collector.flush() == 6
+    assert site.collector.flush(last=True) == 0
+    assert site.rows("SELECT count(*) FROM reading") == [(6,)]
+
+
+def test_what_waited_in_memory_is_placed_by_the_clock_that_was_set_meanwhile(site: Site):
+    """R1, R5: read while the clock was an hour slow, stored after it was set."""
+    full(site)
+    with pytest.raises(NotStored):
+        site.deliver_polled([said("water", "1")])
+    site.clock.now()
+    site.clock.step_wall(3600.0)
+    site.clock.now()
+    roomy(site)
+    assert site.collector.flush() == 0
+    assert site.rows("SELECT at FROM reading") == [(to_ms(START + timedelta(hours=1)),)]
+
+
+def test_a_store_that_fails_keeps_what_waits_and_a_second_delivery_of_it_changes_nothing(site: Site):
+    """R4, R26: the driver offers its last readings again, which the memory has as well."""
+    full(site)
+    batch = [said("water", str(n), START + timedelta(minutes=n)) for n in range(10)]
+    for _ in range(3):
+        with pytest.raises(NotStored):
+            site.deliver_polled(batch)
+    roomy(site)
+    site.deliver_polled(batch)
+    assert site.rows("SELECT count(*) FROM reading") == [(10,)]
+    assert site.rows("SELECT count(*) FROM rejected") == [(0,)]

@@ -13,7 +13,7 @@ from buffer.model import HOUR_MS, hour_of, to_ms
 from buffer.readings import MeterRow, StoredReading, add, register_meters
 from buffer.store import Store
 from gateway.clock import Trust
-from gateway.housekeeping import ROUND, Housekeeper, bytes_written
+from gateway.housekeeping import LOOK_EVERY, ROUND, Housekeeper, bytes_written
 from tests.fakes.clock import FakeClock
 
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
@@ -51,13 +51,13 @@ def round_of(keeper: Housekeeper, clock: FakeClock) -> int:
     raise AssertionError("it never rests")
 
 
-def test_it_forgets_in_small_steps_and_rests_an_hour(store: Store):
+def test_it_forgets_in_small_steps_and_looks_at_the_room_meanwhile(store: Store):
     """Ten days of readings stay of forty-one."""
     clock = FakeClock(NOW, trust=Trust("always"))
     keeper = Housekeeper(store, 10 * DAY, 90 * DAY, lambda: 0)
     assert round_of(keeper, clock) > 700
     assert readings(store) == 240 * 4
-    assert keeper.step(clock.now()) == pytest.approx(clock.boottime + ROUND)
+    assert keeper.step(clock.now()) == pytest.approx(clock.boottime + LOOK_EVERY)
 
 
 def test_a_clock_that_is_not_trusted_ages_nothing(store: Store):

@@ -205,3 +205,18 @@ def test_a_database_that_will_be_full_within_a_month_is_told():
     assert said(buffer={"days_left": 29}) == [
         "the database will be as large as it may be in 29 days: raise [buffer] max_size, or lower keep_readings"
     ]
+
+
+def test_what_is_wrong_with_the_disk_is_told_before_the_forecast():
+    """In the words of the running service."""
+    assert said(buffer={"days_left": 3, "problems": ["the disk of /data is full"]})[0] == "the disk of /data is full"
+
+
+def test_without_a_service_the_disk_is_looked_at_all_the_same(tmp_path: Path):
+    """How much is free, how long the log is, and that nothing waits in memory."""
+    site = Site(tmp_path)
+    site.make()
+    buffer = gather(site.data)["buffer"]
+    assert buffer["disk_free"] > 0
+    assert buffer["log_bytes"] == 0
+    assert (buffer["waiting"], buffer["problems"]) == (0, [])
