@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from drivers.base import Health, LastRead, NotStored
 from drivers.mqtt.backlog import Backlog, Held
 from drivers.mqtt.config import Connection, Source, kind_of, pace
+from drivers.mqtt.gathering import AT_ONCE, Gathering
 from drivers.mqtt.session import PahoSession
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
@@ -56,7 +57,8 @@ class MqttDriver:
         topics = [source.topic for source in sources.values()]
         self._supervisor = Supervisor(name, connection, topics, session, ports)
         self._translator = Translator(sources)
-        self._backlog = Backlog(connection.flush)
+        self._backlog = Backlog(AT_ONCE)
+        self._gathering = Gathering(connection.flush, MOST)
         self._resumed_at: float | None = None
         self._taken: deque[Message] = deque()  # not translated yet
         self._batch: list[Reading | Rejected] = []  # translated, not stored yet
@@ -66,15 +68,18 @@ class MqttDriver:
 
     def step(self, now: Now) -> float:
         """Take what has come, store it, acknowledge it; connect when due. Waits for nothing but `deliver`."""
-        if not self._batch:
-            self._taken.extend(self._session.take(MOST - len(self._taken)))
-        full = len(self._taken) >= MOST
+        refused = bool(self._failing.detail)  # there is a batch that the store did not take
+        if not refused:
+            self._taken.extend(self._session.take(self._gathering.room - len(self._taken)))
+        full = len(self._taken) >= self._gathering.room
         due = self._supervisor.step(now)  # after `take`: a message is never ahead of its Connected
-        self._notice_resumption()
-        if self._batch and now.boottime < self._failing.retry_at:
+        self._notice_connection()
+        if refused and now.boottime < self._failing.retry_at:
             return min(due, self._failing.retry_at)
-        if not self._batch:
-            self._translate(now, drained=not full)
+        if not refused:
+            gathered = self._translate(now, drained=not full)
+            if gathered > self._ports.clock.now().boottime:
+                return min(due, gathered, self._backlog.due())
         if not self._store():
             return min(due, self._failing.retry_at)
         self._acknowledge()
@@ -100,27 +105,34 @@ class MqttDriver:
         return self._translator.last_reads.copy()
 
     def close(self) -> None:
-        """Disconnect; what is not acknowledged stays at the broker."""
+        """Store what was gathered and disconnect; what is not acknowledged stays at the broker."""
+        if self._batch and not self._failing.detail and self._store():
+            self._acknowledge()
         self._session.close()
 
-    def _notice_resumption(self) -> None:
+    def _notice_connection(self) -> None:
         resumed_at = self._supervisor.resumed_at
+        window = self._connection.receive_maximum if self._supervisor.version == "5" else WINDOW
         if resumed_at is not None and resumed_at != self._resumed_at:
-            window = self._connection.receive_maximum if self._supervisor.version == "5" else WINDOW
             self._backlog.begin(resumed_at, max(1, window // 2))
         self._resumed_at = resumed_at
+        self._gathering.window(max(1, window // 2))
 
-    def _translate(self, now: Now, *, drained: bool) -> None:
-        """Into the batch, for as long as messages may be gathered; `drained`: no more of them wait in the session."""
-        until = now.boottime + self._connection.flush
+    def _translate(self, now: Now, *, drained: bool) -> float:
+        """Into the batch; returns when (boottime) it is to be stored. `drained`: no more messages wait in the session."""
+        until = now.boottime + AT_ONCE
         boottime = now.boottime
         while self._taken and boottime < until:
             message = self._taken.popleft()
             self._unacknowledged.append(message)
+            self._gathering.add(message)
             self._batch += self._fresh(message)
             boottime = self._ports.clock.now().boottime
-        if drained and not self._taken:
-            self._batch += self._backlog.release(boottime)
+        released = self._backlog.release(boottime) if drained and not self._taken else []
+        self._batch += released
+        if released or self._taken or not self._supervisor.connected:
+            return -NEVER
+        return self._gathering.due(hurry=self._backlog.lasts)
 
     def _fresh(self, message: Message) -> list[Reading | Rejected]:
         """What the message says, without what a newer message of the backlog may still replace."""
@@ -140,12 +152,13 @@ class MqttDriver:
         """Make the batch durable; False when it is to be offered again later."""
         if not self._batch:
             return True
+        batch, self._batch = self._batch, []  # after any other error it is not offered again: the worker dies of that
         try:
-            self._ports.deliver(self._batch)
+            self._ports.deliver(batch)
         except NotStored as error:
+            self._batch = batch
             self._not_stored(str(error))
             return False
-        self._batch = []
         if self._failing.withheld:
             self._ports.note("info", self.name, "readings are stored again; connecting")
             self._supervisor.resume(self._ports.clock.now())
@@ -168,6 +181,7 @@ class MqttDriver:
         done = [message for message in self._unacknowledged if id(message) not in held]
         self._unacknowledged = [message for message in self._unacknowledged if id(message) in held]
         self._acknowledged += self._session.acknowledge(done)
+        self._gathering.stored(self._ports.clock.now().boottime)
 
     def _devices(self) -> dict[str, str]:
         return {name: self._device(name) for name in self._sources}

@@ -42,7 +42,7 @@ class House:
         self.store = FakePorts(self.clock, memory)
         self.session = FakeSession(self.clock)
         self.sources = sources or {"heat": source("heat")}
-        connection = Connection(driver="mqtt", url="mqtt://h", **(settings or {}))
+        connection = Connection(driver="mqtt", url="mqtt://h", **({"flush": "0s"} | (settings or {})))
         ports = replace(self.store.ports, deliver=deliver) if deliver else self.store.ports
         self.driver = MqttDriver("hall", connection, self.sources, ports, self.session)
 
