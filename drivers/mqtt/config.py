@@ -126,6 +126,14 @@ class Connection(Strict):
         min_length=1,
         description="Certificate authority of the broker (PEM) where the system does not know it; only with `mqtts://`.",
     )
+    cert_file: str | None = Field(
+        None,
+        min_length=1,
+        description="This gateway's certificate (PEM), where the broker asks for one; only `mqtts://`.",
+    )
+    key_file: str | None = Field(
+        None, min_length=1, description="Its private key (PEM), where `cert_file` does not hold it."
+    )
     client_id: str | None = Field(
         None,
         min_length=1,
@@ -251,10 +259,14 @@ def _connection_faults(connection: Connection) -> list[tuple[str, str]]:
     faults = []
     if connection.password and not connection.username:
         faults.append(("password", "needs username beside it"))
-    if connection.ca_file and not address_of(connection.url).tls:
-        faults.append(("ca_file", "is of use only with mqtts://: this connection is not encrypted"))
-    elif connection.ca_file and not is_file(connection.ca_file):
-        faults.append(("ca_file", f"names a file that is not there: {connection.ca_file}"))
+    for key in ("ca_file", "cert_file", "key_file"):
+        path = getattr(connection, key)
+        if path and not address_of(connection.url).tls:
+            faults.append((key, "is of use only with mqtts://: this connection is not encrypted"))
+        elif path and not is_file(path):
+            faults.append((key, f"names a file that is not there: {path}"))
+    if connection.key_file and not connection.cert_file:
+        faults.append(("key_file", "needs cert_file beside it"))
     return faults
 
 

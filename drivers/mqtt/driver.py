@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 WINDOW = 20  # messages that brokers send ahead of acknowledgements with MQTT 3.1.1 (mosquitto.conf(5))
 MOST = 500  # messages in one batch
+LOOK_AFTER = 10  # messages translated between two looks at the clock
 RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
 RETRY_LONGEST = 15.0  # s
 PATIENCE = 60.0  # s of a store that takes nothing, until the broker is left to keep the messages
@@ -127,7 +128,8 @@ class MqttDriver:
             self._unacknowledged.append(message)
             self._gathering.add(message)
             self._batch += self._fresh(message)
-            boottime = self._ports.clock.now().boottime
+            if not len(self._taken) % LOOK_AFTER:
+                boottime = self._ports.clock.now().boottime
         released = self._backlog.release(boottime) if drained and not self._taken else []
         self._batch += released
         if released or self._taken or not self._supervisor.connected:

@@ -27,6 +27,7 @@ SMALLEST = -30  # below it too: a register that a device takes for a float gives
 EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)  # DESIGN 5: an older stamp comes from a clock that was never set
 AHEAD = timedelta(minutes=5)  # DESIGN 5: how far a source's clock may run ahead of ours
 
+_BOM = "\ufeff"
 _BLANKS = " \t\r\n\0"  # C programs send the terminating zero too
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _EPOCH_TEXT = re.compile(r"\d{10,19}(?:\.\d+)?", re.ASCII)
@@ -109,6 +110,9 @@ def _same(one: object, other: object) -> bool:
     return one == other and isinstance(one, bool) == isinstance(other, bool)  # true is not 1
 
 
+_DECODER = json.JSONDecoder(parse_float=Written.parse, object_pairs_hook=_object)  # `loads` would make one each time
+
+
 class Body:
     """One message's payload, decoded at most once however many sources look into it."""
 
@@ -122,7 +126,7 @@ class Body:
         if len(self._payload) > LONGEST:
             raise PayloadError("payload too large", f"more than {LONGEST // 1024} KiB")
         try:
-            text = self._payload.decode("utf-8-sig").strip(_BLANKS)
+            text = self._payload.decode().removeprefix(_BOM).strip(_BLANKS)
         except UnicodeDecodeError as error:
             raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
         if not text:
@@ -133,7 +137,7 @@ class Body:
     def document(self) -> Any:  # noqa: ANN401 - any JSON document
         """The payload as JSON; a key that is there twice, with different values, is `Twice`. Raises PayloadError."""
         try:
-            return json.loads(self.text, parse_float=Written.parse, object_pairs_hook=_object)
+            return _DECODER.decode(self.text)
         except json.JSONDecodeError as error:
             raise PayloadError("not JSON", f"{error.msg} at character {error.pos + 1}") from None
         except ValueError:
@@ -262,7 +266,8 @@ def printable(payload: bytes, most: int) -> str:
     """A payload for people: text with its unprintable characters as dots, or hex; cut to `most` characters."""
     start = payload[: 4 * most]
     try:
-        text = getincrementaldecoder("utf-8-sig")().decode(start, final=start == payload)  # may end within a character
+        whole = start == payload  # else it may end within a character
+        text = (payload.decode() if whole else getincrementaldecoder("utf-8")().decode(start)).removeprefix(_BOM)
     except UnicodeDecodeError:
         return payload[: most // 2].hex()[:most]
     text = text[:most]

@@ -69,7 +69,7 @@ class Gateway:
     ) -> None:
         self.clock = SkippingClock()
         self.store = FakePorts(self.clock, memory)
-        connection = Connection(driver="mqtt", url=url, **settings)
+        connection = Connection(driver="mqtt", url=url, **{"flush": "20ms"} | settings)
         ports = replace(self.store.ports, deliver=deliver) if deliver else self.store.ports
         driver = build("hall", connection, sources or {"heat": stamped()}, ports)
         assert isinstance(driver, MqttDriver)
@@ -344,7 +344,7 @@ def test_a_retained_number_counts_only_with_a_time_of_its_own(broker: Mosquitto,
     """A retained message has no age."""
     publish(broker, ("hall/heat", payload(1)), ("hall/cold", b"7"), retain=True)
     gateway = gateway_at(broker.url, sources={"heat": stamped(), "cold": bare("hall/cold")})
-    gateway.run_until(lambda: gateway.driver.health().counts["messages"] == 2)
+    gateway.run_until(lambda: gateway.driver.health().counts["acknowledged"] == 2)
     assert (gateway.values("heat"), gateway.values("cold")) == ([1], [])
     assert [item.reason for item in gateway.store.rejected] == ["retained without a time"]
     publish(broker, ("hall/cold", b"8"), retain=True)  # published now: it is news, and is retained besides
@@ -594,18 +594,29 @@ def authority(directory: Path, name: str) -> Path:
     return directory / f"{name}.pem"
 
 
-def certified(directory: Path, ca: str, names: str) -> Sequence[str]:
-    """A broker's certificate for `names`, as lines of its configuration."""
+def signed(directory: Path, ca: str, name: str, subject: str, days: str, *extra: str) -> None:
+    """A key and a certificate of it, as NAME.key and NAME.pem."""
     openssl(
         directory, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-subj", "/CN=broker", "-keyout", "broker.key", "-out", "broker.csr",
+        "-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.csr",
     )  # fmt: skip
-    (directory / "names").write_text(f"subjectAltName={names}\n")
     openssl(
-        directory, "x509", "-req", "-in", "broker.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
-        "-days", "2", "-extfile", "names", "-out", "broker.pem",
+        directory, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
+        "-days", days, *extra, "-out", f"{name}.pem",
     )  # fmt: skip
+
+
+def certified(directory: Path, ca: str, names: str, days: str = "2") -> Sequence[str]:
+    """A broker's certificate for `names`, as lines of its configuration."""
+    (directory / "names").write_text(f"subjectAltName={names}\n")
+    signed(directory, ca, "broker", "broker", days, "-extfile", "names")
     return [f"certfile {directory / 'broker.pem'}", f"keyfile {directory / 'broker.key'}"]
+
+
+def client_certificate(directory: Path, ca: str, days: str = "2") -> dict[str, str]:
+    """Ours, as keys of the connection."""
+    signed(directory, ca, "client", "box-7", days)
+    return {"cert_file": str(directory / "client.pem"), "key_file": str(directory / "client.key")}
 
 
 def secure(broker: Mosquitto) -> str:
@@ -672,3 +683,57 @@ def test_no_tls_at_a_port_with_it_is_told(tmp_path: Path, gateway_at):
         gateway = gateway_at(broker.url)
         gateway.run_until(lambda: gateway.driver.health().state == "trouble")
         assert "without TLS?" in gateway.driver.health().detail
+
+
+def test_a_broker_that_asks_for_a_certificate_is_shown_ours(tmp_path: Path, gateway_at):
+    """`cert_file` and `key_file`; the broker takes its user from it."""
+    ca = authority(tmp_path, "ours")
+    lines = [*certified(tmp_path, "ours", "IP:127.0.0.1"), f"cafile {ca}", "require_certificate true"]
+    ours = client_certificate(tmp_path, "ours")
+    with mosquitto(tmp_path, extra_lines=[*lines, "use_identity_as_username true"]) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca), **ours)
+        gateway.connect()
+        assert "u'box-7'" in broker.log
+
+
+@pytest.mark.parametrize("whose", [None, "other", "expired"])
+def test_a_broker_that_refuses_our_certificate_is_told_once(tmp_path: Path, gateway_at, whose: str | None):
+    """None where one is asked for, one of another authority, one that is too old; with the right one all is well."""
+    ca = authority(tmp_path, "ours")
+    authority(tmp_path, "other")
+    lines = [*certified(tmp_path, "ours", "IP:127.0.0.1"), f"cafile {ca}", "require_certificate true"]
+    shown = client_certificate(tmp_path, "other" if whose == "other" else "ours", "-1" if whose == "expired" else "2")
+    with mosquitto(tmp_path, extra_lines=lines) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca), **(shown if whose else {}))
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 2, skip=True)
+        assert "the broker refuses this gateway's certificate" in gateway.driver.health().detail
+        assert [level for level, _, _ in gateway.store.notes] == ["error"]
+        mended = gateway_at(secure(broker), ca_file=str(ca), **client_certificate(tmp_path, "ours"))
+        mended.connect()
+
+
+def test_a_certificate_that_expires_and_is_renewed_is_one_line_and_one_that_it_is_over(tmp_path: Path, gateway_at):
+    """Expired, then renewed without anybody touching the gateway."""
+    ca = authority(tmp_path, "ours")
+    lines = certified(tmp_path, "ours", "IP:127.0.0.1", days="-1")
+    with mosquitto(tmp_path, persistence=True, extra_lines=lines) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca))
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 2, skip=True)
+        assert "certificate has expired" in gateway.driver.health().detail
+        certified(tmp_path, "ours", "IP:127.0.0.1")
+        broker.stop()
+        broker.start()
+        gateway.run_until(gateway.ready, skip=True)
+        assert [level for level, _, _ in gateway.store.notes] == ["error", "info"]
+
+
+def test_a_key_that_does_not_fit_is_told_and_asks_nobody_for_a_passphrase(tmp_path: Path, gateway_at):
+    """OpenSSL would ask at the terminal, and the service would stand still."""
+    authority(tmp_path, "ours")
+    ours = client_certificate(tmp_path, "ours")
+    openssl(
+        tmp_path, "pkey", "-in", ours["key_file"], "-aes128", "-passout", "pass:x", "-out", "locked.key"
+    )  # fmt: skip
+    gateway = gateway_at("mqtts://127.0.0.1:1", cert_file=ours["cert_file"], key_file=str(tmp_path / "locked.key"))
+    gateway.run_until(lambda: gateway.driver.health().state == "trouble")
+    assert "the key has a passphrase" in gateway.driver.health().detail

@@ -12,17 +12,17 @@ import pytest
 
 from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
-from drivers.mqtt.driver import MOST, PATIENCE, RETRY_LONGEST, WINDOW, MqttDriver, build
+from drivers.mqtt.driver import LOOK_AFTER, MOST, PATIENCE, RETRY_LONGEST, WINDOW, MqttDriver, build
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mqtt_session import FakeSession
 
 
 class TickingClock(FakeClock):
-    """Every look takes a millisecond: as long as the translation of one message on a slow box."""
+    """Every look takes as long as the translation of the messages since the last one on a slow box: 1 ms each."""
 
     def now(self) -> Now:
-        self.boottime += 0.001
+        self.boottime += 0.001 * LOOK_AFTER
         return super().now()
 
 
@@ -385,7 +385,7 @@ def test_a_flood_is_taken_in_batches_without_a_pause():
 
 
 def test_a_slow_translation_stores_what_it_has():
-    """`flush`: messages are gathered for a fifth of a second at most."""
+    """A step translates for a fifth of a second at most."""
     house = House(clock=TickingClock())
     house.connect()
     for number in range(MOST):
