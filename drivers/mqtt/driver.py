@@ -11,6 +11,7 @@ from drivers.mqtt.backlog import Backlog, Held
 from drivers.mqtt.config import Connection, Source, kind_of, pace
 from drivers.mqtt.gathering import AT_ONCE, Gathering
 from drivers.mqtt.session import PahoSession
+from drivers.mqtt.staleness import Expected, Staleness
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
@@ -32,7 +33,6 @@ LOOK_AFTER = 10  # messages translated between two looks at the clock
 RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
 RETRY_LONGEST = 15.0  # s
 PATIENCE = 60.0  # s of a store that takes nothing, until the broker is left to keep the messages
-SILENT_AFTER = 3  # paces without a message, until `status` says so
 
 
 def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> MqttDriver:
@@ -60,6 +60,8 @@ class MqttDriver:
         self._translator = Translator(sources)
         self._backlog = Backlog(AT_ONCE)
         self._gathering = Gathering(connection.flush, MOST)
+        paces = {each: Expected(source.topic, pace(connection, source)) for each, source in sources.items()}
+        self._staleness = Staleness(paces)
         self._resumed_at: float | None = None
         self._taken: deque[Message] = deque()  # not translated yet
         self._batch: list[Reading | Rejected] = []  # translated, not stored yet
@@ -79,6 +81,7 @@ class MqttDriver:
             return min(due, self._failing.retry_at)
         if not refused:
             gathered = self._translate(now, drained=not full)
+            due = min(due, self._tell_silence(now.boottime))
             if gathered > self._ports.clock.now().boottime:
                 return min(due, gathered, self._backlog.due())
         if not self._store():
@@ -96,7 +99,7 @@ class MqttDriver:
         counts["acknowledged"] = self._acknowledged
         counts["reconnects"] = max(0, self._supervisor.connects - 1)
         counts["dropped_qos0"] = self._session.dropped()
-        detail = self._failing.detail or self._supervisor.detail
+        detail = self._failing.detail or self._supervisor.detail or self._staleness.all_silent
         ready = self._supervisor.ready_since
         state = "trouble" if detail else "ok" if ready is not None else "starting"
         return Health(state, detail, ready, counts, self._devices())
@@ -110,6 +113,22 @@ class MqttDriver:
         if self._batch and not self._failing.detail and self._store():
             self._acknowledge()
         self._session.close()
+
+    def _tell_silence(self, boottime: float) -> float:
+        """Tell of meters that fell silent or speak again; returns when (boottime) the next one may have to be told."""
+        since = self._supervisor.listening_since
+        for level, meter, text in self._staleness.look(boottime, since, self._translator.heard, self._refused()):
+            self._ports.note(level, meter or self.name, text)
+        return self._staleness.due
+
+    def _refused(self) -> dict[str, str]:
+        """Sources whose subscription the broker refuses, and why."""
+        return {
+            name: why
+            for each, why in self._supervisor.refused.items()
+            for name, source in self._sources.items()
+            if covers(each, source.topic)
+        }
 
     def _notice_connection(self) -> None:
         resumed_at = self._supervisor.resumed_at
@@ -186,19 +205,17 @@ class MqttDriver:
         self._gathering.stored(self._ports.clock.now().boottime)
 
     def _devices(self) -> dict[str, str]:
-        return {name: self._device(name) for name in self._sources}
+        refused = self._refused()
+        return {name: self._device(name, refused.get(name)) for name in self._sources}
 
-    def _device(self, name: str) -> str:
-        source = self._sources[name]
-        refused = [why for each, why in self._supervisor.refused.items() if covers(each, source.topic)]
+    def _device(self, name: str, refused: str | None) -> str:
         if refused:
-            return f"subscription refused: {refused[0]}"
+            return f"subscription refused: {refused}"
+        if silent := self._staleness.words.get(name):
+            return silent
         read = self._translator.last_reads.get(name)
         if read is None:
             return "nothing heard yet: does the topic exist, and may this user read it?"
-        silent = self._ports.clock.now().boottime - self._translator.heard[name]
-        if silent > SILENT_AFTER * pace(self._connection, source):
-            return f"nothing heard for {silent / 60:.0f} min"
         return read.problem or "ok"
 
 

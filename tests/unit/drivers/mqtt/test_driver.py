@@ -13,6 +13,7 @@ import pytest
 from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
 from drivers.mqtt.driver import LOOK_AFTER, MOST, PATIENCE, RETRY_LONGEST, WINDOW, MqttDriver, build
+from drivers.mqtt.staleness import LOOK_EVERY
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mqtt_session import FakeSession
@@ -437,9 +438,14 @@ def test_health_tells_of_each_source_how_it_is():
     house.step()
     assert house.driver.health().devices["heat"] == "ok"
     house.step(181)
-    assert house.driver.health().devices["heat"] == "nothing heard for 3 min"
+    assert house.driver.health().devices["heat"] == (
+        'nothing heard on "heat" for more than 3 min, though the broker answers: is the device on and in its network, or '
+        "was its topic changed? (silent for 3 min)"
+    )
+    told = house.driver.health().devices["heat"].removesuffix(" (silent for 3 min)")
+    assert house.store.notes == [("warning", "heat", told)]
     house.session.arrive("heat", '{"v": true}')
-    house.step()
+    house.step(LOOK_EVERY)
     assert house.driver.health().devices["heat"] == "not a number: true or false"
 
 
