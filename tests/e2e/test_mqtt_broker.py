@@ -28,6 +28,8 @@ from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
 from drivers.mqtt.driver import MqttDriver, build
 from drivers.mqtt.port import Message
+from drivers.mqtt.staleness import LOOK_EVERY
+from drivers.mqtt.supervisor import FLAPPING, LONGEST_PAUSE, STABLE
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mosquitto import HOST, Mosquitto, mosquitto
 from tests.fakes.old_broker import Manner, old_broker
@@ -475,6 +477,72 @@ def test_two_gateways_with_one_identity_are_told(broker: Mosquitto, gateway_at):
     assert "does another client use this gateway's client id?" in ours.driver.health().detail
 
 
+def test_of_two_gateways_with_one_identity_the_one_that_is_left_recovers(broker: Mosquitto, gateway_at):
+    """The operator reads once that the id may be in use, and once that it is over: when a connection has lasted."""
+    ours, other = gateway_at(broker.url), gateway_at(broker.url)
+    for _ in range(FLAPPING + 2):
+        for each in (ours, other):
+            before = each.driver._supervisor.connects
+            each.run_until(lambda each=each, before=before: each.driver._supervisor.connects > before, skip=True)
+        ours.run_until(lambda: not ours.driver._supervisor.connected)
+    other.driver.close()
+    ours.run_until(lambda: ours.driver._supervisor.connected, skip=True)
+    ours.clock.skip(STABLE)
+    ours.run_until(lambda: ours.ready() and ours.store.notes[-1][2] == "connected again")
+    assert sum("client id" in text for _, _, text in ours.store.notes) == 1
+    publish(broker, *heat(1))
+    ours.run_until(lambda: ours.values() == [1])
+
+
+def test_a_broker_that_is_gone_for_an_hour_is_one_line_and_found_within_a_minute(broker: Mosquitto, gateway_at):
+    """The pauses grow to a minute and no further; what waited at the broker comes."""
+    gateway = gateway_at(broker.url)
+    gateway.connect()
+    broker.stop()
+    gone = gateway.clock.now().boottime
+    gateway.run_until(lambda: gateway.clock.now().boottime > gone + 3600, skip=True)
+    assert gateway.driver._supervisor._failures > 3600 / LONGEST_PAUSE
+    broker.start()
+    back = gateway.clock.now().boottime
+    publish(broker, *heat(1))
+    gateway.run_until(lambda: gateway.values() == [1] and gateway.ready(), skip=True)
+    assert gateway.clock.now().boottime < back + LONGEST_PAUSE + WITHIN
+    assert [level for level, _, _ in gateway.store.notes] == ["warning", "info"]
+
+
+@VERSIONS
+def test_a_forbidden_topic_is_told_once_and_heard_when_it_is_allowed(tmp_path: Path, gateway_at, protocol):
+    """The broker grants the subscription and sends nothing: silence, while the other meter is heard, is all there is."""
+    rights = tmp_path / "rights"
+    rights.write_text("topic write hall/#\ntopic read hall/cold\n")
+    rights.chmod(0o600)
+    sources = {
+        "heat": stamped().model_copy(update={"expected_every": 60.0}),
+        "cold": bare("hall/cold").model_copy(update={"expected_every": 60.0}),
+    }
+    with mosquitto(tmp_path, persistence=True, extra_lines=[f"acl_file {rights}"]) as broker:
+        gateway = gateway_at(broker.url, sources=sources, protocol=protocol)
+        gateway.connect()
+        for number in range(5):
+            publish(broker, *heat(number), ("hall/cold", str(number).encode()))
+            gateway.run_until(lambda number=number: len(gateway.values("cold")) > number)
+            gateway.clock.skip(60)
+        [(level, meter, text)] = gateway.store.notes
+        assert (level, meter) == ("warning", "heat")
+        assert 'nothing heard on "hall/heat"' in text
+        assert "may this user read it? A broker does not say that reading is forbidden" in text
+        assert text in gateway.driver.health().devices["heat"]
+        assert gateway.driver.health().devices["cold"] == "ok"
+        rights.write_text("topic readwrite hall/#\n")
+        broker.reload()
+        publish(broker, *heat(9))
+        gateway.run_until(lambda: bool(gateway.values()))
+        gateway.clock.skip(LOOK_EVERY)
+        gateway.run_until(lambda: len(gateway.store.notes) == 2)
+        assert gateway.store.notes[1][2].startswith("heard again, after ")
+        assert gateway.driver.health().devices["heat"] == "ok"
+
+
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
@@ -573,6 +641,16 @@ def test_a_wrong_password_is_told_once_and_not_tried_in_a_hurry(guarded: Mosquit
     assert [level for level, _, _ in gateway.store.notes] == ["error"]
     said = caplog.text + repr(gateway.store.notes) + repr(gateway.driver.health()) + repr(gateway.store.memory)
     assert PASSWORD[::-1] not in said
+
+
+def test_a_password_that_is_put_right_at_the_broker_opens_by_itself(guarded: Mosquitto, gateway_at, tmp_path: Path):
+    """One line for any number of attempts, and one that it is over."""
+    gateway = gateway_at(guarded.url, username="gateway", password="the-new-one")
+    gateway.run_until(lambda: gateway.driver._supervisor._failures == 3, skip=True)
+    (tmp_path / "users").write_text(f"gateway:{hashed('the-new-one')}\n")
+    guarded.reload()
+    gateway.run_until(gateway.ready, skip=True)
+    assert [level for level, _, _ in gateway.store.notes] == ["error", "info"]
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
@@ -712,14 +790,19 @@ def test_a_broker_that_refuses_our_certificate_is_told_once(tmp_path: Path, gate
         mended.connect()
 
 
-def test_a_certificate_that_expires_and_is_renewed_is_one_line_and_one_that_it_is_over(tmp_path: Path, gateway_at):
-    """Expired, then renewed without anybody touching the gateway."""
+@pytest.mark.parametrize(
+    ("names", "days", "why"),
+    [("IP:127.0.0.1", "-1", "certificate has expired"), ("DNS:elsewhere.example", "2", "IP address mismatch")],
+    ids=["expired", "wrong host name"],
+)
+def test_a_certificate_that_is_renewed_needs_nobody_at_the_gateway(tmp_path: Path, gateway_at, names, days, why):
+    """One line for any number of attempts, and one that it is over."""
     ca = authority(tmp_path, "ours")
-    lines = certified(tmp_path, "ours", "IP:127.0.0.1", days="-1")
+    lines = certified(tmp_path, "ours", names, days)
     with mosquitto(tmp_path, persistence=True, extra_lines=lines) as broker:
         gateway = gateway_at(secure(broker), ca_file=str(ca))
-        gateway.run_until(lambda: gateway.driver._supervisor._failures == 2, skip=True)
-        assert "certificate has expired" in gateway.driver.health().detail
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 3, skip=True)
+        assert why in gateway.driver.health().detail
         certified(tmp_path, "ours", "IP:127.0.0.1")
         broker.stop()
         broker.start()
