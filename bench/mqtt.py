@@ -41,7 +41,7 @@ from buffer.readings import MeterRow
 from buffer.store import Store
 from drivers.base import Ports
 from drivers.mqtt.config import Connection, Source
-from drivers.mqtt.driver import MqttDriver, build
+from drivers.mqtt.driver import YOUNG, MqttDriver, build
 from gateway.clock import SystemClock, Trust
 from gateway.collector import CollectedMeter, Collector
 from gateway.simulator.broker import start_broker
@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--meters", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--calm", type=float, default=60.0, help="seconds of messages at 60 s a meter; 0: leave it out")
+    parser.add_argument(
+        "--calm", type=float, default=300.0, help="seconds of messages at 60 s a meter; 0: leave it out"
+    )
     parser.add_argument("--dir", type=Path, help="where the databases are made (default: the system's)")
     parser.add_argument("--as", dest="role", choices=("gateway", "paho"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
@@ -144,6 +146,7 @@ def one_run(  # noqa: PLR0913 - what is compared
         assert child.stdout is not None
         if child.stdout.readline() != "ready\n":
             raise SystemExit(f"the {role} did not get ready")
+        time.sleep(YOUNG if calm else 0.0)
         publish(port, list(packets(messages, args.meters, kind)), every=calm / messages if calm else 0.0)
         said = child.stdout.readline()
     shutil.rmtree(directory)

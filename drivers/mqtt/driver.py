@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 WINDOW = 20  # messages that brokers send ahead of acknowledgements with MQTT 3.1.1 (mosquitto.conf(5))
 MOST = 500  # messages in one batch
+YOUNG = (
+    60.0  # s of a connection in which messages are stored soon: somebody may stand there and wait for the first ones
+)
 LOOK_AFTER = 10  # messages translated between two looks at the clock
 RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
 RETRY_LONGEST = 15.0  # s
@@ -156,7 +159,9 @@ class MqttDriver:
         self._batch += released
         if released or self._taken or not self._supervisor.connected:
             return -NEVER
-        return self._gathering.due(hurry=self._backlog.lasts)
+        since = self._supervisor.listening_since
+        young = since is None or boottime - since < YOUNG
+        return self._gathering.due(hurry=young or self._backlog.lasts)
 
     def _fresh(self, message: Message) -> list[Reading | Rejected]:
         """What the message says, without what a newer message of the backlog may still replace."""

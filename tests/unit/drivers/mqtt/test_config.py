@@ -112,7 +112,7 @@ def test_a_connection_keeps_messages_for_a_week_by_default():
     """Reliability 3.5: session expiry at least a week, MQTT 5 first, a window wide enough for a burst."""
     made = connection()
     assert (made.session_expiry, made.protocol, made.receive_maximum) == (7 * 86_400, "auto", 1000)
-    assert (made.keepalive, made.flush) == (30, 8)
+    assert (made.keepalive, made.flush) == (30, 25)
 
 
 @pytest.mark.parametrize(

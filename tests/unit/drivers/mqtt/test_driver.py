@@ -12,7 +12,8 @@ import pytest
 
 from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
-from drivers.mqtt.driver import LOOK_AFTER, MOST, PATIENCE, RETRY_LONGEST, WINDOW, MqttDriver, build
+from drivers.mqtt.driver import LOOK_AFTER, MOST, PATIENCE, RETRY_LONGEST, WINDOW, YOUNG, MqttDriver, build
+from drivers.mqtt.gathering import AT_ONCE
 from drivers.mqtt.staleness import LOOK_EVERY
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
@@ -506,3 +507,85 @@ def test_a_driver_is_built_without_touching_the_wire():
         assert driver._session._client_id == expected
         assert driver.health().state == "starting"
         driver.close()
+
+
+# --- gathering --------------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_gathered_for_one_commit_and_acknowledged_together():
+    """A page of 4 KiB each is what a commit costs; a card wears out of that."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    for number in range(8):
+        house.session.arrive("heat", str(number))
+        due = house.step(3)
+    assert (house.values(), house.session.acknowledged) == ([], [])
+    assert house.driver.last_reads()["heat"].value == 7  # `status` and `read` do not wait for it
+    house.step(due - house.clock.boottime)
+    assert len(house.store.batches) == 1
+    assert (house.values(), len(house.session.acknowledged)) == (list(range(8)), 8)
+
+
+def test_in_the_first_minute_of_a_connection_messages_are_stored_soon():
+    """Somebody stands there and waits for the first readings."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.session.arrive("heat", "1")
+    assert house.step() == house.clock.boottime + AT_ONCE
+    house.step(AT_ONCE)
+    assert house.values() == [1]
+
+
+@pytest.mark.parametrize(("protocol", "filled"), [("5", 500), ("3.1.1", WINDOW)])
+def test_the_brokers_window_is_never_waited_out(protocol: str, filled: int):
+    """Half of our receive maximum, or the 20 that brokers of MQTT 3.1.1 send ahead."""
+    house = House(settings={"flush": "25s", "protocol": protocol})
+    house.connect()
+    house.step(YOUNG)
+    for number in range(filled - 1):
+        house.session.arrive("heat", str(number))
+    house.step()
+    assert house.session.acknowledged == []
+    house.session.arrive("heat", "0")
+    house.step()
+    assert len(house.session.acknowledged) == filled
+
+
+def test_what_was_gathered_is_stored_when_the_connection_ends_but_not_acknowledged():
+    """Nothing more will come to fill the batch, and the broker will send it again: duplicates are known by their time."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    house.session.arrive("heat", "1")
+    house.step()
+    assert house.values() == []
+    house.session.end()
+    house.step()
+    assert house.values() == [1]
+    assert house.session.acknowledged == []
+
+
+def test_what_was_gathered_is_stored_and_acknowledged_at_a_stop():
+    """Else a restart would cost the last messages their time of arrival."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    house.session.arrive("heat", "1")
+    house.step()
+    house.driver.close()
+    assert house.values() == [1]
+    assert len(house.session.acknowledged) == 1
+
+
+def test_a_stop_does_not_acknowledge_what_could_not_be_stored():
+    """R3, also at the end."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    house.session.arrive("heat", "1")
+    house.step()
+    house.store.full = True
+    house.driver.close()
+    assert house.session.acknowledged == []
+    assert house.session.closed == 1
