@@ -29,9 +29,7 @@ log = logging.getLogger(__name__)
 
 WINDOW = 20  # messages that brokers send ahead of acknowledgements with MQTT 3.1.1 (mosquitto.conf(5))
 MOST = 500  # messages in one batch
-YOUNG = (
-    60.0  # s of a connection in which messages are stored soon: somebody may stand there and wait for the first ones
-)
+YOUNG = 60.0  # s of a connection in which messages are stored soon: somebody may stand there and wait for them
 LOOK_AFTER = 10  # messages translated between two looks at the clock
 RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
 RETRY_LONGEST = 15.0  # s
@@ -140,9 +138,9 @@ class MqttDriver:
         if resumed_at is not None and resumed_at != self._resumed_at:
             self._backlog.begin(resumed_at, max(1, window // 2))
         self._resumed_at = resumed_at
-        self._gathering.window(
-            max(1, window // 2) if five else window
-        )  # a commit for 10 would wear the card twice as fast
+        if five:
+            window = max(1, window // 2)  # but all of the 20: a commit for every 10 would wear the card twice as fast
+        self._gathering.window(window)
 
     def _translate(self, now: Now, *, drained: bool) -> float:
         """Into the batch; returns when (boottime) it is to be stored. `drained`: no more messages wait in the session."""

@@ -219,7 +219,8 @@ class _Attempt:
 
     def broke(self, error: ssl.SSLError) -> None:
         """Why the connection is about to end: with TLS 1.3 a broker refuses our certificate only after the handshake."""
-        self._end = of_error(error, self._address.host, self._address.port)
+        if not self._answered:
+            self._end = of_error(error, self._address.host, self._address.port)
 
     def is_held_up(self) -> bool:
         """Whether the owner is behind."""

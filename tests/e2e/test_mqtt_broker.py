@@ -810,6 +810,21 @@ def test_a_certificate_that_is_renewed_needs_nobody_at_the_gateway(tmp_path: Pat
         assert [level for level, _, _ in gateway.store.notes] == ["error", "info"]
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_tls_broker_that_restarts_is_trouble_with_the_line_and_found_again(tmp_path: Path, gateway_at, how: str):
+    """A connection that ends in the middle says nothing of certificates: no person is asked for."""
+    ca = authority(tmp_path, "ours")
+    lines = certified(tmp_path, "ours", "IP:127.0.0.1")
+    with mosquitto(tmp_path, persistence=True, extra_lines=lines) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca))
+        gateway.connect()
+        getattr(broker, how)()
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 2, skip=True)
+        broker.start()
+        gateway.run_until(gateway.ready, skip=True)
+        assert [level for level, _, _ in gateway.store.notes] == ["warning", "info"]
+
+
 def test_a_key_that_does_not_fit_is_told_and_asks_nobody_for_a_passphrase(tmp_path: Path, gateway_at):
     """OpenSSL would ask at the terminal, and the service would stand still."""
     authority(tmp_path, "ours")
