@@ -105,8 +105,8 @@ def to_micro(value: Decimal, by: Fraction) -> int:
         raise OverflowError(f"{value} is beyond what a counter can hold")
     if not value or value.adjusted() < SMALLEST:
         return 0
-    exact = Fraction(value) * by * MICRO
-    micro = round_half_up(exact.numerator, exact.denominator)
+    above, below = value.as_integer_ratio()  # by hand: once for every reading, and Fraction's arithmetic costs tenfold
+    micro = round_half_up(above * by.numerator * MICRO, below * by.denominator)
     if abs(micro) > INT64:
         raise OverflowError(f"{value} is beyond what a counter can hold")
     return micro

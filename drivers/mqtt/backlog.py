@@ -43,6 +43,11 @@ class Backlog:
         self._room = room
         self._began = self._heard = boottime
 
+    @property
+    def lasts(self) -> bool:
+        """Whether what came last may have waited."""
+        return self._began is not None
+
     def concerns(self, message: Message) -> bool:
         """Whether the message may have waited. To be asked once for every message, in order."""
         arrived = message.arrived.boottime

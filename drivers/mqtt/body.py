@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from drivers.mqtt.influx import lines
-from drivers.mqtt.values import BLANKS, PayloadError, Written, table_of
+from drivers.mqtt.values import BLANKS, BOM, PayloadError, Written, table_of
 
 LONGEST = 256 * 1024  # bytes; a meter's message is three orders of magnitude smaller
 SEPARATORS = (",", ";", "\t")
@@ -47,7 +47,7 @@ class Body:
     def text(self) -> str:
         """The payload as text without the blanks around it; raises PayloadError."""
         try:
-            text = self.data().decode("utf-8-sig").strip(BLANKS)
+            text = self.data().decode().removeprefix(BOM).strip(BLANKS)
         except UnicodeDecodeError as error:
             raise PayloadError("not text", f"byte {error.start + 1} is not UTF-8") from None
         if not text:
@@ -81,10 +81,13 @@ class Body:
         return found
 
 
+_DECODER = json.JSONDecoder(parse_float=Written.parse, object_pairs_hook=table_of)  # `loads` would make one each time
+
+
 def _json(text: str, form: Form) -> Any:  # noqa: ANN401 - any JSON document
     del form
     try:
-        return json.loads(text, parse_float=Written.parse, object_pairs_hook=table_of)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise PayloadError("not JSON", f"{error.msg} at character {error.pos + 1}") from None
     except ValueError:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, cast
 from drivers.base import Health, LastRead, NotStored
 from drivers.mqtt.backlog import Backlog, Held
 from drivers.mqtt.config import Connection, pace
+from drivers.mqtt.gathering import AT_ONCE, Gathering
 from drivers.mqtt.outgoing import Outgoing
 from drivers.mqtt.session import PahoSession
 from drivers.mqtt.source import Source, kind_of
+from drivers.mqtt.staleness import Expected, Staleness
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
@@ -29,10 +31,11 @@ log = logging.getLogger(__name__)
 
 WINDOW = 20  # messages that brokers send ahead of acknowledgements with MQTT 3.1.1 (mosquitto.conf(5))
 MOST = 500  # messages in one batch
+YOUNG = 60.0  # s of a connection in which messages are stored soon: somebody may stand there and wait for them
+LOOK_AFTER = 10  # messages translated between two looks at the clock
 RETRY_FIRST = 0.5  # s until a batch that was not stored is offered again; doubles
 RETRY_LONGEST = 15.0  # s
 PATIENCE = 60.0  # s of a store that takes nothing, until the broker is left to keep the messages
-SILENT_AFTER = 3  # paces without a message, until `status` says so
 
 
 def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> MqttDriver:
@@ -59,7 +62,10 @@ class MqttDriver:
         self._supervisor = Supervisor(name, connection, topics, session, ports)
         self._translator = Translator(sources, ports.memory)
         self._outgoing = Outgoing(sources.values(), self._translator.births.lost, session.publish)
-        self._backlog = Backlog(connection.flush)
+        self._backlog = Backlog(AT_ONCE)
+        self._gathering = Gathering(connection.flush, MOST)
+        paces = {each: Expected(source.topic, pace(connection, source)) for each, source in sources.items()}
+        self._staleness = Staleness(paces)
         self._resumed_at: float | None = None
         self._taken: deque[Message] = deque()  # not translated yet
         self._batch: list[Reading | Rejected] = []  # translated, not stored yet
@@ -69,16 +75,20 @@ class MqttDriver:
 
     def step(self, now: Now) -> float:
         """Take what has come, store it, acknowledge it; connect when due. Waits for nothing but `deliver`."""
-        if not self._batch:
-            self._taken.extend(self._session.take(MOST - len(self._taken)))
-        full = len(self._taken) >= MOST
+        refused = bool(self._failing.detail)  # there is a batch that the store did not take
+        if not refused:
+            self._taken.extend(self._session.take(self._gathering.room - len(self._taken)))
+        full = len(self._taken) >= self._gathering.room
         due = self._supervisor.step(now)  # after `take`: a message is never ahead of its Connected
-        self._notice_resumption()
+        self._notice_connection()
         self._outgoing.speak(now, self._supervisor.connects if self._supervisor.connected else None)
-        if self._batch and now.boottime < self._failing.retry_at:
+        if refused and now.boottime < self._failing.retry_at:
             return min(due, self._failing.retry_at)
-        if not self._batch:
-            self._translate(now, drained=not full)
+        if not refused:
+            gathered = self._translate(now, drained=not full)
+            due = min(due, self._tell_silence(now.boottime))
+            if gathered > self._ports.clock.now().boottime:
+                return min(due, gathered, self._backlog.due(), self._outgoing.due())
         if not self._store():
             return min(due, self._failing.retry_at)
         self._acknowledge()
@@ -94,7 +104,7 @@ class MqttDriver:
         counts["acknowledged"] = self._acknowledged
         counts["reconnects"] = max(0, self._supervisor.connects - 1)
         counts["dropped_qos0"] = self._session.dropped()
-        detail = self._failing.detail or self._supervisor.detail
+        detail = self._failing.detail or self._supervisor.detail or self._staleness.all_silent
         ready = self._supervisor.ready_since
         state = "trouble" if detail else "ok" if ready is not None else "starting"
         return Health(state, detail, ready, counts, self._devices())
@@ -104,27 +114,56 @@ class MqttDriver:
         return self._translator.last_reads.copy()
 
     def close(self) -> None:
-        """Disconnect; what is not acknowledged stays at the broker."""
+        """Store what was gathered and disconnect; what is not acknowledged stays at the broker."""
+        if self._batch and not self._failing.detail and self._store():
+            self._acknowledge()
         self._session.close()
 
-    def _notice_resumption(self) -> None:
+    def _tell_silence(self, boottime: float) -> float:
+        """Tell of meters that fell silent or speak again; returns when (boottime) the next one may have to be told."""
+        since = self._supervisor.listening_since
+        for level, meter, text in self._staleness.look(boottime, since, self._translator.heard, self._refused()):
+            self._ports.note(level, meter or self.name, text)
+        return self._staleness.due
+
+    def _refused(self) -> dict[str, str]:
+        """Sources whose subscription the broker refuses, and why."""
+        return {
+            name: why
+            for each, why in self._supervisor.refused.items()
+            for name, source in self._sources.items()
+            if covers(each, source.topic)
+        }
+
+    def _notice_connection(self) -> None:
         resumed_at = self._supervisor.resumed_at
+        five = self._supervisor.version == "5"
+        window = self._connection.receive_maximum if five else WINDOW
         if resumed_at is not None and resumed_at != self._resumed_at:
-            window = self._connection.receive_maximum if self._supervisor.version == "5" else WINDOW
             self._backlog.begin(resumed_at, max(1, window // 2))
         self._resumed_at = resumed_at
+        if five:
+            window = max(1, window // 2)  # but all of the 20: a commit for every 10 would wear the card twice as fast
+        self._gathering.window(window)
 
-    def _translate(self, now: Now, *, drained: bool) -> None:
-        """Into the batch, for as long as messages may be gathered; `drained`: no more of them wait in the session."""
-        until = now.boottime + self._connection.flush
+    def _translate(self, now: Now, *, drained: bool) -> float:
+        """Into the batch; returns when (boottime) it is to be stored. `drained`: no more messages wait in the session."""
+        until = now.boottime + AT_ONCE
         boottime = now.boottime
         while self._taken and boottime < until:
             message = self._taken.popleft()
             self._unacknowledged.append(message)
+            self._gathering.add(message)
             self._batch += self._fresh(message)
-            boottime = self._ports.clock.now().boottime
-        if drained and not self._taken:
-            self._batch += self._backlog.release(boottime)
+            if not len(self._taken) % LOOK_AFTER:
+                boottime = self._ports.clock.now().boottime
+        released = self._backlog.release(boottime) if drained and not self._taken else []
+        self._batch += released
+        if released or self._taken or not self._supervisor.connected:
+            return -NEVER
+        since = self._supervisor.listening_since
+        young = since is None or boottime - since < YOUNG
+        return self._gathering.due(hurry=young or self._backlog.lasts)
 
     def _fresh(self, message: Message) -> list[Reading | Rejected]:
         """What the message says, without what a newer message of the backlog may still replace."""
@@ -144,12 +183,13 @@ class MqttDriver:
         """Make the batch durable; False when it is to be offered again later."""
         if not self._batch:
             return True
+        batch, self._batch = self._batch, []  # after any other error it is not offered again: the worker dies of that
         try:
-            self._ports.deliver(self._batch)
+            self._ports.deliver(batch)
         except NotStored as error:
+            self._batch = batch
             self._not_stored(str(error))
             return False
-        self._batch = []
         if self._failing.withheld:
             self._ports.note("info", self.name, "readings are stored again; connecting")
             self._supervisor.resume(self._ports.clock.now())
@@ -172,21 +212,20 @@ class MqttDriver:
         done = [message for message in self._unacknowledged if id(message) not in held]
         self._unacknowledged = [message for message in self._unacknowledged if id(message) in held]
         self._acknowledged += self._session.acknowledge(done)
+        self._gathering.stored(self._ports.clock.now().boottime)
 
     def _devices(self) -> dict[str, str]:
-        return {name: self._device(name) for name in self._sources}
+        refused = self._refused()
+        return {name: self._device(name, refused.get(name)) for name in self._sources}
 
-    def _device(self, name: str) -> str:
-        source = self._sources[name]
-        refused = [why for each, why in self._supervisor.refused.items() if covers(each, source.topic)]
+    def _device(self, name: str, refused: str | None) -> str:
         if refused:
-            return f"subscription refused: {refused[0]}"
+            return f"subscription refused: {refused}"
+        if silent := self._staleness.words.get(name):
+            return silent
         read = self._translator.last_reads.get(name)
         if read is None:
             return "nothing heard yet: does the topic exist, and may this user read it?"
-        silent = self._ports.clock.now().boottime - self._translator.heard[name]
-        if silent > SILENT_AFTER * pace(self._connection, source):
-            return f"nothing heard for {silent / 60:.0f} min"
         return read.problem or "ok"
 
 

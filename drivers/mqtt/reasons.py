@@ -82,6 +82,13 @@ def of_ca_file(path: str, error: OSError) -> Reason:
     return Reason("setup", f"the broker's certificate cannot be checked with ca_file {path}: {why}")
 
 
+def of_certificate(certificate: str, key: str | None, error: OSError) -> Reason:
+    """Our own certificate or key cannot be used."""
+    files = f"{certificate} and {key or 'the key in it'}"
+    why = "they do not fit together, or the key has a passphrase" if isinstance(error, ssl.SSLError) else error.strerror
+    return Reason("setup", f"the broker cannot be shown cert_file {files}: {why or error}")
+
+
 def of_error(error: Exception, host: str, port: int) -> Reason:
     """An exception on the way to a connection or during it."""
     where = f"{host}:{port}"
@@ -89,6 +96,13 @@ def of_error(error: Exception, host: str, port: int) -> Reason:
         if isinstance(error, kind):
             return Reason(trouble, f"{where}: {text(error, host)}")
     return Reason("line", f"{where}: {type(error).__name__}: {error}")
+
+
+def _of_tls(error: ssl.SSLError) -> str:
+    said = (getattr(error, "reason", "") or str(error)).replace("_", " ")
+    if "ALERT" in said and ("CERTIFICATE" in said or "UNKNOWN CA" in said):
+        return f"the broker refuses this gateway's certificate ({said.lower()}): check cert_file and key_file"
+    return f"no TLS: {said}; is this the broker's TLS port?"
 
 
 _ERRORS: tuple[tuple[type[Exception], Trouble, Callable[[Any, str], str]], ...] = (
@@ -100,7 +114,7 @@ _ERRORS: tuple[tuple[type[Exception], Trouble, Callable[[Any, str], str]], ...] 
     (
         ssl.SSLError,
         "setup",
-        lambda error, _: f"no TLS: {getattr(error, 'reason', '') or error}; is this the broker's TLS port?",
+        lambda error, _: _of_tls(error),
     ),
     (socket.gaierror, "line", lambda error, host: f"the name {host} is not known (DNS: {error.strerror})"),
     (

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import ssl
 from collections import deque
-from threading import Condition, Timer
+from struct import Struct
 from threading import Event as Flag
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -21,12 +22,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from drivers.mqtt.config import Connection, address_of
+from drivers.mqtt.inbox import Inbox
 from drivers.mqtt.payload import LONGEST
 from drivers.mqtt.port import Connected, Ended, Happening, Message, Subscribed
 from drivers.mqtt.reasons import (
     KEEPALIVE_TIMEOUT,
     Reason,
     of_ca_file,
+    of_certificate,
     of_code,
     of_dead_line,
     of_early_close,
@@ -48,46 +51,9 @@ ANSWER_WITHIN = 3.0  # s from CONNECT to CONNACK while another version may be tr
 ANSWER_WITHIN_AT_LAST = 10.0  # s where there is no other version to try
 CLOSE_WITHIN = 2.0  # s for a clean DISCONNECT
 LARGEST_PACKET = 1024 * 1024  # bytes; a larger one would only fill the memory, and come again after the crash
-HELD_UP_FOR = 1.0  # s for which a full inbox holds up the network thread at each message; keepalives go on meanwhile
+READ_AHEAD = 16 * 1024  # bytes from the socket at a time; as much as a TLS record holds
+PUBACK = Struct("!BBH")  # MQTT 5.0, section 3.4: without a reason it means success
 FILTERS_PER_PACKET = 8  # some brokers allow no more in one SUBSCRIBE
-
-
-class Inbox:
-    """Messages on their way from the network thread to the owner. When full, the oldest of QoS 0 makes room.
-
-    Those of QoS 1 are bounded by what the broker sends ahead of acknowledgements. Where it does not keep to that
-    (mosquitto 2.0.11 with MQTT 3.1.1 sends everything it has), the network thread slows down: the rest waits at the
-    broker, not in our memory.
-    """
-
-    def __init__(self, limit: int) -> None:
-        """`limit` in messages."""
-        self._limit = limit
-        self._waiting: deque[Message] = deque()
-        self._room = Condition()
-        self.dropped = 0
-
-    def put(self, message: Message) -> None:
-        """Called by the network thread. A full inbox holds it up for a moment, but not so long that the line dies."""
-        with self._room:
-            if len(self._waiting) >= self._limit and not self._make_room():
-                self._room.wait(HELD_UP_FOR)
-            self._waiting.append(message)
-
-    def take(self, most: int) -> list[Message]:
-        """Called by the owner."""
-        with self._room:
-            taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-            self._room.notify_all()
-        return taken
-
-    def _make_room(self) -> bool:
-        for position, message in enumerate(self._waiting):
-            if message.qos == 0:
-                del self._waiting[position]
-                self.dropped += 1
-                return True
-        return False
 
 
 class PahoSession:
@@ -122,9 +88,8 @@ class PahoSession:
     def acknowledge(self, messages: Sequence[Message]) -> int:
         """As the port says."""
         attempt = self._attempt
-        if attempt is None:
-            return 0
-        return sum(attempt.acknowledge(each) for each in messages if each.qos and each.epoch == attempt.epoch)
+        ours = [each for each in messages if attempt and each.qos and each.epoch == attempt.epoch]
+        return len(ours) if attempt and ours and attempt.acknowledge(ours) else 0
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """As the port says."""
@@ -160,9 +125,46 @@ class _TlsSocket(ssl.SSLSocket):
 
 
 class _Client(Client):
-    """paho's client, whose network thread reports its end: no traceback, no reconnecting of its own."""
+    """paho's client, whose network thread reports its end: no traceback, no reconnecting of its own.
+
+    And in fewer system calls, at each of which the other threads take the interpreter away: paho asks for every packet
+    with `select` and three `recv`, and sends every acknowledgement alone. What is overridden here is not public, so the
+    release is pinned; paho 2.2.
+    """
 
     attempt: _Attempt
+    _ahead = b""  # read from the socket, and not taken from here yet
+    _taken = 0  # bytes of it
+
+    def acknowledge(self, messages: Sequence[Message]) -> bool:
+        """A PUBACK for each, in one packet to send; False when the connection has ended."""
+        packets = b"".join(PUBACK.pack(PacketTypes.PUBACK << 4, 2, message.mid) for message in messages)
+        return self._packet_queue(PacketTypes.PUBACK << 4, packets, 0, 1) == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Handle what was read ahead, but no more than there is room for: keepalives must go on."""
+        while True:
+            code = super().loop_read(max_packets)
+            if code or self._taken >= len(self._ahead) or self.attempt.is_held_up():
+                return code
+
+    def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
+        if self._taken < len(self._ahead):  # `select` does not know of it
+            timeout = 0.0
+            if code := self.loop_read():
+                return code
+        return super()._loop(timeout)
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if self._taken >= len(self._ahead):
+            try:
+                self._ahead, self._taken = super()._sock_recv(READ_AHEAD), 0
+            except ssl.SSLError as error:  # paho would only say that the connection is lost
+                self.attempt.broke(error)
+                raise
+        taken = self._ahead[self._taken : self._taken + bufsize]
+        self._taken += len(taken)
+        return taken
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:  # noqa: ARG002, FBT001, FBT002 - paho's signature
         """The network thread, from connecting to the end of the connection."""
@@ -214,10 +216,19 @@ class _Attempt:
         else:
             client.loop_start()
 
-    def acknowledge(self, message: Message) -> bool:
-        """Send the PUBACK; False when the connection has ended."""
+    def acknowledge(self, messages: Sequence[Message]) -> bool:
+        """Send their PUBACKs; False when the connection has ended."""
         client = self._client  # once: the network thread lets it go at its end
-        return client is not None and client.ack(message.mid, message.qos) == MQTTErrorCode.MQTT_ERR_SUCCESS
+        return client is not None and client.acknowledge(messages)
+
+    def broke(self, error: ssl.SSLError) -> None:
+        """Why the connection is about to end: with TLS 1.3 a broker refuses our certificate only after the handshake."""
+        if not self._answered:
+            self._end = of_error(error, self._address.host, self._address.port)
+
+    def is_held_up(self) -> bool:
+        """Whether the owner is behind."""
+        return self._inbox.is_full()
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """Send at QoS 0; False when the connection has ended."""
@@ -281,6 +292,13 @@ class _Attempt:
         except OSError as error:
             self._end = of_ca_file(self._connection.ca_file or "the system's certificates", error)
             raise
+        if certificate := self._connection.cert_file:
+            key = self._connection.key_file
+            try:
+                context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks at the terminal
+            except OSError as error:
+                self._end = of_certificate(certificate, key, error)
+                raise
         context.sslsocket_class = _TlsSocket
         return context
 

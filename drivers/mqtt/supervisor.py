@@ -127,6 +127,7 @@ class Supervisor:
         self._withheld = ""
         self.resumed_at: float | None = None  # boottime at which the broker began to send what had waited, if it did
         self.ready_since: float | None = None
+        self.listening_since: float | None = None  # boottime of the open connection's SUBACK, if it has come
         self.detail = ""  # what is wrong, in one sentence; "" when nothing is
         self.connects = 0
 
@@ -169,7 +170,7 @@ class Supervisor:
         self._withheld = self.detail = why
         self._session.shut()
         self._open = False
-        self._connected_at = None
+        self._connected_at = self.listening_since = None
 
     def resume(self, now: Now) -> None:
         """Connect again."""
@@ -207,7 +208,7 @@ class Supervisor:
 
     def _subscribed(self, happening: Subscribed) -> None:
         self._had_session = True
-        self.ready_since = happening.at
+        self.ready_since = self.listening_since = happening.at
         newly = {each: why for each, why in happening.refused.items() if each not in self._refused}
         self._refused = happening.refused
         self.detail = "; ".join(_refusal(each, why) for each, why in happening.refused.items())
@@ -230,7 +231,7 @@ class Supervisor:
         reason = happening.reason
         was_connected = self.connected
         self._open = False
-        self._connected_at = None
+        self._connected_at = self.listening_since = None
         if reason.trouble == "version" and self._versions.refused():
             log.info("%s: %s; trying MQTT %s", self._name, reason.text, self._versions.current)
             self._due = now.boottime

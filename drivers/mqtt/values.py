@@ -16,6 +16,7 @@ from drivers.base import AnswerError
 
 LARGEST = 18  # power of ten from which a number is no meter's (int64 micro ends at 9e12)
 SMALLEST = -30  # below it too: a register that a device takes for a float gives 1e-45, which must not round to 0
+BOM = "\ufeff"
 BLANKS = " \t\r\n\0"  # C programs send the terminating zero too
 EXACT = Context(prec=60)  # more digits than any meter has; bounds the work that a hostile number can cause
 

@@ -28,6 +28,8 @@ from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
 from drivers.mqtt.driver import MqttDriver, build
 from drivers.mqtt.port import Message
+from drivers.mqtt.staleness import LOOK_EVERY
+from drivers.mqtt.supervisor import FLAPPING, LONGEST_PAUSE, STABLE
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mosquitto import HOST, Mosquitto, mosquitto
 from tests.fakes.old_broker import Manner, old_broker
@@ -69,7 +71,7 @@ class Gateway:
     ) -> None:
         self.clock = SkippingClock()
         self.store = FakePorts(self.clock, memory)
-        connection = Connection(driver="mqtt", url=url, **settings)
+        connection = Connection(driver="mqtt", url=url, **{"flush": "20ms"} | settings)
         ports = replace(self.store.ports, deliver=deliver) if deliver else self.store.ports
         driver = build("hall", connection, sources or {"heat": stamped()}, ports)
         assert isinstance(driver, MqttDriver)
@@ -344,7 +346,7 @@ def test_a_retained_number_counts_only_with_a_time_of_its_own(broker: Mosquitto,
     """A retained message has no age."""
     publish(broker, ("hall/heat", payload(1)), ("hall/cold", b"7"), retain=True)
     gateway = gateway_at(broker.url, sources={"heat": stamped(), "cold": bare("hall/cold")})
-    gateway.run_until(lambda: gateway.driver.health().counts["messages"] == 2)
+    gateway.run_until(lambda: gateway.driver.health().counts["acknowledged"] == 2)
     assert (gateway.values("heat"), gateway.values("cold")) == ([1], [])
     assert [item.reason for item in gateway.store.rejected] == ["retained without a time"]
     publish(broker, ("hall/cold", b"8"), retain=True)  # published now: it is news, and is retained besides
@@ -475,6 +477,72 @@ def test_two_gateways_with_one_identity_are_told(broker: Mosquitto, gateway_at):
     assert "does another client use this gateway's client id?" in ours.driver.health().detail
 
 
+def test_of_two_gateways_with_one_identity_the_one_that_is_left_recovers(broker: Mosquitto, gateway_at):
+    """The operator reads once that the id may be in use, and once that it is over: when a connection has lasted."""
+    ours, other = gateway_at(broker.url), gateway_at(broker.url)
+    for _ in range(FLAPPING + 2):
+        for each in (ours, other):
+            before = each.driver._supervisor.connects
+            each.run_until(lambda each=each, before=before: each.driver._supervisor.connects > before, skip=True)
+        ours.run_until(lambda: not ours.driver._supervisor.connected)
+    other.driver.close()
+    ours.run_until(lambda: ours.driver._supervisor.connected, skip=True)
+    ours.clock.skip(STABLE)
+    ours.run_until(lambda: ours.ready() and ours.store.notes[-1][2] == "connected again")
+    assert sum("client id" in text for _, _, text in ours.store.notes) == 1
+    publish(broker, *heat(1))
+    ours.run_until(lambda: ours.values() == [1])
+
+
+def test_a_broker_that_is_gone_for_an_hour_is_one_line_and_found_within_a_minute(broker: Mosquitto, gateway_at):
+    """The pauses grow to a minute and no further; what waited at the broker comes."""
+    gateway = gateway_at(broker.url)
+    gateway.connect()
+    broker.stop()
+    gone = gateway.clock.now().boottime
+    gateway.run_until(lambda: gateway.clock.now().boottime > gone + 3600, skip=True)
+    assert gateway.driver._supervisor._failures > 3600 / LONGEST_PAUSE
+    broker.start()
+    back = gateway.clock.now().boottime
+    publish(broker, *heat(1))
+    gateway.run_until(lambda: gateway.values() == [1] and gateway.ready(), skip=True)
+    assert gateway.clock.now().boottime < back + LONGEST_PAUSE + WITHIN
+    assert [level for level, _, _ in gateway.store.notes] == ["warning", "info"]
+
+
+@VERSIONS
+def test_a_forbidden_topic_is_told_once_and_heard_when_it_is_allowed(tmp_path: Path, gateway_at, protocol):
+    """The broker grants the subscription and sends nothing: silence, while the other meter is heard, is all there is."""
+    rights = tmp_path / "rights"
+    rights.write_text("topic write hall/#\ntopic read hall/cold\n")
+    rights.chmod(0o600)
+    sources = {
+        "heat": stamped().model_copy(update={"expected_every": 60.0}),
+        "cold": bare("hall/cold").model_copy(update={"expected_every": 60.0}),
+    }
+    with mosquitto(tmp_path, persistence=True, extra_lines=[f"acl_file {rights}"]) as broker:
+        gateway = gateway_at(broker.url, sources=sources, protocol=protocol)
+        gateway.connect()
+        for number in range(5):
+            publish(broker, *heat(number), ("hall/cold", str(number).encode()))
+            gateway.run_until(lambda number=number: len(gateway.values("cold")) > number)
+            gateway.clock.skip(60)
+        [(level, meter, text)] = gateway.store.notes
+        assert (level, meter) == ("warning", "heat")
+        assert 'nothing heard on "hall/heat"' in text
+        assert "may this user read it? A broker does not say that reading is forbidden" in text
+        assert text in gateway.driver.health().devices["heat"]
+        assert gateway.driver.health().devices["cold"] == "ok"
+        rights.write_text("topic readwrite hall/#\n")
+        broker.reload()
+        publish(broker, *heat(9))
+        gateway.run_until(lambda: bool(gateway.values()))
+        gateway.clock.skip(LOOK_EVERY)
+        gateway.run_until(lambda: len(gateway.store.notes) == 2)
+        assert gateway.store.notes[1][2].startswith("heard again, after ")
+        assert gateway.driver.health().devices["heat"] == "ok"
+
+
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
@@ -575,6 +643,16 @@ def test_a_wrong_password_is_told_once_and_not_tried_in_a_hurry(guarded: Mosquit
     assert PASSWORD[::-1] not in said
 
 
+def test_a_password_that_is_put_right_at_the_broker_opens_by_itself(guarded: Mosquitto, gateway_at, tmp_path: Path):
+    """One line for any number of attempts, and one that it is over."""
+    gateway = gateway_at(guarded.url, username="gateway", password="the-new-one")
+    gateway.run_until(lambda: gateway.driver._supervisor._failures == 3, skip=True)
+    (tmp_path / "users").write_text(f"gateway:{hashed('the-new-one')}\n")
+    guarded.reload()
+    gateway.run_until(gateway.ready, skip=True)
+    assert [level for level, _, _ in gateway.store.notes] == ["error", "info"]
+
+
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
@@ -594,18 +672,29 @@ def authority(directory: Path, name: str) -> Path:
     return directory / f"{name}.pem"
 
 
-def certified(directory: Path, ca: str, names: str) -> Sequence[str]:
-    """A broker's certificate for `names`, as lines of its configuration."""
+def signed(directory: Path, ca: str, name: str, subject: str, days: str, *extra: str) -> None:
+    """A key and a certificate of it, as NAME.key and NAME.pem."""
     openssl(
         directory, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-subj", "/CN=broker", "-keyout", "broker.key", "-out", "broker.csr",
+        "-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.csr",
     )  # fmt: skip
-    (directory / "names").write_text(f"subjectAltName={names}\n")
     openssl(
-        directory, "x509", "-req", "-in", "broker.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
-        "-days", "2", "-extfile", "names", "-out", "broker.pem",
+        directory, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial",
+        "-days", days, *extra, "-out", f"{name}.pem",
     )  # fmt: skip
+
+
+def certified(directory: Path, ca: str, names: str, days: str = "2") -> Sequence[str]:
+    """A broker's certificate for `names`, as lines of its configuration."""
+    (directory / "names").write_text(f"subjectAltName={names}\n")
+    signed(directory, ca, "broker", "broker", days, "-extfile", "names")
     return [f"certfile {directory / 'broker.pem'}", f"keyfile {directory / 'broker.key'}"]
+
+
+def client_certificate(directory: Path, ca: str, days: str = "2") -> dict[str, str]:
+    """Ours, as keys of the connection."""
+    signed(directory, ca, "client", "box-7", days)
+    return {"cert_file": str(directory / "client.pem"), "key_file": str(directory / "client.key")}
 
 
 def secure(broker: Mosquitto) -> str:
@@ -701,3 +790,77 @@ def test_a_device_that_speaks_only_when_poked_is_read(tmp_path: Path):
             device.disconnect()
         assert gateway.values()[0] == Decimal("12.5")
         assert set(pokes) == {"R/0123/grid/20/Ac/Energy/Forward"}
+
+
+def test_a_broker_that_asks_for_a_certificate_is_shown_ours(tmp_path: Path, gateway_at):
+    """`cert_file` and `key_file`; the broker takes its user from it."""
+    ca = authority(tmp_path, "ours")
+    lines = [*certified(tmp_path, "ours", "IP:127.0.0.1"), f"cafile {ca}", "require_certificate true"]
+    ours = client_certificate(tmp_path, "ours")
+    with mosquitto(tmp_path, extra_lines=[*lines, "use_identity_as_username true"]) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca), **ours)
+        gateway.connect()
+        assert "u'box-7'" in broker.log
+
+
+@pytest.mark.parametrize("whose", [None, "other", "expired"])
+def test_a_broker_that_refuses_our_certificate_is_told_once(tmp_path: Path, gateway_at, whose: str | None):
+    """None where one is asked for, one of another authority, one that is too old; with the right one all is well."""
+    ca = authority(tmp_path, "ours")
+    authority(tmp_path, "other")
+    lines = [*certified(tmp_path, "ours", "IP:127.0.0.1"), f"cafile {ca}", "require_certificate true"]
+    shown = client_certificate(tmp_path, "other" if whose == "other" else "ours", "-1" if whose == "expired" else "2")
+    with mosquitto(tmp_path, extra_lines=lines) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca), **(shown if whose else {}))
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 2, skip=True)
+        assert "the broker refuses this gateway's certificate" in gateway.driver.health().detail
+        assert [level for level, _, _ in gateway.store.notes] == ["error"]
+        mended = gateway_at(secure(broker), ca_file=str(ca), **client_certificate(tmp_path, "ours"))
+        mended.connect()
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "why"),
+    [("IP:127.0.0.1", "-1", "certificate has expired"), ("DNS:elsewhere.example", "2", "IP address mismatch")],
+    ids=["expired", "wrong host name"],
+)
+def test_a_certificate_that_is_renewed_needs_nobody_at_the_gateway(tmp_path: Path, gateway_at, names, days, why):
+    """One line for any number of attempts, and one that it is over."""
+    ca = authority(tmp_path, "ours")
+    lines = certified(tmp_path, "ours", names, days)
+    with mosquitto(tmp_path, persistence=True, extra_lines=lines) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca))
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 3, skip=True)
+        assert why in gateway.driver.health().detail
+        certified(tmp_path, "ours", "IP:127.0.0.1")
+        broker.stop()
+        broker.start()
+        gateway.run_until(gateway.ready, skip=True)
+        assert [level for level, _, _ in gateway.store.notes] == ["error", "info"]
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_tls_broker_that_restarts_is_trouble_with_the_line_and_found_again(tmp_path: Path, gateway_at, how: str):
+    """A connection that ends in the middle says nothing of certificates: no person is asked for."""
+    ca = authority(tmp_path, "ours")
+    lines = certified(tmp_path, "ours", "IP:127.0.0.1")
+    with mosquitto(tmp_path, persistence=True, extra_lines=lines) as broker:
+        gateway = gateway_at(secure(broker), ca_file=str(ca))
+        gateway.connect()
+        getattr(broker, how)()
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 2, skip=True)
+        broker.start()
+        gateway.run_until(gateway.ready, skip=True)
+        assert [level for level, _, _ in gateway.store.notes] == ["warning", "info"]
+
+
+def test_a_key_that_does_not_fit_is_told_and_asks_nobody_for_a_passphrase(tmp_path: Path, gateway_at):
+    """OpenSSL would ask at the terminal, and the service would stand still."""
+    authority(tmp_path, "ours")
+    ours = client_certificate(tmp_path, "ours")
+    openssl(
+        tmp_path, "pkey", "-in", ours["key_file"], "-aes128", "-passout", "pass:x", "-out", "locked.key"
+    )  # fmt: skip
+    gateway = gateway_at("mqtts://127.0.0.1:1", cert_file=ours["cert_file"], key_file=str(tmp_path / "locked.key"))
+    gateway.run_until(lambda: gateway.driver.health().state == "trouble")
+    assert "the key has a passphrase" in gateway.driver.health().detail

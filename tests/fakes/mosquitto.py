@@ -10,6 +10,7 @@ The test is skipped with a sentence where mosquitto is not installed.
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -89,6 +90,15 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def reload(self) -> None:
+        """SIGHUP: it reads its users and rights again, and has done so when this returns."""
+        assert self._process is not None
+        before = self.log.count("Reloading config")
+        self._process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + STOP_WITHIN
+        while self.log.count("Reloading config") == before and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _started(self, port: int) -> bool:
         configuration = self._directory / "mosquitto.conf"

@@ -112,7 +112,7 @@ def test_a_connection_keeps_messages_for_a_week_by_default():
     """Reliability 3.5: session expiry at least a week, MQTT 5 first, a window wide enough for a burst."""
     made = connection()
     assert (made.session_expiry, made.protocol, made.receive_maximum) == (7 * 86_400, "auto", 1000)
-    assert (made.keepalive, made.flush) == (30, 0.2)
+    assert (made.keepalive, made.flush) == (30, 25)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_a_connection_keeps_messages_for_a_week_by_default():
         {"keepalive": 30},
         {"session_expiry": "-1s"},
         {"session_expiry": "60000d"},
-        {"flush": "0s"},
-        {"flush": "2s"},
+        {"flush": "-1s"},
+        {"flush": "61s"},
         {"username": ""},
         {"password": ""},
         {"client_id": ""},
@@ -159,17 +159,27 @@ def test_a_password_needs_its_user():
     assert check(connection(username="u"), {}) == []
 
 
-def test_a_ca_file_needs_tls_and_must_be_there(tmp_path: Path):
-    """A certificate authority that protects nothing is a mistake, and so is one that is missing."""
-    there = tmp_path / "ca.pem"
+@pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file"])
+def test_a_file_of_certificates_needs_tls_and_must_be_there(tmp_path: Path, key: str):
+    """A certificate that protects nothing is a mistake, and so is one that is missing."""
+    there = tmp_path / "some.pem"
     there.touch()
     missing = str(tmp_path / "no.pem")
-    said_of_plain = "is of use only with mqtts://: this connection is not encrypted"
-    assert check(connection(ca_file=str(there)), {}) == [(("connection", "ca_file"), said_of_plain)]
-    assert check(connection("mqtts://h", ca_file=missing), {}) == [
-        (("connection", "ca_file"), f"names a file that is not there: {missing}")
+    beside = {"cert_file": str(there)} if key == "key_file" else {}
+    said_of_plain = (("connection", key), "is of use only with mqtts://: this connection is not encrypted")
+    assert said_of_plain in check(connection(**beside, **{key: str(there)}), {})
+    assert check(connection("mqtts://h", **beside, **{key: missing}), {}) == [
+        (("connection", key), f"names a file that is not there: {missing}")
     ]
-    assert check(connection("mqtts://h", ca_file=str(there)), {}) == []
+    assert check(connection("mqtts://h", **beside, **{key: str(there)}), {}) == []
+
+
+def test_a_key_without_a_certificate_is_a_mistake(tmp_path: Path):
+    """It says nothing alone."""
+    key = tmp_path / "key.pem"
+    key.touch()
+    said = (("connection", "key_file"), "needs cert_file beside it")
+    assert check(connection("mqtts://h", key_file=str(key)), {}) == [said]
 
 
 def test_only_a_client_id_that_the_operator_chose_can_be_taken_twice():

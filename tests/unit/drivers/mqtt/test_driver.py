@@ -13,17 +13,19 @@ import pytest
 
 from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
-from drivers.mqtt.driver import MOST, PATIENCE, RETRY_LONGEST, WINDOW, MqttDriver, build
+from drivers.mqtt.driver import LOOK_AFTER, MOST, PATIENCE, RETRY_LONGEST, WINDOW, YOUNG, MqttDriver, build
+from drivers.mqtt.gathering import AT_ONCE
+from drivers.mqtt.staleness import LOOK_EVERY
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mqtt_session import FakeSession
 
 
 class TickingClock(FakeClock):
-    """Every look takes a millisecond: as long as the translation of one message on a slow box."""
+    """Every look takes as long as the translation of the messages since the last one on a slow box: 1 ms each."""
 
     def now(self) -> Now:
-        self.boottime += 0.001
+        self.boottime += 0.001 * LOOK_AFTER
         return super().now()
 
 
@@ -43,7 +45,7 @@ class House:
         self.store = FakePorts(self.clock, memory)
         self.session = FakeSession(self.clock)
         self.sources = sources or {"heat": source("heat")}
-        connection = Connection(driver="mqtt", url="mqtt://h", **(settings or {}))
+        connection = Connection(driver="mqtt", url="mqtt://h", **({"flush": "0s"} | (settings or {})))
         ports = replace(self.store.ports, deliver=deliver) if deliver else self.store.ports
         self.driver = MqttDriver("hall", connection, self.sources, ports, self.session)
 
@@ -386,7 +388,7 @@ def test_a_flood_is_taken_in_batches_without_a_pause():
 
 
 def test_a_slow_translation_stores_what_it_has():
-    """`flush`: messages are gathered for a fifth of a second at most."""
+    """A step translates for a fifth of a second at most."""
     house = House(clock=TickingClock())
     house.connect()
     for number in range(MOST):
@@ -438,9 +440,14 @@ def test_health_tells_of_each_source_how_it_is():
     house.step()
     assert house.driver.health().devices["heat"] == "ok"
     house.step(181)
-    assert house.driver.health().devices["heat"] == "nothing heard for 3 min"
+    assert house.driver.health().devices["heat"] == (
+        'nothing heard on "heat" for more than 3 min, though the broker answers: is the device on and in its network, or '
+        "was its topic changed? (silent for 3 min)"
+    )
+    told = house.driver.health().devices["heat"].removesuffix(" (silent for 3 min)")
+    assert house.store.notes == [("warning", "heat", told)]
     house.session.arrive("heat", '{"v": true}')
-    house.step()
+    house.step(LOOK_EVERY)
     assert house.driver.health().devices["heat"] == "not a number: true or false"
 
 
@@ -583,3 +590,85 @@ def test_several_readings_without_a_time_in_one_waiting_message_leave_the_newest
     house.step(5)
     assert house.values() == [3]
     assert house.session.acknowledged == [message]
+
+
+# --- gathering --------------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_gathered_for_one_commit_and_acknowledged_together():
+    """A page of 4 KiB each is what a commit costs; a card wears out of that."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    for number in range(8):
+        house.session.arrive("heat", str(number))
+        due = house.step(3)
+    assert (house.values(), house.session.acknowledged) == ([], [])
+    assert house.driver.last_reads()["heat"].value == 7  # `status` and `read` do not wait for it
+    house.step(due - house.clock.boottime)
+    assert len(house.store.batches) == 1
+    assert (house.values(), len(house.session.acknowledged)) == (list(range(8)), 8)
+
+
+def test_in_the_first_minute_of_a_connection_messages_are_stored_soon():
+    """Somebody stands there and waits for the first readings."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.session.arrive("heat", "1")
+    assert house.step() == house.clock.boottime + AT_ONCE
+    house.step(AT_ONCE)
+    assert house.values() == [1]
+
+
+@pytest.mark.parametrize(("protocol", "filled"), [("5", 500), ("3.1.1", WINDOW)])
+def test_the_brokers_window_is_never_waited_out(protocol: str, filled: int):
+    """Half of our receive maximum, or the 20 that brokers of MQTT 3.1.1 send ahead."""
+    house = House(settings={"flush": "25s", "protocol": protocol})
+    house.connect()
+    house.step(YOUNG)
+    for number in range(filled - 1):
+        house.session.arrive("heat", str(number))
+    house.step()
+    assert house.session.acknowledged == []
+    house.session.arrive("heat", "0")
+    house.step()
+    assert len(house.session.acknowledged) == filled
+
+
+def test_what_was_gathered_is_stored_when_the_connection_ends_but_not_acknowledged():
+    """Nothing more will come to fill the batch, and the broker will send it again: duplicates are known by their time."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    house.session.arrive("heat", "1")
+    house.step()
+    assert house.values() == []
+    house.session.end()
+    house.step()
+    assert house.values() == [1]
+    assert house.session.acknowledged == []
+
+
+def test_what_was_gathered_is_stored_and_acknowledged_at_a_stop():
+    """Else a restart would cost the last messages their time of arrival."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    house.session.arrive("heat", "1")
+    house.step()
+    house.driver.close()
+    assert house.values() == [1]
+    assert len(house.session.acknowledged) == 1
+
+
+def test_a_stop_does_not_acknowledge_what_could_not_be_stored():
+    """R3, also at the end."""
+    house = House(settings={"flush": "25s"})
+    house.connect()
+    house.step(YOUNG)
+    house.session.arrive("heat", "1")
+    house.step()
+    house.store.full = True
+    house.driver.close()
+    assert house.session.acknowledged == []
+    assert house.session.closed == 1

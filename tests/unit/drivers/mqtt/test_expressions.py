@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jmespath
 import pytest
 
 from drivers.mqtt.expressions import ExpressionFailed, compile_expression, find
@@ -126,3 +127,12 @@ def test_an_expression_that_multiplies_a_message_is_refused_when_it_is_written(t
 def test_usual_expressions_do_not_multiply(text: str):
     """A sum of 24 increments, pairs of every item, filters."""
     compile_expression(text)
+
+
+@pytest.mark.parametrize("text", ["a", "a.b", '"a:0".b.c', "a.b.c.d", "a[0].b", "a || b"])
+@pytest.mark.parametrize(
+    "document", [{"a": {"b": {"c": {"d": 7}}}, "a:0": {"b": {"c": 8}}}, {"a": [{"b": 9}]}, {"a": "b"}, {}, [], None, 5]
+)
+def test_a_path_of_keys_finds_what_the_interpreter_finds(text: str, document: object):
+    """Such paths are walked without jmespath's interpreter, which costs ten times as much."""
+    assert find(compile_expression(text), document) == jmespath.search(text, document)

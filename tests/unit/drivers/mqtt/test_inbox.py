@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from threading import Thread
 
+from drivers.mqtt.inbox import Inbox
 from drivers.mqtt.port import Message
-from drivers.mqtt.session import Inbox
 from tests.fakes.clock import FakeClock
 
 NOW = FakeClock().now()
