@@ -19,6 +19,7 @@ from buffer.schema import (
     SCHEMA_008,
     SCHEMA_009,
     SCHEMA_010,
+    SCHEMA_011,
 )
 
 if TYPE_CHECKING:
@@ -179,3 +180,9 @@ def _allow_state(database: Database, state: str) -> None:
 def m010_sizes(database: Database) -> None:
     """What the file holds and what is written, day by day."""
     database.execute(SCHEMA_010)
+
+
+@steps()
+def m011_dropped(database: Database) -> None:
+    """`status` counts the hours that are never sent without looking through all of them."""
+    database.execute(SCHEMA_011)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 REJECTED_KEPT = 10_000  # rows of `rejected`; the counts per reason go on for ever
+ASKED_FIRST = 20  # hours of meters in one batch
 PAYLOAD_KEPT = 500  # characters
 EVENTS_KEPT = 20_000
 ALIKE_MS = 6 * HOUR_MS  # meters this near to each other share one scan
@@ -88,8 +89,12 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
 
     The same (meter, instant, value) again is a duplicate and changes nothing (R4).
     """
-    hours = dict.fromkeys((hour_of(reading.at), reading.meter) for reading in readings)
-    db.executemany("INSERT INTO reading_hour VALUES (?, ?) ON CONFLICT DO NOTHING", hours)
+    keys = {(hour_of(reading.at), reading.meter) for reading in readings}
+    if len(keys) >= ASKED_FIRST:  # a poll of many meters: to ask what is there is cheaper than to be told of each one
+        hours = {hour for hour, _ in keys}
+        there = "SELECT hour, meter FROM reading_hour WHERE hour = ?"
+        keys -= {key for hour in hours for key in db.execute(there, (hour,))}
+    db.executemany("INSERT INTO reading_hour VALUES (?, ?) ON CONFLICT DO NOTHING", sorted(keys))
     before = db.total_changes
     db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", readings)
     if db.total_changes - before == len(readings):

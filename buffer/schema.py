@@ -269,3 +269,5 @@ CREATE TABLE size (                    -- what the file held on a day, and what 
     written INTEGER NOT NULL
 ) STRICT
 """
+
+SCHEMA_011 = "CREATE INDEX hour_dropped ON hour (meter, hour) WHERE state = 'dropped'"

@@ -45,6 +45,7 @@ def later(monkeypatch):
     steps(name="m008_findings")(migrations.m008_findings)
     steps(name="m009_doubts")(migrations.m009_doubts)
     steps(name="m010_sizes")(migrations.m010_sizes)
+    steps(name="m011_dropped")(migrations.m011_dropped)
     monkeypatch.setattr(migrations, "steps", steps)
     return steps
 
