@@ -89,11 +89,10 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
 
     The same (meter, instant, value) again is a duplicate and changes nothing (R4).
     """
-    keys = {(hour_of(reading.at), reading.meter) for reading in readings}
+    keys = {(at // HOUR_MS, meter) for at, meter, _, _ in readings}
     if len(keys) >= ASKED_FIRST:  # a poll of many meters: to ask what is there is cheaper than to be told of each one
-        hours = {hour for hour, _ in keys}
-        there = "SELECT hour, meter FROM reading_hour WHERE hour = ?"
-        keys -= {key for hour in hours for key in db.execute(there, (hour,))}
+        for hour in {hour for hour, _ in keys}:
+            keys.difference_update(db.execute("SELECT hour, meter FROM reading_hour WHERE hour = ?", (hour,)))
     db.executemany("INSERT INTO reading_hour VALUES (?, ?) ON CONFLICT DO NOTHING", sorted(keys))
     before = db.total_changes
     db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", readings)
