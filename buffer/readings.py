@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 REJECTED_KEPT = 10_000  # rows of `rejected`; the counts per reason go on for ever
-ASKED_FIRST = 20  # hours of meters in one batch
+ASKED_FIRST = 20  # pairs of hour and meter in one batch, from which on it is asked first which of them are known
 PAYLOAD_KEPT = 500  # characters
 EVENTS_KEPT = 20_000
 ALIKE_MS = 6 * HOUR_MS  # meters this near to each other share one scan

@@ -70,6 +70,19 @@ def test_another_value_for_the_same_instant_is_refused_and_the_first_one_stays(s
     assert stored(store) == [reading(0, 1, 5), reading(0, 2, 6), reading(1, 1, 7)]
 
 
+@pytest.mark.parametrize("count", [readings.ASKED_FIRST - 1, readings.ASKED_FIRST, 3 * readings.ASKED_FIRST])
+def test_every_reading_is_found_by_its_hour_however_many_come_together(store, count: int):
+    """Also of a meter that joins an hour which others have, and of a poll that passes the hour."""
+    rows = [MeterRow(f"m{n}", None, "kWh", "counter", "off", "x") for n in range(count)]
+    numbers = sorted(store.write(lambda db: register_meters(db, rows)).values())
+    for first, at in ((count // 2, 0), (0, 1), (0, HOUR_MS - 3)):
+        batch = [reading(at + n, meter) for n, meter in enumerate(numbers[first:])]
+        store.write(lambda db, batch=batch: add(db, batch))
+    hours = store.read(lambda db: db.execute("SELECT hour, meter FROM reading_hour ORDER BY hour, meter").fetchall())
+    assert hours == sorted({(each.at // HOUR_MS, each.meter) for each in stored(store)})
+    assert len(hours) == count + count - 3
+
+
 def test_a_reading_of_an_unknown_meter_fails_the_whole_batch(store):
     with pytest.raises(sqlite3.IntegrityError):
         store.write(lambda db: add(db, [reading(0, 1), reading(0, 99)]))
