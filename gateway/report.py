@@ -43,7 +43,7 @@ def gather(directory: Path) -> dict[str, Any]:
     report = {"service": _service(held_by, live), **found}
     report["buffer"] = _buffer(directory, live or {})
     report["connections"] = live["connections"] if live else {}
-    report["doubts"] = (live.get("doubts") if live else None) or []
+    report["contradictions"] = (live.get("contradictions") if live else None) or []
     report["salvaged"] = recovery.reports(directory)
     report["problems"] = list(problems(report))
     return report
@@ -106,7 +106,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     for name, delivery in report["delivery"].get("accounts", {}).items():
         yield from (f"account {name}: {problem}" for problem in _delivery_problems(delivery, today))
     yield from _buffer_problems(report["buffer"])
-    yield from report.get("doubts", ())
+    yield from report.get("contradictions", ())
 
 
 def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:

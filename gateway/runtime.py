@@ -64,7 +64,7 @@ def answer(gateway: Gateway, service: Service, request: dict[str, Any]) -> dict[
         "delivery": _delivery(gateway),
         "max_size": gateway.config.buffer.max_size,
         "room": gateway.housekeeper.snapshot(),
-        "doubts": [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in _doubts(gateway)],
+        "contradictions": [f"[enerkey] {doubt.key}: {doubt.words}" for doubt in _doubts(gateway)],
     }
 
 
