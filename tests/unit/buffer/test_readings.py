@@ -83,9 +83,56 @@ def test_every_reading_is_found_by_its_hour_however_many_come_together(store, co
     assert len(hours) == count + count - 3
 
 
-def test_a_reading_of_an_unknown_meter_fails_the_whole_batch(store):
+POLLED = 70
+polls = st.lists(  # of some meters, at the same few instants: a poll again, in part, with another value, across an hour
+    st.tuples(
+        st.sets(st.integers(1, POLLED)) | st.just(set(range(1, POLLED + 1))),
+        st.sampled_from([0, 1, HOUR_MS - 40, HOUR_MS]),
+        st.integers(0, 1),
+        st.booleans(),
+    ),
+    max_size=4,
+)
+
+
+@pytest.fixture
+def polled(store):
+    """A store of as many meters as one statement takes several times over."""
+    rows = [MeterRow(f"m{n}", None, "kWh", "counter", "off", "x") for n in range(POLLED - 3)]
+    store.write(lambda db: register_meters(db, rows))
+    return store
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(polls)
+def test_of_each_instant_of_a_meter_the_first_value_stays_and_every_other_is_told(polled, polls):
+    """R1, R4, however many come in one batch, whichever of them are there already: as a plain dictionary says."""
+    first: dict[tuple[int, int], StoredReading] = {}
+
+    def work(db):
+        db.execute("SAVEPOINT example")
+        for meters, at, value, twice in polls:
+            batch = [reading(at + meter, meter, value) for meter in meters]
+            batch += [each._replace(value=value + 1) for each in batch[::2]] if twice else []
+            for each in batch:
+                first.setdefault((each.at, each.meter), each)
+            other = [(each, first[each.at, each.meter].value) for each in batch]
+            assert add(db, batch) == [(each, value) for each, value in other if each.value != value]
+        kept = db.execute("SELECT at, meter, value, received FROM reading ORDER BY at, meter").fetchall()
+        hours = db.execute("SELECT hour, meter FROM reading_hour ORDER BY hour, meter").fetchall()
+        db.execute("ROLLBACK TO example")
+        return kept, hours
+
+    kept, hours = polled.write(work)
+    assert kept == [tuple(first[key]) for key in sorted(first)]
+    assert hours == sorted({(at // HOUR_MS, meter) for at, meter in first})
+
+
+@pytest.mark.parametrize("known", [1, 2 * readings.AT_ONCE])
+def test_a_reading_of_an_unknown_meter_fails_the_whole_batch(store, known: int):
+    """Wherever in the batch it is: nothing of it is stored."""
     with pytest.raises(sqlite3.IntegrityError):
-        store.write(lambda db: add(db, [reading(0, 1), reading(0, 99)]))
+        store.write(lambda db: add(db, [*(reading(n, 1) for n in range(known)), reading(0, 99)]))
     assert stored(store) == []
 
 
