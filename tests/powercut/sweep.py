@@ -170,6 +170,13 @@ class Swept(NamedTuple):
     wrong: list[str]
 
 
+def _wrong(directory: Path, disk: FailingDisk, number: int, kind: Kind) -> list[str]:
+    try:
+        return live(directory, disk, kind.failing(number), kind.error, restarts=kind.restarts).wrong
+    except Exception as error:  # it is one finding, and the operations after it are tried all the same
+        return [f"the morning ended: {error!r}"]
+
+
 def swept(directory: Path, kind: Kind, *, first: int, step: int) -> Swept:
     """Let operation `first` fail, then one `step` later, until a morning runs clean."""
     wrong: list[str] = []
@@ -179,10 +186,11 @@ def swept(directory: Path, kind: Kind, *, first: int, step: int) -> Swept:
         place = directory / str(number)
         place.mkdir()
         with failing_disk(place) as disk:
-            lived = live(place, disk, kind.failing(number), kind.error, restarts=kind.restarts)
+            found = _wrong(place, disk, number, kind)
+            failed = disk.failed[:1]
         shutil.rmtree(place)
-        wrong += [f"operation {number} ({lived.failed[:1]}): {words}" for words in lived.wrong]
-        failures += bool(lived.failed)
-        if not lived.failed:
+        wrong += [f"operation {number} ({failed}): {words}" for words in found]
+        failures += bool(failed)
+        if not failed:
             return Swept(runs, failures, wrong)
     raise AssertionError("there is no end")

@@ -22,6 +22,8 @@ def powercut(*words: str) -> subprocess.CompletedProcess[str]:
     [
         (("--cuts", "0"), "--cuts and --jobs are 1 or more"),
         (("--planted", "--errors"), "not allowed with argument"),
+        (("--errors", "--part", "5/4"), "'5/4' is no part: 2/4 is the second of four"),
+        (("--part", "1/4"), "--part goes with --errors"),
         (("--again", "/nowhere"), "no recording: /nowhere/recording.json is not there"),
     ],
 )
