@@ -204,6 +204,7 @@ class Store:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
                 migrate(db, self.path.with_name(BEFORE))
+                db.execute("PRAGMA temp_store = MEMORY")  # /var/tmp may be full; not before: an index of all hours is long
                 self.room.limit(db)
                 _sync_names(self.path.parent)  # of the file and its log: SQLite does not mind when this fails
             except BaseException:

@@ -5,6 +5,7 @@
         disk.fail(AtLeast(17), EIO)             # that one and all that follow
         disk.heal()
         disk.operations, disk.failed            # how many there were since, and how many of them failed
+    disk.nameless                           # how many temporary files there were
 
 A write that finds no space has written its first half, as write(2) may. Nothing is really synced, so it is fast; what
 a failed sync does to the pages, only strace and a replay can show. The test is skipped with a sentence where Python's SQLite
@@ -82,6 +83,7 @@ class FailingDisk:
         self.operations = 0
         self.kind: Kind = "write"  # of the operation that is under way
         self.failed: list[tuple[int, Kind]] = []
+        self.nameless = 0  # files that SQLite has opened for itself, in the system's directory for temporary ones
         self._failing: Container[int] = ()
         self._error = EIO
         self._directory = str(directory).encode()
@@ -125,6 +127,7 @@ class FailingDisk:
     def _open(self, vfs: int, name_at: int | None, file: int, flags: int, flags_out: int) -> int:
         result = self._system_open(vfs, name_at, file, flags, flags_out)  # which keeps the pointer to the name
         name = ctypes.string_at(name_at) if name_at else b""
+        self.nameless += not name_at
         ours = name.startswith(self._directory + b"/") and not name.endswith(b"-shm")
         if result == sqlite3.SQLITE_OK and ours:
             methods = cast(file, POINTER(c_void_p))

@@ -53,6 +53,24 @@ def test_whatever_operation_fails_nothing_is_lost_or_doubled_and_it_goes_on_by_i
     assert found.failures >= found.runs - 1, "the last one runs clean"
 
 
+# --- a disk beside it -------------------------------------------------------------------------------------------------
+
+
+def test_a_write_needs_no_other_place_than_the_database_and_its_log(tmp_path, disk):
+    """R27: closing the hour of many meters changes many pages, and must not fail because /var/tmp is full."""
+    with closing(Store(tmp_path, threaded=False)) as store:
+        store.write(lambda db: db.executemany("INSERT INTO event VALUES (?, 0, '', '', ?)", enumerate(["x" * 999] * 400)))
+
+        def work(db):
+            db.execute("UPDATE event SET text = 'y' || text")
+            raise ValueError("undo it")
+
+        with pytest.raises(ValueError, match="undo it"):
+            store.write(work)
+        assert store.read(lambda db: db.execute("SELECT count(*) FROM event WHERE text LIKE 'y%'").fetchone()) == (0,)
+        assert disk.nameless == 0
+
+
 # --- a commit that fails although it is there -------------------------------------------------------------------------
 
 
