@@ -1,7 +1,7 @@
 """The durable store: one writing connection in one thread, group commit at synchronous=FULL; every other only reads.
 
-`write(fn)` runs `fn` on the writer and returns when the transaction that holds it is on the disk (R3, R12). While one
-commit is under way the next group gathers, so a busy store pays one sync for many writers.
+`write(fn)` runs `fn` on the writer and returns when the transaction that holds it is on the disk (R3, R12). Which writes
+share a commit, `buffer.gathering` says.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from buffer import files
 from buffer.files import BUSY_TIMEOUT, is_damage
+from buffer.gathering import Gathering, Write
 from buffer.lock import Lock
 from buffer.migrations import examine, migrate
 from buffer.room import Room
@@ -36,7 +36,6 @@ DATABASE = "buffer.db"
 LOCK = "buffer.lock"
 BEFORE = "buffer-before-migration.db"  # as it was before the newest schema step
 CHUNK = 1024 * 1024  # bytes
-GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws back at once
 
 PRAGMAS = (  # reliability 3.6
     "journal_mode = WAL",
@@ -73,11 +72,6 @@ class Unreadable(Exception):  # noqa: N818 - says what was found
     """The database file cannot be read (not there, not permitted, not a database)."""
 
 
-class _Write(NamedTuple):
-    work: Work
-    future: Future[Any]
-
-
 class Store:
     """The database of one data directory, owned by this process.
 
@@ -92,11 +86,13 @@ class Store:
         facts: dict[str, Any] | None = None,
         heal: Callable[[Path, Callable[[], Connection]], Connection] | None = None,
         room: Room | None = None,
+        commit_within: float = 0.0,
     ) -> None:
         """Take the lock, open and migrate; raises LockHeld, NewerDatabase, or OSError / StoreError when it cannot.
 
         `heal` opens the file, damaged as it may be (`recovery.opened`); without it, a damaged one is a StoreError.
-        `room`: how large it may get; as large as the disk without it.
+        `room`: how large it may get; as large as the disk without it. `commit_within`: seconds for which a patient write
+        waits for others to share its commit.
         """
         self.path = data_dir / DATABASE
         self.room = room or Room(data_dir)
@@ -114,7 +110,7 @@ class Store:
         except BaseException:
             self._lock.release()
             raise
-        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._gathering = Gathering(commit_within)
         self._gate = threading.Lock()  # so that nothing is queued behind the end
         self._closed = False
         self.failing = ""  # in words, while writes fail
@@ -123,10 +119,10 @@ class Store:
         if self._thread:
             self._thread.start()
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `work` in a transaction; returns its result once that is durable.
 
-        What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is
+        `patient`: it may wait for others of its kind (`expect_patience`) as long as nobody else writes. What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is
         durable, or nobody knows: only the file does (R26).
         """
         if self._writing == threading.get_ident():
@@ -136,10 +132,18 @@ class Store:
             if self._closed:
                 raise StoreError("not stored: the store is closed")
             if self._thread:
-                self._queue.put(_Write(work, future))
+                self._gathering.put(Write(work, future, patient))
         if self._thread is None:
-            self._commit([_Write(work, future)])
+            self._commit([Write(work, future)])
         return future.result()
+
+    def expect_patience(self) -> None:
+        """There is one more thread that writes patiently: with all of them waiting, nobody has to wait any more."""
+        self._gathering.patients += 1
+
+    def hurry(self) -> None:
+        """From now on no write waits for others: the process is about to stop."""
+        self._gathering.hurry()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a short-lived read-only connection; StoreError when the file cannot be read."""
@@ -175,7 +179,7 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self._queue.put(None)
+            self._gathering.end()
         if self._thread:
             self._thread.join()
         if self._db:
@@ -204,7 +208,9 @@ class Store:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
                 migrate(db, self.path.with_name(BEFORE))
-                db.execute("PRAGMA temp_store = MEMORY")  # /var/tmp may be full; not before: an index of all hours is long
+                db.execute(
+                    "PRAGMA temp_store = MEMORY"
+                )  # /var/tmp may be full; not before: an index of all hours is long
                 self.room.limit(db)
                 _sync_names(self.path.parent)  # of the file and its log: SQLite does not mind when this fails
             except BaseException:
@@ -215,23 +221,10 @@ class Store:
         return db
 
     def _run(self) -> None:
-        while group := self._gather():
+        while group := self._gathering.group():
             self._commit(group)
 
-    def _gather(self) -> list[_Write]:
-        """The next write with all that queued up behind it; nothing at the end."""
-        group: list[_Write] = []
-        following = self._queue.get()
-        while following is not None:
-            group.append(following)
-            if len(group) == GROUP_MOST or self._queue.empty():
-                return group
-            following = self._queue.get()
-        if group:
-            self._queue.put(None)  # the end comes again, after this group
-        return group
-
-    def _commit(self, group: list[_Write]) -> None:
+    def _commit(self, group: list[Write]) -> None:
         self._writing = threading.get_ident()
         try:
             outcomes, changed = self._transaction([each.work for each in group])

@@ -83,7 +83,12 @@ class Collector:
         self._flushing = Lock()
 
     def deliver_for(self, connection: str, *, polled: bool = False) -> Deliver:
-        """The `deliver` of one connection's driver. `polled`: nobody else keeps what is not acknowledged."""
+        """The `deliver` of one connection's driver. `polled`: nobody else keeps what is not acknowledged.
+
+        Connections are polled at the same second, and share a commit. Messages were gathered before they came.
+        """
+        if polled:
+            self._store.expect_patience()
         return lambda batch: self._deliver(connection, batch, polled=polled)
 
     def flush(self, *, last: bool = False) -> int:
@@ -113,7 +118,7 @@ class Collector:
             if self._ring:
                 with self._flushing:
                     self._flush()  # first what is older
-            newest = self._store.write(lambda db: self._put(db, connection, taken, rejections))
+            newest = self._store.write(lambda db: self._put(db, connection, taken, rejections), patient=polled)
         except StoreError as error:
             if polled:
                 self._keep(connection, taken)

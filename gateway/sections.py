@@ -206,6 +206,11 @@ class BufferSection(Strict):
         description="Largest size of the database. 200 meters read every minute need about 0.6 GB, and 0.2 GB more for each year. "
         "Its log comes on top, and a ballast file of 8 MiB. When it is reached, readings are forgotten before their age.",
     )
+    commit_within: Annotated[Duration, Field(ge=0, le=1)] = Field(
+        0.2,
+        description="How long the readings of one polled connection wait for those of others, so that all of a second are one write "
+        'to the disk. "0s": not at all. Only polled readings wait, and only while there is a connection that may still bring some.',
+    )
 
 
 class EnerkeySection(Strict):

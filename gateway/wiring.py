@@ -88,7 +88,8 @@ def open_store(config: Config, *, command: str, threaded: bool = True) -> Store:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = {"command": command, "socket": str(socket_path(config))}
         room = Room(data_dir, config.buffer.max_size, BALLAST)
-        return Store(data_dir, threaded=threaded, facts=facts, heal=recovery.opened, room=room)
+        within = config.buffer.commit_within
+        return Store(data_dir, threaded=threaded, facts=facts, heal=recovery.opened, room=room, commit_within=within)
     except LockHeld as error:
         raise NoDatabase(str(error)) from None
     except NewerDatabase as error:

@@ -73,6 +73,9 @@ trust = "always"
 [hours]
 grace = "60s"
 
+[buffer]
+commit_within = "0s"    # no time of the demo's: waiting for other connections would cost it a minute
+
 [enerkey]
 url = "{url}"
 api_keys = [{key}]

@@ -74,6 +74,7 @@ def _serve(gateway: Gateway, service: Service) -> None:
     service.start()
     service.supervise()
     log.info("stopping")
+    gateway.store.hurry()
     service.stop()
     control.close()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from buffer import store as module
+from buffer import gathering
 from buffer.lock import LockHeld
 from buffer.store import DATABASE, Store, StoreError, Unreadable, read_only
 
@@ -323,10 +323,10 @@ class Busy:
             except Exception as error:
                 self._outcomes[name] = error
 
-        queued = self._store._queue.qsize() + bool(self._threads)
+        queued = len(self._store._gathering) + bool(self._threads)
         self._threads.append(threading.Thread(target=run))
         self._threads[-1].start()
-        while name != "first" and self._store._queue.qsize() < queued:
+        while name != "first" and len(self._store._gathering) < queued:
             threading.Event().wait(0.001)
 
     def go(self):
@@ -378,7 +378,7 @@ def test_a_disk_error_fails_the_whole_group_and_only_this_one(threaded):
 
 
 def test_a_group_is_bounded(threaded, monkeypatch):
-    monkeypatch.setattr(module, "GROUP_MOST", 2)
+    monkeypatch.setattr(gathering, "GROUP_MOST", 2)
     seen = commits(threaded)
     busy = Busy(threaded)
     for number in range(5):

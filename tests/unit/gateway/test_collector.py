@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,9 +31,10 @@ COUNTER = Rule("counter", 60_000)
 
 
 class Site:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, commit_within: float | None = None) -> None:
+        """`commit_within`: the store has its thread."""
         self.clock = FakeClock()
-        self.store = Store(directory, threaded=False)
+        self.store = Store(directory, threaded=commit_within is not None, commit_within=commit_within or 0.0)
         names = ("heat", "water")
         rows = [MeterRow(name, None, "kWh", "counter", "off", "bench") for name in names]
         self.numbers = self.store.write(lambda db: register_meters(db, rows))
@@ -80,6 +83,42 @@ def test_poison_is_kept_with_its_reason_in_the_same_commit(site: Site):
         ("hall", "heat", "not a number", "abc")
     ]
     assert site.rows("SELECT count FROM rejected_count") == [(1,)]
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Site]:
+    """Who is polled waits for others longer than any test, and a first one does already: `site.waiting`."""
+    site = Site(tmp_path, commit_within=60.0)
+    site.others = site.collector.deliver_for("another bus", polled=True)
+    site.commits = []
+    site.store._db.set_trace_callback(lambda done: site.commits.append(done) if done == "COMMIT" else None)
+    with ThreadPoolExecutor(1) as pool:
+        site.waiting = pool.submit(site.deliver_polled, [said("heat", "1")])
+        while not site.store._gathering._waiting:
+            Event().wait(0.001)
+        yield site
+        site.store.close()
+
+
+def test_connections_that_are_polled_at_the_same_time_share_a_commit(patient: Site):
+    """The last one that can come ends the waiting."""
+    patient.others([said("water", "2")])
+    patient.waiting.result(30)
+    assert (len(patient.rows("SELECT * FROM reading")), patient.commits) == (2, ["COMMIT"])
+
+
+def test_messages_of_a_broker_do_not_wait_for_polls(patient: Site):
+    """R3: they have been gathered before; a poll that waits goes with them."""
+    patient.deliver([said("water", "2")])
+    patient.waiting.result(30)
+    assert (len(patient.rows("SELECT * FROM reading")), patient.commits) == (2, ["COMMIT"])
+
+
+def test_a_stop_does_not_wait_for_polls(patient: Site):
+    """Neither does it lose what waits."""
+    patient.store.hurry()
+    patient.waiting.result(30)
+    assert len(patient.rows("SELECT * FROM reading")) == 1
 
 
 def test_a_batch_of_poison_alone_is_kept_and_tells_nobody(site: Site):
@@ -198,7 +237,7 @@ def test_a_stamp_that_no_driver_could_check_is_checked_when_the_clock_has_become
 
 
 def test_a_failing_store_is_told_to_the_driver_and_nothing_of_the_batch_stays(site: Site, monkeypatch):
-    def fail(work: object) -> None:
+    def fail(work: object, *, patient: bool) -> None:
         raise StoreError("disk full")
 
     monkeypatch.setattr(site.store, "write", fail)

@@ -100,6 +100,13 @@ def _newer(data: Path) -> None:
         later.apply(Database(db))
 
 
+@pytest.mark.parametrize(("written", "seconds"), [("", 0.2), ('[buffer]\ncommit_within = "50ms"\n', 0.05)])
+def test_polled_readings_wait_for_those_of_others_as_long_as_configured(site: Site, written: str, seconds: float):
+    """200 ms where nothing is said."""
+    with closing(open_store(changed(site, ("[gateway]", f"{written}[gateway]")), command="test")) as store:
+        assert store._gathering._within == seconds
+
+
 def _a_file(data: Path) -> None:
     data.write_text("")
 
