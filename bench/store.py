@@ -40,6 +40,7 @@ BATCHES = 400  # commits of one side in one round
 ROUNDS = 9
 CLOSINGS = 25  # a day: one of them begins it, when more is checked
 POLL_MS = 60_000
+WAL_HEADER, FRAME = 32, 24  # bytes, sqlite.org/fileformat2.html#the_write_ahead_log
 STEP = 500_000  # micro per hour
 PLAIN = """
 CREATE TABLE meter (id INTEGER PRIMARY KEY) STRICT;
@@ -59,6 +60,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.dir) as name:
         directory = Path(name)
         figures = rates(directory, args.meters) | latencies(directory / "latency", args.meters)
+        for within in (0.0, 0.2):
+            figures |= crowd(directory / f"crowd-{within}", within, args.meters)
         for label, days, hours in (("1d", 1, 24), (f"{args.years:g}y", args.days, round(args.years * 365 * 24))):
             figures |= aged(directory / label, label, args.meters, days, hours)
     years = f"close_hour_ms_{args.years:g}y"
@@ -146,6 +149,42 @@ def latencies(directory: Path, meters: int) -> dict[str, float]:
         "commit_of_8_ms_p50": percentile(together, 50),
         "commit_of_8_ms_p99": percentile(together, 99),
     }
+
+
+def crowd(directory: Path, within: float, connections: int) -> dict[str, float]:
+    """As many connections as meters, each with one reading within 100 ms: what a round of them costs the disk."""
+    store = opened(directory, connections, within)
+    gate, chance, rounds = Barrier(connections), Random(1), []
+    for _ in range(connections):
+        store.expect_patience()
+
+    def connection(row: StoredReading, delay: float) -> None:
+        gate.wait()
+        time.sleep(delay)
+        store.write(lambda db: add(db, [row]), patient=True)
+
+    polls = PollsOf(connections)
+    for _ in range(6):
+        store.write(lambda db: db.execute("SELECT 1"))
+        checkpoint(store)
+        threads = [Thread(target=connection, args=(row, chance.random() / 10)) for row in polls.next()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rounds.append(commits(store.path.with_name("buffer.db-wal").read_bytes()))
+    store.close()
+    syncs, written = (statistics.median(each) for each in zip(*rounds[1:], strict=True))  # the first begins the hour
+    label = f"{round(within * 1000)}ms"
+    return {f"crowd_commits_{label}": syncs, f"crowd_mb_per_day_{label}": written * 86_400_000 / POLL_MS / 1e6}
+
+
+def commits(wal: bytes) -> tuple[int, int]:
+    """Commits in a log that was empty before them, and its bytes."""
+    size = FRAME + int.from_bytes(wal[8:12], "big")
+    begins = range(WAL_HEADER, len(wal) - size + 1, size)
+    frames = [wal[at : at + FRAME] for at in begins if wal[at + 8 : at + 16] == wal[16:24]]  # the salt of this log
+    return sum(frame[4:8] != bytes(4) for frame in frames), len(frames) * size
 
 
 class PollsOf:
@@ -266,9 +305,9 @@ def fill(store: Store, meters: int, days: int, hours: int) -> None:
 # --- what both need ---------------------------------------------------------------------------------------------------
 
 
-def opened(directory: Path, meters: int) -> Store:
+def opened(directory: Path, meters: int, commit_within: float = 0.0) -> Store:
     directory.mkdir(parents=True)
-    store = Store(directory)
+    store = Store(directory, commit_within=commit_within)
     enter(store, meters, START)
     return store
 

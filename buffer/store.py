@@ -122,7 +122,9 @@ class Store:
     def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `work` in a transaction; returns its result once that is durable.
 
-        `patient`: it may wait for others of its kind (`expect_patience`) as long as nobody else writes. What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is
+        `patient`: it may wait for others of its kind (`expect_patience`) as long as nobody else writes.
+
+        What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is
         durable, or nobody knows: only the file does (R26).
         """
         if self._writing == threading.get_ident():
