@@ -259,15 +259,17 @@ class PymodbusBus:
         self._suspect(bad=bool(heard))
         if not heard:
             return NoAnswer(f"no answer within {line.timeout:g} s")
-        hint = "; the request itself came back: set local_echo = true" if echoed and self._address.rtu else ""
+        hint = "; the request itself came back: set local_echo = true" if echoed and self._address.untagged else ""
         shown = heard[:32].hex(" ")
         return BadAnswer(f"{len(heard)} bytes that are no answer to this request: {shown}{hint}", raw=heard)
 
     def _suspect(self, *, bad: bool = True) -> None:
         """A late answer may still come. Closing helps best; on a serial line only quiet does."""
-        if self._address.rtu:
+        if self._address.untagged:
             self._quiet_until = monotonic() + DRAIN
-        if self._address.scheme == "rtu+tcp" or (not self._address.rtu and (bad or self._silences >= REOPEN_AFTER)):
+        if self._address.scheme == "rtu+tcp" or (
+            not self._address.untagged and (bad or self._silences >= REOPEN_AFTER)
+        ):
             self.close()
 
     def _serial_line(self) -> _SerialLine:
@@ -282,7 +284,7 @@ class PymodbusBus:
         return line
 
     def _network_line(self) -> _NetworkLine:
-        framer = FramerType.RTU if self._address.rtu else FramerType.SOCKET
+        framer = FramerType.RTU if self._address.untagged else FramerType.SOCKET
         line = _NetworkLine(self._address.host, port=self._address.port, framer=framer, retries=0)
         self._prepare(line)
         timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)

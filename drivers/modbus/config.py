@@ -133,12 +133,12 @@ def _connection_faults(connection: Connection, address: Address) -> Iterator[tup
             yield key, f"names a file that is not there: {path}"
     if connection.key_file and not connection.cert_file:
         yield "key_file", "needs cert_file beside it"
-    if connection.local_echo and not address.rtu:
+    if connection.local_echo and not address.untagged:
         yield "local_echo", "is for RS-485 adapters: use it with rtu:// or rtu+tcp://"
 
 
 def _source_faults(source: Source, address: Address) -> Iterator[tuple[str, str]]:
-    allowed = RTU_DEVICES if address.rtu else TCP_DEVICES
+    allowed = RTU_DEVICES if address.untagged else TCP_DEVICES
     if source.device not in allowed:
         yield "device", f"must be {allowed.start} to {allowed.stop - 1} on {address.scheme}://"
     yield from source_faults(source)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from drivers.base import Ports
 
-TIMEOUTS = {"tcp": 1.0, "tls": 1.0, "rtu": 1.0, "rtu+tcp": 1.5}  # s
-GAPS = {"tcp": 0.0, "tls": 0.0, "rtu": 0.060, "rtu+tcp": 0.100}  # s; Eastron's manuals want 60 ms
-GAP_ON_CHANGE = 0.100  # s on RTU, when another device is asked than before
+TIMEOUTS = {"tcp": 1.0, "tls": 1.0, "rtu": 1.0, "ascii": 1.0, "rtu+tcp": 1.5, "ascii+tcp": 1.5}  # s
+GAPS = {"tcp": 0.0, "tls": 0.0, "rtu": 0.060, "ascii": 0.060, "rtu+tcp": 0.100, "ascii+tcp": 0.100}
+# s; Eastron's manuals want 60 ms
+GAP_ON_CHANGE = 0.100  # s on a bus, when another device is asked than before
 
 
 def devices_of(connection: Connection, sources: Mapping[str, Source], ports: Ports) -> list[Device]:
@@ -50,9 +51,9 @@ def limits_of(connection: Connection, address: Address, sources: Iterable[Source
     gap = own if own is not None else connection.gap
     if gap is not None:
         return Limits(timeout, gap, gap, int(most))
-    gaps = [each.gap for each in profiles if each.gap and address.rtu]
+    gaps = [each.gap for each in profiles if each.gap and address.untagged]
     usual = max([GAPS[address.scheme], *gaps])
-    return Limits(timeout, usual, max(usual, GAP_ON_CHANGE) if address.rtu else usual, int(most))
+    return Limits(timeout, usual, max(usual, GAP_ON_CHANGE) if address.untagged else usual, int(most))
 
 
 def _said(sources: Iterable[Source], key: str) -> float | None:
