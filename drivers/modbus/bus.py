@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pymodbus.pdu import ModbusPDU
 
     from drivers.modbus.address import Address
-    from drivers.modbus.config import Connection
+    from drivers.modbus.connection import Connection
 
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
 LONGEST_DRAIN = 2.0  # s and the time of the longest frame; a line that babbles on is used all the same

@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from drivers.modbus.address import Address, address_of
-from drivers.modbus.config import Connection, profile_of
+from drivers.modbus.connection import Connection
 from drivers.modbus.device import Device, Limits
 from drivers.modbus.plan import USUAL_REGISTERS
+from drivers.modbus.profile import known
 from drivers.modbus.source import Source
 from drivers.modbus.target import parts_of, target_of
 
@@ -43,7 +44,7 @@ def devices_of(connection: Connection, sources: Mapping[str, Source], ports: Por
 def limits_of(connection: Connection, address: Address, sources: Iterable[Source]) -> Limits:
     """The operator's word about the device, then about the connection, then the profile's or the line's default."""
     sources = list(sources)
-    profiles = [profile for source in sources if (profile := profile_of(source))]
+    profiles = [profile for source in sources if (profile := known(source.profile))]
     longest = max([TIMEOUTS[address.scheme], *(each.timeout for each in profiles if each.timeout)])
     timeout = _said(sources, "timeout") or connection.timeout or longest
     most = _said(sources, "max_registers") or min([each.max_registers for each in profiles], default=USUAL_REGISTERS)
