@@ -32,6 +32,10 @@ class ConfigModule(Protocol):
         """
         ...
 
+    def cautions(self, connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault]:
+        """What works but should be looked at, paths as for `check`, which has found nothing before."""
+        ...
+
     def describe(self, source: BaseModel) -> SourceFacts:
         """What the gateway must know of a source without opening it."""
         ...

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from drivers import registry
-from drivers.fields import is_file
+from drivers.fields import SourceBase, is_file
 from gateway import secrets
 from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
 from gateway.faults import ConfigFaults, Fault, Findings, counted, nearest, some
@@ -30,6 +30,7 @@ from gateway.sections import (
     GatewaySection,
     HoursSection,
 )
+from gateway.validating import Checked
 
 __all__ = ["Account", "Config", "ConfigFaults", "Meter", "load"]
 
@@ -89,6 +90,8 @@ def load(path: Path, today: date | None = None) -> Config:
         meters = _meters(draft, findings)
         _check_across(draft, findings)
         _look_closer(draft, meters, warnings, today)
+        if not len(findings):
+            _warn_of_connections(draft, warnings)
     if draft is None or len(findings) or draft.file.value is None:
         raise ConfigFaults(list(findings), list(warnings))
     file = draft.file.value
@@ -110,11 +113,9 @@ def _meters(draft: Draft, findings: Findings) -> list[Meter]:
     return [meter for meter in resolved if meter is not None]
 
 
-def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings) -> set[str]:
-    """Report what the driver finds in a connection and its sources; the ids of meters that its faults concern."""
-    if connection.driver is None or connection.checked is None or connection.checked.value is None:
-        return {meter.id for meter in draft.meters if meter.connection is connection}
-    sources = {
+def _sources_on(connection: ConnectionDraft, draft: Draft) -> dict[str, Checked[SourceBase]]:
+    """The readable sources that are certainly on a connection, by the ids of their meters."""
+    return {
         meter.id: meter.source
         for meter in draft.meters
         if meter.connection is connection
@@ -122,6 +123,13 @@ def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings
         and meter.source is not None
         and meter.source.value is not None
     }
+
+
+def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings) -> set[str]:
+    """Report what the driver finds in a connection and its sources; the ids of meters that its faults concern."""
+    if connection.driver is None or connection.checked is None or connection.checked.value is None:
+        return {meter.id for meter in draft.meters if meter.connection is connection}
+    sources = _sources_on(connection, draft)
     values = {name: source.value for name, source in sources.items() if source.value is not None}
     faults = registry.config_of(connection.driver).check(connection.checked.value, values)
     for fault in faults:
@@ -334,3 +342,15 @@ def _warn_of_sources(draft: Draft, meters: Iterable[Meter], warnings: Findings) 
         if source is not None:
             others = f" (also {counted(len(names) - 1, 'other meter')})" if len(names) > 1 else ""
             warnings.add(source.place, f"{caution}{others}")
+
+
+def _warn_of_connections(draft: Draft, warnings: Findings) -> None:
+    """What the driver would look at twice in a connection as a whole."""
+    for connection in draft.connections.values():
+        if connection.driver is None or connection.checked is None or connection.checked.value is None:
+            continue
+        sources = _sources_on(connection, draft)
+        values = {name: source.value for name, source in sources.items() if source.value is not None}
+        for caution in registry.config_of(connection.driver).cautions(connection.checked.value, values):
+            at = connection.checked if caution.path[0] == "connection" else sources[str(caution.path[0])]
+            warnings.add(at.at(caution.path[1:]), caution.message)

@@ -5,35 +5,46 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-PORTS = {"tcp": 502, "rtu+tcp": 502, "tls": 802}
+PORTS = {"tcp": 502, "rtu+tcp": 502, "ascii+tcp": 502, "tls": 802}
 EXAMPLES = (
-    '"tcp://192.0.2.10:502", "rtu+tcp://192.0.2.10:4001", "tls://192.0.2.10:802" '
-    'or "rtu:///dev/ttyUSB0?baudrate=9600&parity=N"'
+    '"tcp://192.0.2.10:502", "rtu+tcp://192.0.2.10:4001", "tls://192.0.2.10:802", '
+    '"rtu:///dev/ttyUSB0?baudrate=9600&parity=N" or "ascii:///dev/ttyUSB0?baudrate=9600"'
 )
 LONGEST_LABEL = 63  # characters; a longer one makes the resolver raise instead of answering
-BAUDRATES = (1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400)
+BAUDRATES = (300, 600, 1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400)
 FAST = 19_200  # baud above which the silence between frames is fixed (Modbus over serial line 1.02, section 2.5.1.1)
 FAST_SILENCE = 0.00175  # s
 
-Scheme = Literal["tcp", "rtu+tcp", "tls", "rtu"]
+USUAL = {  # settings of a serial line where its URL does not say; for ASCII as the standard has them
+    "rtu": {"baudrate": "9600", "parity": "N", "stopbits": "1", "bytesize": "8"},
+    "ascii": {"baudrate": "9600", "parity": "E", "stopbits": "1", "bytesize": "7"},
+}
+
+Scheme = Literal["tcp", "rtu+tcp", "ascii+tcp", "tls", "rtu", "ascii"]
 Parity = Literal["N", "E", "O"]
 
 
 class Serial(NamedTuple):
-    """A serial line's settings. Eight data bits: RTU knows no others."""
+    """A serial line's settings. RTU needs eight data bits; ASCII frames are letters and mostly travel in seven."""
 
     baudrate: int = 9600
     parity: Parity = "N"
     stopbits: int = 1
+    bytesize: int = 8
+
+    @property
+    def bits(self) -> int:
+        """Of one character: start bit, data bits, parity, stop bits."""
+        return 1 + self.bytesize + (self.parity != "N") + self.stopbits
 
     @property
     def character(self) -> float:
-        """Seconds for one character: start bit, eight data bits, parity, stop bits."""
-        return (9 + (self.parity != "N") + self.stopbits) / self.baudrate
+        """Seconds for one character."""
+        return self.bits / self.baudrate
 
     @property
     def silence(self) -> float:
-        """Seconds of silence that end a frame."""
+        """Seconds of silence that end an RTU frame; an ASCII frame says itself where it ends."""
         return FAST_SILENCE if self.baudrate > FAST else 3.5 * self.character
 
 
@@ -46,9 +57,19 @@ class Address(NamedTuple):
     serial: Serial | None = None
 
     @property
-    def rtu(self) -> bool:
+    def untagged(self) -> bool:
         """Whether frames have no transaction id, so that a late answer looks like the next one's."""
-        return self.scheme in {"rtu", "rtu+tcp"}
+        return self.scheme not in {"tcp", "tls"}
+
+    @property
+    def ascii(self) -> bool:
+        """Whether frames are letters with an LRC instead of bytes with a CRC."""
+        return self.scheme in {"ascii", "ascii+tcp"}
+
+    @property
+    def silence(self) -> float:
+        """Seconds of silence before each request, where the protocol asks for some and the line's speed is ours to know."""
+        return self.serial.silence if self.serial and not self.ascii else 0.0
 
 
 def address_of(url: str) -> Address:
@@ -57,7 +78,7 @@ def address_of(url: str) -> Address:
         parts = urlsplit(url)
     except ValueError:  # brackets that hold no IPv6 address
         raise ValueError(f"must look like {EXAMPLES}") from None
-    if parts.scheme == "rtu":
+    if parts.scheme in {"rtu", "ascii"}:
         return _serial(parts)
     if parts.scheme not in PORTS or not parts.hostname:
         raise ValueError(f"must look like {EXAMPLES}")
@@ -82,24 +103,27 @@ def _serial(parts: SplitResult) -> Address:
     path = unquote(parts.path)
     if parts.netloc or not path.startswith("/") or path == "/":
         raise ValueError(
-            'must name the port with its whole path after three slashes: "rtu:///dev/ttyUSB0?baudrate=9600"'
+            f'must name the port with its whole path after three slashes: "{parts.scheme}:///dev/ttyUSB0?baudrate=9600"'
         )
     if parts.fragment:
         raise ValueError('must write a "#" in the port\'s path as "%23"')
-    settings = _settings(parts.query)
-    baudrate = _number(settings.get("baudrate", "9600"), "baudrate", BAUDRATES)
-    stopbits = _number(settings.get("stopbits", "1"), "stopbits", (1, 2))
-    parity = settings.get("parity", "N").upper()
+    settings = USUAL[parts.scheme] | _settings(parts.query)
+    baudrate = _number(settings["baudrate"], "baudrate", BAUDRATES)
+    stopbits = _number(settings["stopbits"], "stopbits", (1, 2))
+    bytesize = _number(settings["bytesize"], "bytesize", (7, 8))
+    parity = settings["parity"].upper()
     if parity not in {"N", "E", "O"}:
         raise ValueError("must have parity=N (none), E (even) or O (odd)")
-    return Address("rtu", path, 0, Serial(baudrate, cast("Parity", parity), stopbits))
+    if parts.scheme == "rtu" and bytesize != 8:
+        raise ValueError("must have bytesize=8: RTU frames are bytes; a line with seven data bits speaks ascii://")
+    return Address(cast("Scheme", parts.scheme), path, 0, Serial(baudrate, cast("Parity", parity), stopbits, bytesize))
 
 
 def _settings(query: str) -> dict[str, str]:
     settings: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in {"baudrate", "parity", "stopbits"}:
-            raise ValueError(f'knows no setting "{key}"; there are: baudrate, parity, stopbits (data bits are 8)')
+        if key not in USUAL["rtu"]:
+            raise ValueError(f'knows no setting "{key}"; there are: {", ".join(USUAL["rtu"])}')
         if key in settings:
             raise ValueError(f"must not have {key} twice")
         settings[key] = value

@@ -28,29 +28,37 @@ from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
 from drivers.modbus.decode import hexed
+from drivers.modbus.opening import explained, reason
+from drivers.modbus.plan import MOST_REGISTERS
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+from drivers.modbus.wiretime import ASCII, RTU
 
 if TYPE_CHECKING:
     from pymodbus.pdu import ModbusPDU
 
     from drivers.modbus.address import Address
-    from drivers.modbus.config import Connection
+    from drivers.modbus.connection import Connection
 
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
-LONGEST_DRAIN = 2.0  # s; a line that babbles on is used all the same
+LONGEST_DRAIN = 2.0  # s and the time of the longest frame; a line that babbles on is used all the same
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
-MOST_HEARD = (
-    1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
-)
+MOST_HEARD = 1024  # bytes for one request; frames have 260, or 513. Beyond it somebody babbles: parsing it is quadratic
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
-REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
+PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
+LONGEST_PAUSES = 5.0  # s by which they may make one answer longer
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
+ECHO_HINT = ": set local_echo = true"
+OTHER_REQUEST_HINT = (
+    "; by its transaction id it is the answer of another request: where each answer is so, the gateway does not return the id; "
+    "switch it to transparent mode and use rtu+tcp://"
+)
 FUNCTIONS = {"holding": 3, "input": 4}
 _WIRE_ERRORS = (OSError, termios.error)  # termios.error is not an OSError
 _FRAME_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
 
+log = logging.getLogger(__name__)
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every silence as an error; we tell changes
 
 
@@ -63,12 +71,15 @@ class _Line:
     """The bytes of one open line, with their times: mixed into a pymodbus client, whose I/O it replaces."""
 
     character = 0.0  # seconds for a character, where the line's speed is ours to know
+    pause = 0.0  # seconds that a frame may rest between two characters
     socket: Any
     started = 0.0  # when the request's first byte went out
     last = 0.0  # when the newest byte, sent or heard, was over
     deadline = 0.0
+    latest = 0.0  # until when characters that come one by one may move the deadline
     timeout = 1.0
     answer_bytes = 0
+    echo_bytes = 0  # of our own request, which is heard before the answer
     sent = b""
     heard = bytearray()
 
@@ -84,7 +95,7 @@ class _Line:
         self.started = monotonic()
         self._put(request)
         self.last = monotonic() + len(request) * self.character
-        self.deadline = self.last + self.timeout
+        self.deadline, self.latest = self.last + self.timeout, 0.0
         return len(request)
 
     def recv(self, size: int | None) -> bytes:
@@ -95,20 +106,27 @@ class _Line:
         data = self._take(self.deadline - monotonic())
         if data:
             self.last = monotonic()
-            if not self.heard:
-                self.deadline = max(self.deadline, self.last + self.answer_bytes * self.character)
             self.heard += data
+            if not self.latest and self._begun:
+                whole = self.last + self.answer_bytes * self.character
+                self.deadline, self.latest = max(self.deadline, whole), whole + LONGEST_PAUSES
+            self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
         return data
 
     def quiet(self, until: float, gap: float) -> None:
         """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever."""
-        latest = max(until, monotonic()) + LONGEST_DRAIN
+        latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self._ready():
                 return
             if self._take(left):
                 self.last = monotonic()
+
+    @property
+    def _begun(self) -> bool:
+        """Whether more than our own echo was heard."""
+        return len(self.heard) > self.echo_bytes or not self.sent.startswith(self.heard)
 
     def _ready(self) -> bool:
         return bool(select.select([self.socket], [], [], 0)[0])
@@ -157,9 +175,12 @@ class PymodbusBus:
         """Opens nothing."""
         self._connection = connection
         self._address = address
+        self._frames = ASCII if address.ascii else RTU
+        self._framer = FramerType.ASCII if address.ascii else FramerType.RTU if address.untagged else FramerType.SOCKET
         self.opened = 0
         self._line: Any = None
         self._silences = 0  # in a row
+        self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
 
     @property
@@ -176,7 +197,7 @@ class PymodbusBus:
         except ssl.SSLCertVerificationError as error:
             raise SetupError(f"{self._where}: the certificate is not accepted: {error.verify_message}") from None
         except (*_WIRE_ERRORS, ValueError) as error:  # pyserial says ValueError for settings that a port cannot have
-            raise _explained(error, self._address) from None
+            raise explained(error, self._address) from None
         self.opened += 1
         self._quiet_until = monotonic() + self._connection.pause_after_connect
 
@@ -185,7 +206,8 @@ class PymodbusBus:
         self._settle(request.gap)
         line = self._line
         line.timeout = request.timeout
-        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
+        line.answer_bytes = self._frames.answer_of(request.block.count)
+        line.echo_bytes = self._frames.request if self._connection.local_echo else 0
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
@@ -193,7 +215,9 @@ class PymodbusBus:
         except _FRAME_ERRORS:
             raise self._unanswered(line) from None
         try:
-            words = _words(response, request, bytes(line.heard))
+            if not self._connection.local_echo:
+                _refuse_echo(line)
+            words = _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
         except BadAnswer:
             self._suspect()
             raise
@@ -212,6 +236,7 @@ class PymodbusBus:
         """As the protocol says."""
         line, self._line = self._line, None
         if line is not None:
+            self._transactions = line.transaction.next_tid
             with contextlib.suppress(*_WIRE_ERRORS):
                 line.close()
 
@@ -220,13 +245,9 @@ class PymodbusBus:
         port = f":{self._address.port}" if self._address.port else ""
         return f"{self._address.host}{port}"
 
-    @property
-    def _silence(self) -> float:
-        return self._address.serial.silence if self._address.serial else 0.0
-
     def _settle(self, gap: float) -> None:
         """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
-        gap = max(gap, self._silence)
+        gap = max(gap, self._address.silence)
         try:
             self._line.quiet(self._quiet_until, gap)
         except _WIRE_ERRORS:
@@ -239,15 +260,16 @@ class PymodbusBus:
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
-        return LineError(f"{self._where}: connection lost: {_reason(error)}")
+        return LineError(f"{self._where}: connection lost: {reason(error)}")
 
-    @staticmethod
-    def _execute(line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
+    def _execute(self, line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
         block = request.block
-        # the manager's own deadline only has to be later than ours, which `recv` keeps
-        line.transaction.comm_params.timeout_connect = request.timeout + LONGEST_DRAIN
         read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
-        response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
+        try:
+            response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
+        finally:
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s: sent %s, heard %s", self._where, line.sent.hex(" "), line.heard.hex(" ") or "nothing")
         return response
 
     def _unanswered(self, line: _Line) -> NoAnswer | BadAnswer:
@@ -259,21 +281,32 @@ class PymodbusBus:
         self._suspect(bad=bool(heard))
         if not heard:
             return NoAnswer(f"no answer within {line.timeout:g} s")
-        hint = "; the request itself came back: set local_echo = true" if echoed and self._address.rtu else ""
         shown = heard[:32].hex(" ")
+        hint = ""
+        if echoed and self._address.untagged:
+            hint = f"; the request itself came back{ECHO_HINT}"
+        elif not self._address.untagged and heard[2:4] == bytes(2) and heard[6:7] == line.sent[6:7]:
+            hint = OTHER_REQUEST_HINT
         return BadAnswer(f"{len(heard)} bytes that are no answer to this request: {shown}{hint}", raw=heard)
 
     def _suspect(self, *, bad: bool = True) -> None:
         """A late answer may still come. Closing helps best; on a serial line only quiet does."""
-        if self._address.rtu:
-            self._quiet_until = monotonic() + DRAIN
-        if self._address.scheme == "rtu+tcp" or (not self._address.rtu and (bad or self._silences >= REOPEN_AFTER)):
+        if self._address.untagged:
+            self._quiet_until = monotonic() + self._drain
+            if not self._address.serial:
+                self.close()
+        elif bad or self._silences >= REOPEN_AFTER:
             self.close()
+
+    @property
+    def _drain(self) -> float:
+        """Who gives the devices of a line more time knows that they are slow."""
+        return max(PAUSE if self._address.ascii else DRAIN, (self._connection.timeout or 0.0) / 2)
 
     def _serial_line(self) -> _SerialLine:
         settings = self._address.serial
         assert settings is not None
-        line = _SerialLine(self._address.host, retries=0, **settings._asdict())
+        line = _SerialLine(self._address.host, framer=self._framer, retries=0, **settings._asdict())
         self._prepare(line)
         line.character = settings.character
         line.socket = serial.Serial(
@@ -282,8 +315,7 @@ class PymodbusBus:
         return line
 
     def _network_line(self) -> _NetworkLine:
-        framer = FramerType.RTU if self._address.rtu else FramerType.SOCKET
-        line = _NetworkLine(self._address.host, port=self._address.port, framer=framer, retries=0)
+        line = _NetworkLine(self._address.host, port=self._address.port, framer=self._framer, retries=0)
         self._prepare(line)
         timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)
         connected = socket.create_connection((self._address.host, self._address.port), timeout)
@@ -294,7 +326,10 @@ class PymodbusBus:
     def _prepare(self, line: Any) -> None:  # noqa: ANN401 - a pymodbus client with our bytes
         line.set_max_no_responses(NEVER_CLOSE)
         line.transaction.count_until_disconnect = NEVER_CLOSE
+        line.transaction.next_tid = self._transactions
         line.transaction.comm_params.handle_local_echo = self._connection.local_echo
+        line.transaction.comm_params.timeout_connect = float("inf")  # its own deadline; ours is kept by `recv`
+        line.pause = PAUSE if self._address.ascii else 0.0
         line.heard = bytearray()
         line.last = monotonic()
 
@@ -312,17 +347,23 @@ class PymodbusBus:
         try:
             context = ssl.create_default_context(cafile=settings.ca_file)
         except OSError as error:
-            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {_reason(error)}") from None
+            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {reason(error)}") from None
         if settings.cert_file:
             try:
                 context.load_cert_chain(settings.cert_file, settings.key_file)
             except OSError as error:
                 files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
-                raise SetupError(f"{files}: cannot be used as certificate and key: {_reason(error)}") from None
+                raise SetupError(f"{files}: cannot be used as certificate and key: {reason(error)}") from None
         return context
 
 
-def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ...]:
+def _refuse_echo(line: _Line) -> None:
+    """A request for a register around 0x0300 reads as an answer with 3 bytes, checksum and all; on ASCII more of them do."""
+    if line.heard.startswith(line.sent):
+        raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=bytes(line.heard))
+
+
+def _words(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:
     """The words of an answer that is really one to this request: pymodbus checks neither function nor length."""
     function = FUNCTIONS[request.block.table]
     if isinstance(response, ExceptionResponse):
@@ -338,34 +379,7 @@ def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ..
     if len(words) != request.block.count:
         got = f"{len(words)} registers instead of {request.block.count}"
         raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
+    begins = bytes((request.device, function, 2 * len(words)))
+    if begins.hex().encode() not in heard.lower() if ascii_ else begins not in heard:
+        raise BadAnswer(f"an odd number of bytes instead of {len(words)} registers", raw=heard)
     return words
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    return str(error.args[-1]) if error.args else type(error).__name__
-
-
-def _explained(error: BaseException, address: Address) -> LineError | SetupError:
-    """What stands in the way of opening, and what to do about it."""
-    host = address.host
-    number = getattr(error, "errno", None)
-    if not address.serial:
-        return LineError(f"{host}:{address.port}: {_reason(error)}")
-    if number == errno.EACCES:
-        return SetupError(
-            f"{host}: no permission; the service's user must be in the group that owns the port, mostly dialout"
-        )
-    if number == errno.EPERM:
-        return SetupError(
-            f"{host}: the sandbox keeps this device from the service; restart it (an adapter's kind is looked up at its start), "
-            "and where that does not help add DeviceAllow= for it to the unit"
-        )
-    if number == errno.ENOENT:
-        return SetupError(
-            f"{host}: there is no such port; is the adapter plugged in? See /dev/serial/by-id/ for lasting names"
-        )
-    if number in {errno.EAGAIN, errno.EBUSY} or "exclusively lock" in str(error):
-        return SetupError(f"{host}: another process uses the port; only one may")
-    return LineError(f"{host}: cannot be opened with these settings: {_reason(error)}")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, cast
 
-from pydantic import AfterValidator, BaseModel, Field
-
-from drivers.fields import Duration, Strict, Words, is_file
-from drivers.modbus import profile as profiles
+from drivers.fields import is_file
 from drivers.modbus.address import Address, address_of
-from drivers.modbus.profile import BadProfile, Profile, UnknownProfile
+from drivers.modbus.cautions import cautions_of
+from drivers.modbus.connection import Connection
 from drivers.modbus.source import Source
 from drivers.modbus.sourcing import caution_of, source_faults
 from drivers.modbus.target import target_of
@@ -20,54 +18,12 @@ from drivers.registry import Fault, SourceFacts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-POLL = 60.0  # s
+    from pydantic import BaseModel
+
+__all__ = ["Connection", "Source", "cautions", "check", "describe", "exclusive", "pace"]
+
 RTU_DEVICES = range(1, 248)
 TCP_DEVICES = range(256)  # 0 and 255 are "the gateway itself" on some gateways
-
-
-def _url(value: str) -> str:
-    address_of(value)
-    return value
-
-
-class Connection(Strict):
-    """`[connections.NAME]` with `driver = "modbus"`: one bus, gateway or meter, with one request at a time."""
-
-    driver: Literal["modbus"]
-    url: Annotated[str, AfterValidator(_url), Words('a URL such as "tcp://192.0.2.10:502"')] = Field(
-        description="`tcp://host:502` (Modbus TCP), `rtu+tcp://host:port` (RTU frames through a serial server), "
-        "`tls://host:802` (Modbus TCP security), `rtu:///dev/ttyUSB0?baudrate=9600&parity=N&stopbits=1` (serial line)."
-    )
-    poll: Annotated[Duration, Field(ge=1, le=3600)] = Field(
-        POLL,
-        description="How often every device is read. Polls are aligned to the wall clock: one falls on each full hour.",
-    )
-    timeout: Annotated[Duration, Field(ge=0.05, le=30)] | None = Field(
-        None,
-        description="How long a device may take to begin its answer. On RTU at least 500 ms is wise: a late answer can "
-        'be taken for the next one. Default `"1s"`, for `rtu+tcp` `"1500ms"`, or more where the profile asks for it.',
-    )
-    gap: Annotated[Duration, Field(ge=0, le=10)] | None = Field(
-        None,
-        description="Silence before the next request; on a serial line never less than 3.5 characters. Default: RTU 60 ms, "
-        "100 ms when the device changes; `rtu+tcp` 100 ms; TCP none.",
-    )
-    pause_after_connect: Annotated[Duration, Field(ge=0, le=30)] = Field(
-        0.0, description="Rest between opening the connection and the first request, for gateways that need it."
-    )
-    local_echo: bool = Field(
-        False,  # noqa: FBT003 - pydantic's default
-        description="The RS-485 adapter hears its own requests: skip them. Only RTU.",
-    )
-    ca_file: str | None = Field(
-        None,
-        min_length=1,
-        description="Certificate authority of the device (PEM) instead of the system's; only `tls://`.",
-    )
-    cert_file: str | None = Field(None, min_length=1, description="This gateway's certificate (PEM); only `tls://`.")
-    key_file: str | None = Field(
-        None, min_length=1, description="Its private key (PEM), where `cert_file` does not hold it."
-    )
 
 
 DEVICE_KEYS = ("timeout", "gap", "max_registers")  # say something about a device, so its sources must agree
@@ -82,6 +38,11 @@ def check(connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault
     for name, source in typed.items():
         faults += [Fault((name, key), message) for key, message in _source_faults(source, address)]
     return faults + list(_disagreements(typed))
+
+
+def cautions(connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault]:
+    """What works and should be looked at all the same: see `drivers.modbus.cautions`."""
+    return list(cautions_of(cast("Connection", connection), cast("Mapping[str, Source]", sources)))
 
 
 def describe(source: BaseModel) -> SourceFacts:
@@ -113,15 +74,7 @@ def pace(connection: BaseModel, source: BaseModel) -> float:
 def exclusive(connection: BaseModel) -> str | None:
     """A serial port or a gateway: two masters on one bus take each other's answers (thingsboard-gateway 905)."""
     address = address_of(cast("Connection", connection).url)
-    return f"the serial port {address.host}" if address.scheme == "rtu" else f"{address.host}:{address.port}"
-
-
-def profile_of(source: Source) -> Profile | None:
-    """The profile that a source names, where there is one of that name."""
-    try:
-        return profiles.load(source.profile) if source.profile else None
-    except (UnknownProfile, BadProfile):
-        return None
+    return f"the serial port {address.host}" if address.serial else f"{address.host}:{address.port}"
 
 
 def _connection_faults(connection: Connection, address: Address) -> Iterator[tuple[str, str]]:
@@ -133,12 +86,12 @@ def _connection_faults(connection: Connection, address: Address) -> Iterator[tup
             yield key, f"names a file that is not there: {path}"
     if connection.key_file and not connection.cert_file:
         yield "key_file", "needs cert_file beside it"
-    if connection.local_echo and not address.rtu:
-        yield "local_echo", "is for RS-485 adapters: use it with rtu:// or rtu+tcp://"
+    if connection.local_echo and not address.untagged:
+        yield "local_echo", "is for RS-485 adapters: use it with rtu:// or ascii://, alone or with +tcp"
 
 
 def _source_faults(source: Source, address: Address) -> Iterator[tuple[str, str]]:
-    allowed = RTU_DEVICES if address.rtu else TCP_DEVICES
+    allowed = RTU_DEVICES if address.untagged else TCP_DEVICES
     if source.device not in allowed:
         yield "device", f"must be {allowed.start} to {allowed.stop - 1} on {address.scheme}://"
     yield from source_faults(source)

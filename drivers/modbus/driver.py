@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from drivers.base import Now, Ports
-    from drivers.modbus.config import Connection
+    from drivers.modbus.connection import Connection
     from drivers.modbus.source import Source
     from drivers.modbus.wire import Bus
     from drivers.reading import Reading, Rejected

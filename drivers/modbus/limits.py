@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from drivers.modbus.address import Address, address_of
-from drivers.modbus.config import Connection, profile_of
+from drivers.modbus.connection import Connection
 from drivers.modbus.device import Device, Limits
 from drivers.modbus.plan import USUAL_REGISTERS
+from drivers.modbus.profile import known
 from drivers.modbus.source import Source
 from drivers.modbus.target import parts_of, target_of
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
     from drivers.base import Ports
 
-TIMEOUTS = {"tcp": 1.0, "tls": 1.0, "rtu": 1.0, "rtu+tcp": 1.5}  # s
-GAPS = {"tcp": 0.0, "tls": 0.0, "rtu": 0.060, "rtu+tcp": 0.100}  # s; Eastron's manuals want 60 ms
-GAP_ON_CHANGE = 0.100  # s on RTU, when another device is asked than before
+TIMEOUTS = {"tcp": 1.0, "tls": 1.0, "rtu": 1.0, "ascii": 1.0, "rtu+tcp": 1.5, "ascii+tcp": 1.5}  # s
+GAPS = {"tcp": 0.0, "tls": 0.0, "rtu": 0.060, "ascii": 0.060, "rtu+tcp": 0.100, "ascii+tcp": 0.100}
+# s; Eastron's manuals want 60 ms
+GAP_ON_CHANGE = 0.100  # s on a bus, when another device is asked than before
 
 
 def devices_of(connection: Connection, sources: Mapping[str, Source], ports: Ports) -> list[Device]:
@@ -42,7 +44,7 @@ def devices_of(connection: Connection, sources: Mapping[str, Source], ports: Por
 def limits_of(connection: Connection, address: Address, sources: Iterable[Source]) -> Limits:
     """The operator's word about the device, then about the connection, then the profile's or the line's default."""
     sources = list(sources)
-    profiles = [profile for source in sources if (profile := profile_of(source))]
+    profiles = [profile for source in sources if (profile := known(source.profile))]
     longest = max([TIMEOUTS[address.scheme], *(each.timeout for each in profiles if each.timeout)])
     timeout = _said(sources, "timeout") or connection.timeout or longest
     most = _said(sources, "max_registers") or min([each.max_registers for each in profiles], default=USUAL_REGISTERS)
@@ -50,9 +52,9 @@ def limits_of(connection: Connection, address: Address, sources: Iterable[Source
     gap = own if own is not None else connection.gap
     if gap is not None:
         return Limits(timeout, gap, gap, int(most))
-    gaps = [each.gap for each in profiles if each.gap and address.rtu]
+    gaps = [each.gap for each in profiles if each.gap and address.untagged]
     usual = max([GAPS[address.scheme], *gaps])
-    return Limits(timeout, usual, max(usual, GAP_ON_CHANGE) if address.rtu else usual, int(most))
+    return Limits(timeout, usual, max(usual, GAP_ON_CHANGE) if address.untagged else usual, int(most))
 
 
 def _said(sources: Iterable[Source], key: str) -> float | None:

@@ -143,6 +143,14 @@ def load(name: str) -> Profile:
     return parse((FOLDER / f"{name}.toml").read_text("utf-8"), name)
 
 
+def known(name: str | None) -> Profile | None:
+    """The profile of this name, where there is one that can be used."""
+    try:
+        return load(name) if name else None
+    except (UnknownProfile, BadProfile):
+        return None
+
+
 def parse(text: str, name: str) -> Profile:
     """A profile from its text; raises ValueError that names it."""
     try:

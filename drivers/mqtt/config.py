@@ -145,6 +145,12 @@ def check(connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault
     return faults
 
 
+def cautions(connection: BaseModel, sources: Mapping[str, BaseModel]) -> list[Fault]:
+    """Nothing that `check` does not say."""
+    del connection, sources
+    return []
+
+
 def describe(source: BaseModel) -> SourceFacts:
     """What the gateway must know of a source."""
     source = cast("Source", source)

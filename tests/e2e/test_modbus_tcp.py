@@ -270,6 +270,7 @@ def test_the_words_of_a_good_answer_arrive(bus):
         ("one register too few", lambda request: framed(request, b"\x03\x02\x04\xd2")),
         ("one register too many", lambda request: framed(request, b"\x03\x06\x00\x00\x04\xd2\x00\x00")),
         ("no register", lambda request: framed(request, b"\x03\x00")),
+        ("half a register too many", lambda request: framed(request, b"\x03\x05\x00\x00\x04\xd2\x00")),
         ("half a register", lambda request: framed(request, b"\x03\x03\x00\x00\x04")),
         ("a byte count that lies", lambda request: framed(request, b"\x03\x04\x00\x00")),
         ("an exception for another function", lambda request: framed(request, b"\x84\x02")),
@@ -353,6 +354,27 @@ def test_two_silences_in_a_row_open_the_connection_anew(bus):
             with pytest.raises(NoAnswer):
                 line.read(ASKED)
             assert line.is_open is still_open
+
+
+def test_a_new_connection_goes_on_counting_its_transactions(bus):
+    """A cheap gateway answers the last connection's request on the new one: the number must not come twice."""
+    asked = []
+    with Babbler(lambda request: asked.append(request[:2]) or b"") as babbler:
+        line = bus(babbler.url)
+        for _ in range(4):
+            with pytest.raises(NoAnswer):
+                line.read(ASKED._replace(timeout=0.05))
+            if not line.is_open:
+                line.open()
+        assert babbler.accepted == 3
+    assert len(set(asked)) == 4
+
+
+def test_an_answer_with_another_transaction_id_is_told_with_what_to_do_about_it(bus):
+    """Some gateways never echo the id (sunsynk 680): such a box is used as a transparent serial server."""
+    told = pytest.raises(BadAnswer, match=r"of another request.*rtu\+tcp://")
+    with Babbler(lambda request: framed(request, GOOD, transaction=0x1234)) as babbler, told:
+        bus(babbler.url).read(ASKED._replace(timeout=0.05))
 
 
 def test_what_says_nothing_and_takes_nothing_is_reported_in_words(bus):

@@ -37,14 +37,14 @@ ANYBODY = 0  # pymodbus: every id that is not there
 class ModbusServer:
     """See the module."""
 
-    def __init__(self, words: dict[int, dict[int, int]], *, rtu: bool = False) -> None:
+    def __init__(self, words: dict[int, dict[int, int]], framer: FramerType = FramerType.SOCKET) -> None:
         self.words = words
         self.mute: set[int] = set()
         self.counting: int | None = None
         self.reads: Counter[int] = Counter()  # per device, answered or not
         self.connections = 0
         self.port = 0
-        self._rtu = rtu
+        self._framer = framer
         self._thread: Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
@@ -53,7 +53,7 @@ class ModbusServer:
     @property
     def url(self) -> str:
         """As a connection's `url`."""
-        return f"{'rtu+tcp' if self._rtu else 'tcp'}://{HOST}:{self.port}"
+        return f"{'' if self._framer == FramerType.SOCKET else f'{self._framer.value}+'}tcp://{HOST}:{self.port}"
 
     def start(self) -> None:
         """Listen; the second time on the same port."""
@@ -76,7 +76,7 @@ class ModbusServer:
         devices.append(self._device(ANYBODY, self._refuse))
         server = ModbusTcpServer(
             devices,
-            framer=FramerType.RTU if self._rtu else FramerType.SOCKET,
+            framer=self._framer,
             address=(HOST, self.port),
             trace_packet=self._let_through,
             trace_connect=self._connected,
@@ -108,17 +108,23 @@ class ModbusServer:
         return ExcCodes.GATEWAY_NO_RESPONSE
 
     def _let_through(self, sending: bool, packet: bytes) -> bytes:
-        device = packet[0 if self._rtu else 6] if packet else None
-        return b"" if sending and device in self.mute else packet
+        return b"" if sending and packet and self._device_of(packet) in self.mute else packet
+
+    def _device_of(self, packet: bytes) -> int:
+        if self._framer == FramerType.ASCII:
+            return int(packet[1:3], 16)
+        return packet[0 if self._framer == FramerType.RTU else 6]
 
     def _connected(self, connected: bool) -> None:
         self.connections += connected
 
 
 @contextmanager
-def modbus_server(words: dict[int, dict[int, int]], *, rtu: bool = False) -> Iterator[ModbusServer]:
-    """A running server."""
-    server = ModbusServer(words, rtu=rtu)
+def modbus_server(
+    words: dict[int, dict[int, int]], *, rtu: bool = False, framer: FramerType = FramerType.SOCKET
+) -> Iterator[ModbusServer]:
+    """A running server; `rtu` for RTU frames over TCP."""
+    server = ModbusServer(words, FramerType.RTU if rtu else framer)
     server.start()
     try:
         yield server

@@ -5,6 +5,8 @@
         line.heard                                  # per request: when its first byte came, its bytes
         line.silences()                             # s from the end of each answer to the first byte after it
 
+    RtuLine(..., ascii=True)                        # speaks Modbus ASCII: "ascii:///dev/pts/N?..."
+
 Parity is always N: a pseudo-terminal refuses E and O. It has no speed either: bytes arrive at once, so whoever wants to
 see 3.5 characters of silence sees only what the other side really waited.
 """
@@ -19,7 +21,7 @@ import tty
 from threading import Event, Thread
 from typing import NamedTuple, Self
 
-from pymodbus.framer import FramerRTU
+from pymodbus.framer import FramerAscii, FramerRTU
 
 READ_HOLDING, READ_INPUT = 3, 4
 REQUEST = 8  # bytes
@@ -36,8 +38,9 @@ class Heard(NamedTuple):
 class RtuLine:
     """See the module."""
 
-    def __init__(self, words: dict[int, dict[int, int]], baudrate: int = 9600) -> None:
+    def __init__(self, words: dict[int, dict[int, int]], baudrate: int = 9600, *, ascii: bool = False) -> None:  # noqa: A002 - its name
         self.words = words
+        self.rest = 0.0  # s in the middle of the next answer
         self.late = 0.0  # s by which the next answer is late
         self.spoil = 0  # so many next answers have a wrong checksum
         self.echo = False  # the adapter hears its own requests
@@ -48,7 +51,8 @@ class RtuLine:
         tty.setraw(self._master)
         tty.setraw(self._slave)
         self.port = os.ttyname(self._slave)
-        self.url = f"rtu://{self.port}?baudrate={baudrate}&parity=N"
+        self._ascii = ascii
+        self.url = f"{'ascii' if ascii else 'rtu'}://{self.port}?baudrate={baudrate}&parity=N&bytesize=8"
         self._over = Event()
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -90,9 +94,10 @@ class RtuLine:
     def _answer(self, frame: bytes) -> None:
         if self.echo:
             os.write(self._master, frame)
-        device, function, first, count = frame[0], frame[1], frame[2] << 8 | frame[3], frame[4] << 8 | frame[5]
-        if device not in self.words or FramerRTU.compute_CRC(frame[:6]) != frame[6] << 8 | frame[7]:
+        asked = self._unframed(frame)
+        if asked is None or asked[0] not in self.words:
             return
+        device, function, first, count = asked[0], asked[1], asked[2] << 8 | asked[3], asked[4] << 8 | asked[5]
         held = self.words[device]
         if function not in {READ_HOLDING, READ_INPUT} or any(at not in held for at in range(first, first + count)):
             answer = bytes([device, function | 0x80, 2])
@@ -101,16 +106,33 @@ class RtuLine:
             answer = bytes([device, function, len(data)]) + data
         late, self.late = self.late, 0.0
         self._over.wait(late)
-        checksum = FramerRTU.compute_CRC(answer)
-        if self.spoil:
-            self.spoil -= 1
-            checksum ^= 0x0101
-        self._send(answer + checksum.to_bytes(2, "big"))
+        spoilt = self.spoil > 0
+        self.spoil -= spoilt
+        self._send(self._framed(answer, 0x01 if spoilt else 0))
+
+    def _unframed(self, frame: bytes) -> bytes | None:
+        """Device and what is asked of it; None where the checksum is wrong."""
+        if not self._ascii:
+            return frame[:6] if FramerRTU.compute_CRC(frame[:6]) == frame[6] << 8 | frame[7] else None
+        assert frame[:1] == b":", frame
+        assert frame[-2:] == b"\r\n", frame
+        data = bytes.fromhex(frame[1:-2].decode())
+        return data[:-1] if FramerAscii.compute_LRC(data[:-1]) == data[-1] else None
+
+    def _framed(self, data: bytes, spoil: int) -> bytes:
+        if self._ascii:
+            return b":" + (data + bytes([FramerAscii.compute_LRC(data) ^ spoil])).hex().upper().encode() + b"\r\n"
+        return data + (FramerRTU.compute_CRC(data) ^ spoil).to_bytes(2, "big")
 
     def _send(self, answer: bytes) -> None:
         while self.piecewise and len(answer) > 1:
             os.write(self._master, answer[:1])
             self._over.wait(0.001)
             answer = answer[1:]
+        if self.rest:
+            os.write(self._master, answer[: len(answer) // 2])
+            answer = answer[len(answer) // 2 :]
+            self._over.wait(self.rest)
+            self.rest = 0.0
         self.answered.append(time.monotonic())  # before: afterwards the other side may already be a step ahead
         os.write(self._master, answer)

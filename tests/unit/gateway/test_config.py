@@ -193,6 +193,20 @@ def test_a_counter_without_a_rate_is_warned_about(tmp_path: Path):
     assert warning.path == "meters.heat.max_rate"
 
 
+def test_settings_of_a_line_that_do_not_fit_each_other_are_warned_about_where_they_stand(tmp_path: Path):
+    """A device's own by its meter; nothing is said before the mistakes are mended."""
+    main = MAIN.replace("tcp://192.0.2.1", "rtu:///dev/ttyUSB0") + 'timeout = "100ms"\n'
+    own = meter("cold", "max_rate = 10", source=SOURCE.replace("device = 1", 'device = 2, timeout = "50ms"'))
+    text = main + meter("heat", "max_rate = 10") + own
+    assert [(each.path, each.line) for each in loaded(tmp_path, text).warnings] == [
+        ("connections.main.timeout", 4),
+        ("meters.cold.source.timeout", 16),
+    ]
+    with pytest.raises(ConfigFaults) as caught:
+        loaded(tmp_path, text + "nonsense = 1\n")
+    assert not caught.value.warnings
+
+
 def test_an_experimental_profile_is_warned_about_once(tmp_path: Path):
     """At the first meter that has it, however many there are; another profile by itself."""
 

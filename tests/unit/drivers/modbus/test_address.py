@@ -29,10 +29,17 @@ from drivers.modbus.address import FAST_SILENCE, Address, Serial, address_of
             Address("rtu", "/dev/serial/by-id/usb-FTDI", 0, Serial(19_200, "E", 2)),
         ),
         ("rtu:///dev/my%20port?parity=O", Address("rtu", "/dev/my port", 0, Serial(9600, "O", 1))),
+        ("rtu:///dev/ttyUSB0?bytesize=8", Address("rtu", "/dev/ttyUSB0", 0, Serial(9600, "N", 1))),
+        ("ascii:///dev/ttyUSB0", Address("ascii", "/dev/ttyUSB0", 0, Serial(9600, "E", 1, 7))),
+        (
+            "ascii:///dev/ttyUSB0?baudrate=2400&bytesize=8&parity=N&stopbits=2",
+            Address("ascii", "/dev/ttyUSB0", 0, Serial(2400, "N", 2, 8)),
+        ),
+        ("ascii+tcp://192.0.2.12:4001", Address("ascii+tcp", "192.0.2.12", 4001)),
     ],
 )
 def test_a_url_leads_where_it_says(url, address):
-    """All four schemes, with and without what has a default."""
+    """Every scheme, with and without what has a default."""
     assert address_of(url) == address
 
 
@@ -58,12 +65,18 @@ def test_a_url_leads_where_it_says(url, address):
         ("rtu://ttyUSB0", "three slashes"),
         ("rtu:///", "three slashes"),
         ("rtu:", "three slashes"),
-        ("rtu:///dev/ttyUSB0?baudrate=9601", "baudrate one of 1200"),
-        ("rtu:///dev/ttyUSB0?baudrate=", "baudrate one of 1200"),
-        ("rtu:///dev/ttyUSB0?baudrate=९६००", "baudrate one of 1200"),
+        ("rtu:///dev/ttyUSB0?baudrate=9601", "baudrate one of 300, 600, 1200"),
+        ("rtu:///dev/ttyUSB0?baudrate=", "baudrate one of 300, 600, 1200"),
+        ("rtu:///dev/ttyUSB0?baudrate=९६००", "baudrate one of 300, 600, 1200"),
         ("rtu:///dev/ttyUSB0?parity=M", "parity=N"),
         ("rtu:///dev/ttyUSB0?stopbits=1.5", "stopbits one of 1, 2"),
-        ("rtu:///dev/ttyUSB0?bytesize=7", 'knows no setting "bytesize"'),
+        ("rtu:///dev/ttyUSB0?bytesize=7", "a line with seven data bits speaks ascii://"),
+        ("rtu:///dev/ttyUSB0?bytesize=9", "bytesize one of 7, 8"),
+        (
+            "ascii:///dev/ttyUSB0?databits=7",
+            'knows no setting "databits"; there are: baudrate, parity, stopbits, bytesize',
+        ),
+        ("ascii://ttyUSB0", 'three slashes: "ascii:///dev/ttyUSB0'),
         ("rtu:///dev/ttyUSB0?baudrate=9600&baudrate=19200", "must not have baudrate twice"),
         ("rtu:///dev/ttyUSB#0", "%23"),
     ],
@@ -101,7 +114,17 @@ def test_a_line_is_silent_for_three_and_a_half_characters(serial, character, sil
     assert serial.baudrate <= 19_200 or serial.silence == FAST_SILENCE
 
 
-@pytest.mark.parametrize(("scheme", "rtu"), [("tcp", False), ("tls", False), ("rtu", True), ("rtu+tcp", True)])
-def test_rtu_frames_have_no_transaction_id_on_whatever_they_travel(scheme, rtu):
+@pytest.mark.parametrize(
+    ("scheme", "untagged"),
+    [("tcp", False), ("tls", False), ("rtu", True), ("rtu+tcp", True), ("ascii", True), ("ascii+tcp", True)],
+)
+def test_rtu_and_ascii_frames_have_no_transaction_id_on_whatever_they_travel(scheme, untagged):
     """What decides about late answers."""
-    assert Address(scheme, "x").rtu is rtu
+    assert Address(scheme, "x").untagged is untagged
+
+
+def test_only_rtu_on_a_line_of_our_own_needs_silence_between_frames():
+    """An ASCII frame begins with a colon; a gateway keeps the silence of its own line."""
+    assert address_of("rtu:///dev/ttyUSB0").silence == Serial().silence
+    assert address_of("ascii:///dev/ttyUSB0").silence == 0
+    assert address_of("rtu+tcp://192.0.2.11").silence == 0

@@ -1,0 +1,129 @@
+"""The real Modbus driver with ASCII frames: on a serial line (a pair of pseudo-terminals) and through a serial server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from pymodbus.framer import FramerType
+
+from drivers.modbus.address import address_of
+from drivers.modbus.bus import PAUSE, PymodbusBus
+from drivers.modbus.config import Connection, Source, check
+from drivers.modbus.driver import build
+from drivers.modbus.plan import Block, Place
+from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
+from gateway.clock import SystemClock
+from tests.fakes.driver_ports import FakePorts
+from tests.fakes.driver_thread import DriverThread
+from tests.fakes.modbus_server import modbus_server
+from tests.fakes.rtu_responder import RtuLine
+
+TIMEOUT = 0.2  # s
+
+
+def connection(url: str, **keys) -> Connection:
+    return Connection.model_validate({"driver": "modbus", "url": url, "poll": "1s", "timeout": "200ms"} | keys)
+
+
+def asked(device: int = 1, register: int = 10) -> Request:
+    """A u16."""
+    return Request(device, Block("holding", register, 1, (Place("holding", register, 1),)), TIMEOUT, 0.0)
+
+
+def ascii_line(words: dict[int, dict[int, int]]) -> RtuLine:
+    return RtuLine(words, ascii=True)
+
+
+@pytest.fixture
+def bus() -> Iterator[Callable[..., PymodbusBus]]:
+    """Opens the wire alone, without the driver above it."""
+    opened: list[PymodbusBus] = []
+
+    def open_(url: str, **keys) -> PymodbusBus:
+        opened.append(PymodbusBus(connection(url, **keys), address_of(url)))
+        opened[-1].open()
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+def test_meters_on_an_ascii_line_are_read_with_their_right_values():
+    """Two meters through the whole driver; a third one does not answer."""
+    sources = {
+        name: Source.model_validate({"connection": "main", "device": at, "register": 10, "type": "u32", "unit": "kWh"})
+        for name, at in (("one", 1), ("two", 2), ("dead", 9))
+    }
+    clock = SystemClock()
+    store = FakePorts(clock)
+    with ascii_line({1: {10: 1, 11: 2}, 2: {10: 0, 11: 0xFFFF}}) as line:
+        settings = connection(line.url, gap="0ms")
+        assert not check(settings, sources)
+        with DriverThread(build("main", settings, sources, store.ports), clock) as running:
+            running.until(lambda: bool(store.of("one") and store.of("two") and store.rejected))
+    assert {reading.value for reading in store.of("one")} == {65_538}
+    assert {reading.value for reading in store.of("two")} == {65_535}
+    assert {(item.source, item.reason) for item in store.rejected} == {("dead", "no answer")}
+
+
+def test_a_wrong_lrc_is_a_bad_answer_and_the_next_read_is_right(bus):
+    """The frame is shown as it came."""
+    with ascii_line({1: {10: 7}}) as line:
+        wire = bus(line.url)
+        line.spoil = 1
+        with pytest.raises(BadAnswer, match="15 bytes that are no answer"):
+            wire.read(asked())
+        assert wire.read(asked()).words == (7,)
+        assert line.silences()[0] >= PAUSE
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one(bus):
+    """ASCII has no transaction id either: the line rests for the second that a frame may pause, and what comes is thrown away."""
+    with ascii_line({1: {10: 1, 20: 2}}) as line:
+        wire = bus(line.url)
+        line.late = TIMEOUT + PAUSE - 0.2
+        with pytest.raises(NoAnswer):
+            wire.read(asked(register=10))
+        assert wire.read(asked(register=20)).words == (2,)
+        assert wire.is_open
+
+
+def test_an_ascii_answer_may_pause_in_the_middle(bus):
+    """Longer than the timeout, which is for its beginning; the standard allows a second between two characters."""
+    with ascii_line({1: {10: 7}}) as line:
+        line.rest = TIMEOUT + 0.1
+        assert bus(line.url).read(asked()).words == (7,)
+
+
+def test_an_exception_on_an_ascii_line_keeps_its_code(bus):
+    """A hole in the meter's registers."""
+    with ascii_line({1: {10: 7}}) as line, pytest.raises(ExceptionAnswer) as refused:
+        bus(line.url).read(asked(register=11))
+    assert refused.value.code == 0x02
+
+
+def test_an_adapter_that_hears_its_own_ascii_requests_is_told_and_can_be_used(bus):
+    """As on RTU; without an echo the key does no harm."""
+    with ascii_line({1: {10: 7}}) as line:
+        line.echo = True
+        wire = bus(line.url)
+        with pytest.raises(BadAnswer, match="local_echo = true"):
+            wire.read(asked(device=5))
+        wire.close()
+        wire = bus(line.url, local_echo=True)
+        assert wire.read(asked()).words == (7,)
+        line.echo = False
+        assert wire.read(asked()).words == (7,)
+
+
+def test_ascii_frames_travel_through_a_serial_server_too(bus):
+    """The server is pymodbus' own on the other side; a connection that was silent is opened anew."""
+    with modbus_server({1: {10: 7}}, framer=FramerType.ASCII) as server:
+        wire = bus(server.url)
+        assert wire.read(asked()).words == (7,)
+        server.mute.add(1)
+        with pytest.raises(NoAnswer):
+            wire.read(asked())
+        assert not wire.is_open
