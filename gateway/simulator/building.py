@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gateway.simulator.modbus import MODELS, ModbusMeter
+from gateway.simulator.meters import MODELS, ModbusMeter
 from gateway.simulator.mqtt import MqttDevice, Voice
 from gateway.simulator.world import SINCE, Load
 

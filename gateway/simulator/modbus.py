@@ -1,212 +1,347 @@
-"""Simulated Modbus meters: the energy and power registers of real families, counting while they are read (pymodbus).
+"""Simulated Modbus meters on a socket or on a serial port: the thin edges of gateway.simulator.line, with a thread each.
 
-Register facts are those of the profiles. A hole between registers answers 0x02, a longer read than the family takes
-0x03, another function than it knows 0x01. A device that is not there is silent, as on a real line, or answers 0x04 as
-some gateways do.
+A serial port is a pair of pseudo-terminals. Its bytes take the time that the line's speed gives them: an answer cannot be
+read before its wire time is over, and a request's time counts from its first byte. A pseudo-terminal refuses parity E and
+O: here they only make the characters longer.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import heapq
+import os
+import pty
+import select
 import socket
 import struct
-from functools import partial
-from threading import Event, Thread
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+import time
+import tty
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+from threading import Thread
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
+from gateway.simulator.line import HangUp, Line, serial_speed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from drivers.base import Clock
-    from gateway.simulator.world import Load
+    from gateway.simulator.faults import Fault
+    from gateway.simulator.frames import Request
+    from gateway.simulator.line import Parity, Send
+    from gateway.simulator.meters import Meter
 
-STARTED_WITHIN = 10.0  # s for the server's thread to listen
-STOP_WITHIN = 5.0  # s for it to end
-
-READ_HOLDING, READ_INPUT = 3, 4  # function codes
-ANY_DEVICE = 0  # pymodbus: stands for every id that is not there
-_UNIT_ID = 6  # offset in a Modbus TCP frame
-
-_FORMATS = {"f32": ">f", "s32": ">i", "s64": ">q", "u64": ">Q"}
-
-MISSING: dict[str, ExcCodes] = {"silent": ExcCodes.GATEWAY_NO_RESPONSE, "0x04": ExcCodes.DEVICE_FAILURE}
+STOP_WITHIN = 5.0  # s for the thread to end
+CHUNK = 8  # bytes that a serial port hands on together, as a UART's buffer does
+SINGLY = 0.001  # s between bytes that come one by one on a line without a speed
+STALE = 0.1  # s after which the beginning of a request is none any more
+KEPT = 100_000  # times of frames that are remembered
+CUT = struct.pack("ii", 1, 0)  # SO_LINGER: closing cuts the connection
 
 
-class Register(NamedTuple):
-    """One number in a meter. `step` is what one count of it means, in micro of the truth's unit (power: per hour)."""
+def monotonic() -> float:
+    """Wire time."""
+    return time.monotonic()  # noqa: TID251 - a wire has real time, whatever the meters' clock says
 
-    address: int
-    type: Literal["f32", "s32", "s64", "u64"]
-    step: int
-    swapped: bool = False  # the word of lower value first (CDAB)
 
-    def words(self, micro: int) -> list[int]:
-        """The registers' content; an integer register shows full steps only."""
-        number = micro / self.step if self.type == "f32" else micro // self.step
-        raw = struct.pack(_FORMATS[self.type], number)
-        words = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
-        return words[::-1] if self.swapped else words
+class _End(Protocol):
+    """Where bytes come in and go out."""
+
+    def fileno(self) -> int: ...
+
+    def send(self, data: bytes) -> None: ...
+
+    def hang_up(self, how: Literal["reset", "half"]) -> None: ...
+
+
+@dataclass(order=True, slots=True)
+class _Coming:
+    """What is to be done at a time."""
+
+    at: float
+    number: int
+    end: _End = field(compare=False)
+    what: bytes | HangUp = field(compare=False)
+    last: bool = field(compare=False)  # of an answer
+
+
+class _Partial:
+    """The beginning of a request."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.began = 0.0  # when its first byte was heard
+        self.newest = 0.0
+
+    def add(self, data: bytes, now: float) -> bool:
+        """Take more bytes; whether a request begins with them."""
+        begins = not self.data or now - self.newest > STALE
+        if begins:
+            self.data, self.began = b"", now
+        self.data += data
+        self.newest = now
+        return begins
+
+
+class _Simulator:
+    """A line with a thread that serves it.
+
+    Change between requests as a test needs: `mute`, the ids of devices that do not answer although they are there, and
+    `faults`.
+    """
+
+    url: str
+
+    def __init__(self, line: Line, clock: Clock) -> None:
+        """Whoever inherits this starts the thread."""
+        self.line = line
+        self.mute = line.mute
+        self.early = 0  # requests that began before 3.5 characters had passed since the end of the answer before them
+        self.began: deque[float] = deque(maxlen=KEPT)  # wire time of each request's first byte
+        self.ended: deque[float] = deque(maxlen=KEPT)  # and of each answer's end
+        self._clock = clock
+        self._coming: list[_Coming] = []  # a heap
+        self._numbers = count()
+        self._wake, self._waker = os.pipe()
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="modbus-simulator", daemon=True)
 
     @property
-    def size(self) -> int:
-        """In registers of 16 bits."""
-        return struct.calcsize(_FORMATS[self.type]) // 2
+    def requests(self) -> int:
+        """Requests that were answered with registers."""
+        return self.line.answered
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What goes wrong."""
+        return self.line.faults
+
+    @faults.setter
+    def faults(self, faults: Sequence[Fault]) -> None:
+        self.line.faults = tuple(faults)
+
+    def stop(self) -> None:
+        """Cut every connection and end the thread. May be called twice."""
+        if self._stopping:
+            return
+        self._stopping = True
+        os.write(self._waker, b"!")
+        self._thread.join(STOP_WITHIN)
+        os.close(self._wake)
+        os.close(self._waker)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                ends = self._ends()
+                patience = max(0.0, self._coming[0].at - monotonic()) if self._coming else None
+                for ready in select.select([self._wake, *ends], [], [], patience)[0]:
+                    handle = ends.get(ready)
+                    if handle:
+                        handle()
+                self._act()
+        finally:
+            self._close()
+
+    def _ends(self) -> dict[int, Callable[[], None]]:
+        """What to do when there is something to read, by file descriptor."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+    def _current(self, end: _End) -> _End | None:
+        """Where an answer to a request from `end` goes now."""
+        return end
+
+    def _heard(self, end: _End, partial: _Partial, data: bytes) -> None:
+        now = monotonic()
+        if partial.add(data, now) and self.ended and now < self.ended[-1] + self.line.speed.silence:
+            self.early += 1
+        while partial.data:
+            request, size = self.line.framing.take(partial.data)
+            if size == 0:
+                return
+            partial.data = partial.data[size:]
+            if request is not None:
+                self._answer(end, request, partial.began, max(now, partial.began + size * self.line.speed.character))
+
+    def _answer(self, end: _End, request: Request, began: float, over: float) -> None:
+        self.began.append(began)
+        for action in self.line.answer(request, over, self._clock.now().wall):
+            if isinstance(action, HangUp):
+                self._later(action.at, end, action)
+            else:
+                self._spread(end, action)
+
+    def _spread(self, end: _End, send: Send) -> None:
+        """Bytes are there to be read when their wire time is over."""
+        pace = self.line.speed.character
+        size = CHUNK if pace else len(send.data)
+        if send.bytewise:
+            pace, size = max(pace, SINGLY), 1
+        for start in range(0, len(send.data), size):
+            over = min(start + size, len(send.data))
+            self._later(send.at + over * pace, end, send.data[start:over], last=over == len(send.data))
+
+    def _later(self, at: float, end: _End, what: bytes | HangUp, *, last: bool = False) -> None:
+        heapq.heappush(self._coming, _Coming(at, next(self._numbers), end, what, last))
+
+    def _act(self) -> None:
+        while self._coming and self._coming[0].at <= monotonic():
+            coming = heapq.heappop(self._coming)
+            end = self._current(coming.end)
+            if end is None:
+                continue
+            if isinstance(coming.what, HangUp):
+                end.hang_up(coming.what.how)
+                continue
+            if coming.last:
+                self.ended.append(monotonic())  # before: afterwards the other side may already be a step ahead
+            end.send(coming.what)
 
 
-class Model(NamedTuple):
-    """A meter family. `profile` and `point` are its names in drivers/profiles; `unit` is that of the truth."""
+class _Client:
+    """A connection that somebody has opened."""
 
-    title: str
-    profile: str
-    point: str
-    unit: str
-    functions: tuple[int, ...]
-    limit: int  # registers in one request
-    energy: Register
-    power: Register
-    unit_in_profile: bool = True  # else it is set in the meter, and the operator has to say
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.partial = _Partial()
+        channel.setblocking(False)  # noqa: FBT003 - the socket module's way
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def fileno(self) -> int:
+        return self.channel.fileno()
 
-_KILO, _CENTI = 1_000_000, 10_000  # micro of a kilowatt-hour in a count of 1 kWh and of 0.01 kWh
-_TENTH, _WATT = 100_000, 1_000
+    def send(self, data: bytes) -> None:
+        """What a client does not take is lost, as on a real line."""
+        with contextlib.suppress(OSError):
+            self.channel.send(data)
 
-MODELS: dict[str, Model] = {
-    "sdm630": Model(
-        "Eastron SDM630", "eastron-sdm630", "energy_import_total", "kWh", (READ_INPUT,), 80,
-        Register(72, "f32", _KILO), Register(52, "f32", _WATT),
-    ),
-    "em340": Model(
-        "Carlo Gavazzi EM340", "carlo-gavazzi-em340", "energy_import_total", "kWh", (READ_HOLDING, READ_INPUT), 50,
-        Register(52, "s32", _TENTH, swapped=True), Register(40, "s32", _WATT // 10, swapped=True),
-    ),
-    "b23": Model(
-        "ABB B23", "abb-b23", "energy_import_total", "kWh", (READ_HOLDING,), 125,
-        Register(20480, "u64", _CENTI), Register(23316, "s32", _WATT // 100),
-    ),
-    "iem3155": Model(
-        "Schneider iEM3155", "schneider-iem3155", "energy_import_total", "kWh", (READ_HOLDING,), 125,
-        Register(3203, "s64", _WATT), Register(3059, "f32", _KILO),
-    ),
-    "multical": Model(
-        "Kamstrup MULTICAL 603", "kamstrup-multical-603", "heat_energy_total", "MWh", (READ_INPUT,), 125,
-        Register(20, "f32", _KILO), Register(4, "f32", _WATT), unit_in_profile=False,
-    ),
-}  # fmt: skip
+    def hang_up(self, how: Literal["reset", "half"]) -> None:
+        with contextlib.suppress(OSError):
+            if how == "half":
+                self.channel.shutdown(socket.SHUT_WR)
+                return
+            self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CUT)
+            self.channel.close()
 
 
-class ModbusMeter(NamedTuple):
-    """A meter on the simulated line."""
-
-    device: int
-    model: Model
-    load: Load
-
-
-class ModbusSimulator:
-    """A Modbus TCP server with meters behind it, in a thread of its own.
-
-    Change between requests as a test needs: `mute`, the ids of devices that do not answer although they are there.
-    """
+class ModbusSimulator(_Simulator):
+    """A Modbus TCP server with meters behind it, or a serial server that passes RTU frames on."""
 
     def __init__(
         self,
-        meters: Sequence[ModbusMeter],
+        meters: Sequence[Meter],
         clock: Clock,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
+        rtu: bool = False,
         missing: Literal["silent", "0x04"] = "silent",
     ) -> None:
-        """Listen at once; port 0 takes a free one. OSError when it cannot."""
-        self.mute: set[int] = set()
-        self.requests = 0
-        self.port: int = port
-        self._meters = {meter.device: meter for meter in meters}
-        self._clock = clock
-        self._host = host
-        self._missing = missing
-        self._listening = Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
-        socket.create_server((host, port)).close()  # pymodbus keeps to itself why it cannot listen
-        self._thread = Thread(target=self._run, name="modbus-simulator", daemon=True)
+        """Listen at once; port 0 takes a free one. OSError when it cannot. `missing`: see Line."""
+        transport: Literal["rtu+tcp", "tcp"] = "rtu+tcp" if rtu else "tcp"
+        super().__init__(Line(meters, transport, missing=missing), clock)
+        self._listener = socket.create_server((host, port))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{transport}://{host}:{self.port}"
+        self._serial_server = rtu
+        self._clients: list[_Client] = []
         self._thread.start()
-        if not self._listening.wait(STARTED_WITHIN) or self._loop is None:
-            raise OSError(f"no Modbus server on {host} port {port}")
-        self.url: str = f"tcp://{host}:{self.port}"
 
-    def stop(self) -> None:
-        """Cut every connection and end the thread. May be called twice."""
-        if self._loop and self._over and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(STOP_WITHIN)
+    @property
+    def clients(self) -> int:
+        """Connections that are open now."""
+        return len(self._clients)
 
-    def _run(self) -> None:
+    def _ends(self) -> dict[int, Callable[[], None]]:
+        self._clients = [client for client in self._clients if client.fileno() >= 0]
+        return {self._listener.fileno(): self._accept} | {
+            client.fileno(): lambda client=client: self._from(client) for client in self._clients
+        }
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            channel, _ = self._listener.accept()
+            self._clients.append(_Client(channel))
+
+    def _from(self, client: _Client) -> None:
         try:
-            asyncio.run(self._serve())
-        finally:
-            self._listening.set()
+            data = client.channel.recv(4096)
+        except OSError:
+            data = b""
+        if data:
+            self._heard(client, client.partial, data)
+        else:
+            client.channel.close()
 
-    async def _serve(self) -> None:
-        over = asyncio.Event()
-        devices = [self._device(meter) for meter in self._meters.values()]
-        devices.append(_nobody(MISSING[self._missing]))
-        server = ModbusTcpServer(devices, address=(self._host, self.port), trace_packet=self._let_through)
-        await server.serve_forever(background=True)
-        self.port = _port_of(server)
-        self._loop, self._over = asyncio.get_running_loop(), over
-        self._listening.set()
-        await over.wait()
-        await server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus gives it no types
+    def _current(self, end: _End) -> _End | None:
+        """A serial server sends what comes from its line to whoever is connected then."""
+        if self._serial_server:
+            return self._clients[-1] if self._clients else None
+        return end
 
-    def _device(self, meter: ModbusMeter) -> SimDevice:
-        registers = sorted((meter.model.energy, meter.model.power))
-        data = [SimData(each.address, values=[0] * each.size, datatype=DataType.REGISTERS) for each in registers]
-        return SimDevice(meter.device, data, action=partial(self._read, meter))
+    def _close(self) -> None:
+        for end in (self._listener, *(client.channel for client in self._clients)):
+            end.close()
 
-    async def _read(  # noqa: PLR0913, PLR0917 - pymodbus' signature
+
+class SerialSimulator(_Simulator):
+    """Meters on a serial line: a pair of pseudo-terminals, of which `port` is the gateway's side."""
+
+    def __init__(
         self,
-        meter: ModbusMeter,
-        function: int,
-        first: int,
-        address: int,  # noqa: ARG002
-        count: int,
-        registers: list[int],
-        written: object,  # noqa: ARG002
-    ) -> ExcCodes | None:
-        """Let the meter count up to now before its registers are read; `registers` begin at address `first`."""
-        if function not in meter.model.functions:
-            return ExcCodes.ILLEGAL_FUNCTION
-        if count > meter.model.limit:
-            return ExcCodes.ILLEGAL_VALUE
-        at = self._clock.now().wall
-        values = ((meter.model.energy, meter.load.register(at)), (meter.model.power, meter.load.rate(at)))
-        for register, micro in values:
-            place = register.address - first
-            registers[place : place + register.size] = register.words(micro)
-        self.requests += 1
-        return None
+        meters: Sequence[Meter],
+        clock: Clock,
+        baudrate: int = 9600,
+        parity: Parity = "N",
+        *,
+        turnaround: float = 0.0,
+        missing: Literal["silent", "0x04"] = "silent",
+    ) -> None:
+        """The settings give the bytes their time. `turnaround`: see Speed. OSError when there is no port left."""
+        line = Line(meters, "rtu", missing=missing, speed=serial_speed(baudrate, parity, turnaround))
+        super().__init__(line, clock)
+        self._master, self._slave = pty.openpty()
+        for end in (self._master, self._slave):
+            tty.setraw(end)
+        os.set_blocking(self._master, False)
+        self.port: str = os.ttyname(self._slave)
+        self.url = f"rtu://{self.port}?baudrate={baudrate}&parity=N"
+        self._partial = _Partial()
+        self._thread.start()
 
-    def _let_through(self, sending: bool, packet: bytes) -> bytes:  # noqa: FBT001 - pymodbus' signature
-        if not sending:
-            return packet
-        device = packet[_UNIT_ID]
-        absent = device not in self._meters and self._missing == "silent"
-        return b"" if absent or device in self.mute else packet
+    def silences(self) -> list[float]:
+        """Seconds from the end of each answer to the next request's first byte."""
+        requests = list(self.began)
+        after = [(end, min((began for began in requests if began > end), default=None)) for end in self.ended]
+        return [began - end for end, began in after if began is not None]
 
+    def fileno(self) -> int:
+        """The meters' side."""
+        return self._master
 
-def _nobody(code: ExcCodes) -> SimDevice:
-    async def refuse(*_: object) -> ExcCodes:
-        return code
+    def send(self, data: bytes) -> None:
+        """What nobody reads is lost."""
+        with contextlib.suppress(OSError):
+            os.write(self._master, data)
 
-    return SimDevice(ANY_DEVICE, [SimData(0, count=65_536, datatype=DataType.REGISTERS)], action=refuse)
+    def hang_up(self, how: Literal["reset", "half"]) -> None:
+        """A serial line has no connection."""
 
+    def _ends(self) -> dict[int, Callable[[], None]]:
+        return {self._master: self._from_port}
 
-def _port_of(server: ModbusTcpServer) -> int:
-    listener = cast("asyncio.Server", server.transport)  # which pymodbus types as a transport
-    port: int = listener.sockets[0].getsockname()[1]
-    return port
+    def _from_port(self) -> None:
+        try:
+            data = os.read(self._master, 4096)
+        except OSError:
+            return
+        self._heard(self, self._partial, data)
+
+    def _close(self) -> None:
+        os.close(self._slave)
+        os.close(self._master)

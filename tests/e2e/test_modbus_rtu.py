@@ -25,9 +25,11 @@ from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
 from gateway.clock import SystemClock
+from gateway.simulator.faults import Fault
+from gateway.simulator.meters import WordMeter
+from gateway.simulator.modbus import SerialSimulator
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
-from tests.fakes.rtu_responder import RtuLine
 
 TIMEOUT = 0.3  # s
 
@@ -51,6 +53,25 @@ def gateway(url: str, sources: dict[str, dict], **keys) -> Iterator[tuple[Driver
     assert not check(settings, read)
     with DriverThread(build("main", settings, read, store.ports), clock) as running:
         yield running, store
+
+
+@contextmanager
+def serial_line(words: dict[int, dict[int, int]], baudrate: int = 9600) -> Iterator[SerialSimulator]:
+    """Meters on a wire of that speed: device -> register -> word; others are silent."""
+    line = SerialSimulator([WordMeter(device, held) for device, held in words.items()], SystemClock(), baudrate)
+    try:
+        yield line
+    finally:
+        line.stop()
+
+
+@contextmanager
+def meeting(line: SerialSimulator, *kinds: str, late: float = 0.0) -> Iterator[None]:
+    """Every answer to a request of this time meets these faults."""
+    line.line.late = (late, late)
+    line.faults = [Fault(kind, every=1) for kind in kinds]
+    yield
+    line.faults = ()
 
 
 @pytest.fixture
@@ -81,7 +102,7 @@ def test_meters_on_a_serial_line_are_read_with_their_right_values():
         "heat": {"device": 3, "register": 1024, "type": "u32", "scale": "0.1", "unit": "kWh"},
         "dead": {"device": 9, "register": 0, "type": "u16", "unit": "kWh"},
     }
-    with RtuLine(meters) as line, gateway(line.url, sources) as (running, store):
+    with serial_line(meters) as line, gateway(line.url, sources) as (running, store):
         running.until(lambda: len(store.of("heat")) >= 3)
     assert {reading.value for reading in store.of("sdm630")} == {Decimal("12345.679")}
     assert {reading.value for reading in store.of("em340")} == {Decimal("12345.6")}
@@ -105,7 +126,7 @@ def test_the_line_is_silent_for_three_and_a_half_characters_before_each_request(
         for register in (10, 100)
     }
     keys = {} if gap is None else {"gap": gap}
-    with RtuLine(meters, baudrate) as line, gateway(line.url, sources, **keys) as (running, store):
+    with serial_line(meters, baudrate) as line, gateway(line.url, sources, **keys) as (running, store):
         running.until(lambda: len(store.readings) >= 12)
         silences = line.silences()
     serial = address_of(line.url).serial
@@ -118,7 +139,7 @@ def test_the_line_is_silent_for_three_and_a_half_characters_before_each_request(
 
 def test_another_device_is_asked_after_a_longer_rest(bus):
     """100 ms by default; the wire keeps what it is told."""
-    with RtuLine({1: {10: 1}, 2: {10: 2}}) as line:
+    with serial_line({1: {10: 1}, 2: {10: 2}}) as line:
         wire = bus(line.url)
         for device, gap in ((1, 0.0), (2, 0.1), (1, 0.1), (1, 0.06)):
             assert wire.read(asked(device, gap=gap)).words == (device,)
@@ -130,11 +151,10 @@ def test_another_device_is_asked_after_a_longer_rest(bus):
 
 def test_a_late_answer_is_never_taken_for_the_next_one(bus):
     """RTU has no transaction id: after a silence the line is kept quiet, and what comes late is thrown away."""
-    with RtuLine({1: {10: 1, 20: 2}}) as line:
+    with serial_line({1: {10: 1, 20: 2}}) as line:
         wire = bus(line.url)
         for late in (TIMEOUT + 0.05, TIMEOUT + 0.3, TIMEOUT + DRAIN - 0.1):
-            line.late = late
-            with pytest.raises(NoAnswer):
+            with meeting(line, "late", late=late), pytest.raises(NoAnswer):
                 wire.read(asked(register=10))
             assert wire.read(asked(register=20)).words == (2,)
             assert wire.is_open
@@ -143,10 +163,10 @@ def test_a_late_answer_is_never_taken_for_the_next_one(bus):
 def test_a_late_answer_of_a_meter_is_never_the_value_of_another_reading():
     """Through the driver: each value stays with its register."""
     sources = {str(at): {"device": 1, "register": at, "type": "u16", "unit": "kWh"} for at in (10, 50, 90)}
-    with RtuLine({1: {10: 10, 50: 50, 90: 90}}) as line, gateway(line.url, sources) as (running, store):
+    with serial_line({1: {10: 10, 50: 50, 90: 90}}) as line, gateway(line.url, sources) as (running, store):
         for round_ in range(1, 4):
-            line.late = TIMEOUT + 0.2
-            running.until(lambda so_far=round_: running.driver.health().counts["timeouts"] >= so_far)
+            with meeting(line, "late", late=TIMEOUT + 0.2):
+                running.until(lambda so_far=round_: running.driver.health().counts["timeouts"] >= so_far)
         before = len(store.readings)
         running.until(lambda: len(store.readings) >= before + 6)
     assert all(reading.value == int(reading.source) for reading in store.readings)
@@ -154,10 +174,9 @@ def test_a_late_answer_of_a_meter_is_never_the_value_of_another_reading():
 
 def test_a_wrong_checksum_is_a_bad_answer_and_the_next_read_is_right(bus):
     """The line rests first: the rest of a broken frame must not become the beginning of the next."""
-    with RtuLine({1: {10: 7}}) as line:
+    with serial_line({1: {10: 7}}) as line:
         wire = bus(line.url)
-        line.spoil = 1
-        with pytest.raises(BadAnswer, match="7 bytes"):
+        with meeting(line, "corrupt"), pytest.raises(BadAnswer, match="7 bytes"):
             wire.read(asked())
         assert wire.read(asked()).words == (7,)
         assert line.silences()[0] >= DRAIN
@@ -165,14 +184,13 @@ def test_a_wrong_checksum_is_a_bad_answer_and_the_next_read_is_right(bus):
 
 def test_an_answer_that_comes_byte_by_byte_is_one_answer(bus):
     """USB adapters hand on what they have."""
-    with RtuLine({1: {10: 7}}) as line:
-        line.piecewise = True
+    with serial_line({1: {10: 7}}) as line, meeting(line, "bytewise"):
         assert bus(line.url).read(asked()).words == (7,)
 
 
 def test_an_exception_on_the_line_keeps_its_code(bus):
     """A hole in the meter's registers."""
-    with RtuLine({1: {10: 7}}) as line:
+    with serial_line({1: {10: 7}}) as line:
         wire = bus(line.url)
         with pytest.raises(ExceptionAnswer) as refused:
             wire.read(asked(register=11))
@@ -182,23 +200,22 @@ def test_an_exception_on_the_line_keeps_its_code(bus):
 
 def test_an_adapter_that_hears_its_own_requests_is_told_and_can_be_used(bus):
     """`local_echo` repairs it, and does no harm where there is no echo."""
-    with RtuLine({1: {10: 7}}) as line:
-        line.echo = True
+    with serial_line({1: {10: 7}}) as line:
         wire = bus(line.url)
-        with pytest.raises(BadAnswer, match="local_echo = true"):
-            wire.read(asked(device=5))
+        with meeting(line, "echo", "silent"), pytest.raises(BadAnswer, match="local_echo = true"):
+            wire.read(asked())
         wire.close()
         wire = bus(line.url, local_echo=True)
-        assert wire.read(asked()).words == (7,)
-        with pytest.raises(NoAnswer):
-            wire.read(asked(device=5))
-        line.echo = False
+        with meeting(line, "echo"):
+            assert wire.read(asked()).words == (7,)
+        with meeting(line, "echo", "silent"), pytest.raises(NoAnswer):
+            wire.read(asked())
         assert wire.read(asked()).words == (7,)
 
 
 def test_a_port_has_one_master(bus):
     """The second is told that another process uses it."""
-    with RtuLine({1: {10: 7}}) as line:
+    with serial_line({1: {10: 7}}) as line:
         bus(line.url)
         with pytest.raises(SetupError, match="another process uses the port"):
             bus(line.url)
@@ -206,7 +223,7 @@ def test_a_port_has_one_master(bus):
 
 def test_a_closed_port_is_free_again(bus):
     """A restart finds it unlocked."""
-    with RtuLine({1: {10: 7}}) as line:
+    with serial_line({1: {10: 7}}) as line:
         bus(line.url).close()
         assert bus(line.url).read(asked()).words == (7,)
 
@@ -219,7 +236,7 @@ def test_a_port_that_is_not_there_is_told_with_what_to_look_for(bus):
 
 def test_an_adapter_that_is_pulled_out_is_a_lost_line(bus):
     """And nothing else comes out of the wire."""
-    with RtuLine({1: {10: 7}}) as line:
+    with serial_line({1: {10: 7}}) as line:
         wire = bus(line.url)
         assert wire.read(asked()).words == (7,)
     with pytest.raises((LineError, SetupError)):

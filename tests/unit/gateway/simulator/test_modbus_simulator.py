@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.simulator import building
-from gateway.simulator.modbus import MODELS, ModbusMeter, ModbusSimulator
+from gateway.simulator.meters import MODELS, ModbusMeter
+from gateway.simulator.modbus import ModbusSimulator
 from gateway.simulator.world import SINCE, Load
 from tests.fakes.clock import FakeClock
 

@@ -1,0 +1,110 @@
+"""The simulated serial line on a real pair of pseudo-terminals: its bytes take their time."""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.simulator.faults import Fault
+from gateway.simulator.frames import Rtu
+from gateway.simulator.meters import WordMeter
+from gateway.simulator.modbus import SerialSimulator
+
+BAUDRATE, REGISTERS = 4800, 20
+CHARACTER = 11 / BAUDRATE  # s; 8E1
+ANSWER = 5 + 2 * REGISTERS  # bytes
+ASKED = Rtu.wrap(0, 1, struct.pack(">BHH", 3, 0, REGISTERS))
+PATIENCE = 2.0  # s
+
+
+@pytest.fixture
+def line() -> Iterator[SerialSimulator]:
+    made = SerialSimulator([WordMeter(1, dict(enumerate(range(100))))], SystemClock(), BAUDRATE, "E")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def port(line: SerialSimulator) -> Iterator[int]:
+    opened = os.open(line.port, os.O_RDWR | os.O_NOCTTY)
+    yield opened
+    os.close(opened)
+
+
+def hear(port: int, size: int) -> tuple[bytes, list[float]]:
+    """So many bytes, and when they came."""
+    data, times, end = b"", [], time.monotonic() + PATIENCE
+    while len(data) < size and time.monotonic() < end:
+        if select.select([port], [], [], 0.1)[0]:
+            part = os.read(port, 1000)
+            data += part
+            times += [time.monotonic()] * len(part)
+    return data, times
+
+
+def test_no_byte_can_be_read_before_its_wire_time(line, port):
+    """The request's eight characters, 3.5 of silence, then the answer's: measured from the request's first byte."""
+    began = time.monotonic()
+    os.write(port, ASKED)
+    data, times = hear(port, ANSWER)
+    assert len(data) == ANSWER
+    for number, came in enumerate(times):
+        assert came - began >= (8 + 3.5 + number + 1) * CHARACTER
+
+
+def test_a_request_that_comes_slowly_is_answered_after_its_last_byte(line, port):
+    """USB adapters hand on what they have."""
+    os.write(port, ASKED[:5])
+    time.sleep(0.06)
+    began = time.monotonic()
+    os.write(port, ASKED[5:])
+    _, times = hear(port, ANSWER)
+    assert times[-1] - began >= (3.5 + ANSWER) * CHARACTER
+
+
+def test_requests_that_do_not_keep_the_silence_are_counted(line, port):
+    """As a real meter would miss them."""
+    os.write(port, ASKED)
+    hear(port, ANSWER)
+    os.write(port, ASKED)
+    hear(port, ANSWER)
+    assert line.early == 1
+    time.sleep(3.5 * CHARACTER)
+    os.write(port, ASKED)
+    hear(port, ANSWER)
+    assert line.early == 1
+    assert line.line.heard == 3
+
+
+def test_the_beginning_of_a_request_does_not_spoil_the_next_one(line, port):
+    """A meter drops it after a silence."""
+    os.write(port, ASKED[:3])
+    time.sleep(0.15)
+    os.write(port, ASKED)
+    assert len(hear(port, ANSWER)[0]) == ANSWER
+
+
+def test_a_late_answer_comes_after_the_next_request_has_gone_out(line, port):
+    """And the next one's answer behind it."""
+    line.line.late = (0.4, 0.4)
+    line.faults = [Fault("late", every=1)]
+    os.write(port, ASKED)
+    time.sleep(0.15)
+    line.faults = []
+    os.write(port, Rtu.wrap(0, 1, struct.pack(">BHH", 3, 50, REGISTERS)))
+    data, _ = hear(port, 2 * ANSWER)
+    assert data[4] == 0
+    assert data[ANSWER + 4] == 50
+
+
+def test_stopped_twice_it_is_stopped(line):
+    """And its port is gone."""
+    line.stop()
+    line.stop()
+    assert not os.path.exists(line.port)  # noqa: PTH110 - a device, not a file of ours
