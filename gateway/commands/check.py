@@ -25,13 +25,11 @@ PACKAGES = ("gateway", "drivers", "buffer")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The read plan, or stored messages to try a mapping on."""
-    group = parser.add_argument_group(
-        "look closer: at the requests to Modbus devices, or at a mapping of MQTT messages"
-    )
+    group = parser.add_argument_group("look closer")
     either = group.add_mutually_exclusive_group()
-    plan = "show each connection's requests, and how much of the time between two polls a round of them takes"
+    plan = "show each Modbus connection's requests, and how much of the time between two polls they take"
     either.add_argument("--plan", action="store_true", help=plan)
-    again = "try a payload as it came; again for those that follow it (Sparkplug: BIRTH before DATA)"
+    again = "try an MQTT mapping on a payload as it came; again for those that follow it (Sparkplug: BIRTH before DATA)"
     either.add_argument("--message", action="append", metavar="FILE", help=again)
     group.add_argument("--meter", metavar="NAME", help="whose mapping (default: the only one on MQTT)")
     group.add_argument("--topic", metavar="TOPIC", help="where it came from (default: one that the meter listens to)")
