@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from drivers.base import AnswerError, NotStored
 from drivers.modbus import wire
 from drivers.modbus.pace import HOUR
-from drivers.modbus.plan import Block, Place, Shape, from_text, halved, plan, to_text, without_holes
+from drivers.modbus.plan import (
+    USUAL_COST,
+    Block,
+    Cost,
+    Place,
+    Shape,
+    from_text,
+    halved,
+    plan,
+    split,
+    to_text,
+    without_holes,
+)
 from drivers.modbus.sunspec import Walk
 from drivers.modbus.target import placed
 from drivers.modbus.wire import ExceptionAnswer, NoAnswer, Request
@@ -92,8 +104,10 @@ class Round:
 class Device:
     """A device and the values wanted from it."""
 
-    def __init__(self, number: int, targets: Sequence[Target], limits: Limits, ports: Ports) -> None:
-        """Asks nothing yet, not even `ports.memory`."""
+    def __init__(
+        self, number: int, targets: Sequence[Target], limits: Limits, ports: Ports, cost: Cost = USUAL_COST
+    ) -> None:
+        """Asks nothing yet, not even `ports.memory`. `cost`: what its requests cost, for the read plan."""
         self.number = number
         self.targets = targets
         self.limits = limits
@@ -112,8 +126,8 @@ class Device:
         self._shape: Shape | None = None
         self._floating = [target for target in targets if target.sunspec]  # as configured, wherever they are found
         self._walks = 0  # along the SunSpec models
-        places = repr((sorted({target.place for target in targets}), limits.max_registers))
-        self._key = f"shape/{number}/{zlib.crc32(places.encode()):08x}"
+        self._cost = cost
+        self._key = shape_key(number, targets, limits)
 
     def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
         """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
@@ -177,9 +191,7 @@ class Device:
     def shape(self) -> Shape:
         """What is known of the requests that the device takes."""
         if self._shape is None:
-            remembered = self._ports.memory.get(self._key)
-            limit = self.limits.max_registers
-            self._shape = from_text(remembered, limit) if remembered else Shape(limit)
+            self._shape = from_text(self._ports.memory.get(self._key) or "", self.limits.max_registers)
         return self._shape
 
     def _resting(self, place: Place, now: Now) -> bool:
@@ -211,13 +223,13 @@ class Device:
         """
         if self._mute and not into.heard:
             place = min(sorted(wanted), key=lambda place: self._doubts[place,])
-            return plan([place], self.shape)[0]
-        return min(plan(wanted, self.shape), key=lambda block: self._doubts[block.places])
+            return plan([place], self.shape, self._cost)[0]
+        return min(plan(wanted, self.shape, self._cost), key=lambda block: self._doubts[block.places])
 
     def _learns(self, error: ExceptionAnswer, block: Block) -> bool:
         """Whether smaller requests may go better; they are remembered over restarts."""
         if error.code == wire.ILLEGAL_ADDRESS:
-            return self._remember(without_holes(block, self.shape))
+            return self._remember(split(block, self.shape))
         return error.code == wire.ILLEGAL_VALUE and self._remember(halved(block, self.shape))
 
     def _remember(self, shape: Shape | None) -> bool:
@@ -270,6 +282,12 @@ class Device:
         """
         at = self._ports.clock.now().wall
         into.looks += [Look(target, at, words, problem, took) for target in self.targets if target.place in places]
+
+
+def shape_key(number: int, targets: Iterable[Target], limits: Limits) -> str:
+    """Under which name the driver's memory keeps a device's shape: what was learned of other registers teaches nothing."""
+    places = repr((sorted({target.place for target in targets}), limits.max_registers))
+    return f"shape/{number}/{zlib.crc32(places.encode()):08x}"
 
 
 def _problem(error: AnswerError) -> Problem:

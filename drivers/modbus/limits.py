@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.modbus.address import Address, address_of
 from drivers.modbus.connection import Connection
 from drivers.modbus.device import Device, Limits
-from drivers.modbus.plan import USUAL_REGISTERS
+from drivers.modbus.plan import MOST_REGISTERS, USUAL_REGISTERS, Cost
 from drivers.modbus.profile import known
 from drivers.modbus.source import Source
-from drivers.modbus.target import parts_of, target_of
+from drivers.modbus.target import Target, parts_of, target_of
+from drivers.modbus.wiretime import ASCII, BEHIND_A_GATEWAY, RTU, wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,21 +25,45 @@ GAPS = {"tcp": 0.0, "tls": 0.0, "rtu": 0.060, "ascii": 0.060, "rtu+tcp": 0.100, 
 GAP_ON_CHANGE = 0.100  # s on a bus, when another device is asked than before
 
 
+TCP_REQUEST = 0.020  # s for a request and its answer over Ethernet: mostly the device's own time
+TCP_REGISTER = 0.001  # s: its two bytes at 19 200 baud, since a serial line may be behind; over Ethernet alone nothing
+
+
+class Want(NamedTuple):
+    """A device, the values wanted from it, what it needs and what its requests cost."""
+
+    number: int
+    targets: tuple[Target, ...]
+    limits: Limits
+    cost: Cost
+
+
 def devices_of(connection: Connection, sources: Mapping[str, Source], ports: Ports) -> list[Device]:
     """The devices in the order in which their first sources stand."""
+    return [Device(want.number, want.targets, want.limits, ports, want.cost) for want in wants_of(connection, sources)]
+
+
+def wants_of(connection: Connection, sources: Mapping[str, Source]) -> list[Want]:
+    """The same, without anything that could ask them."""
     address = address_of(connection.url)
     grouped: dict[int, dict[str, Source]] = defaultdict(dict)
     for name, source in sources.items():
         grouped[source.device][name] = source
-    return [
-        Device(
-            number,
-            [part for each in group.items() for part in parts_of(target_of(*each))],
-            limits_of(connection, address, group.values()),
-            ports,
-        )
-        for number, group in grouped.items()
-    ]
+    wants = []
+    for number, group in grouped.items():
+        limits = limits_of(connection, address, group.values())
+        targets = tuple(part for each in group.items() for part in parts_of(target_of(*each)))
+        wants.append(Want(number, targets, limits, cost_of(address, limits, group.values())))
+    return wants
+
+
+def cost_of(address: Address, limits: Limits, sources: Iterable[Source]) -> Cost:
+    """What decides how a device's registers are read: the wire's time, where its speed is known or can be assumed."""
+    most = min([profile.max_hole for source in sources if (profile := known(source.profile))], default=MOST_REGISTERS)
+    if not address.untagged:
+        return Cost(TCP_REQUEST + limits.gap, TCP_REGISTER, most)
+    wire = wire_of(address) or BEHIND_A_GATEWAY._replace(frames=ASCII if address.ascii else RTU)
+    return Cost(wire.cycle(0, limits.gap), wire.frames.register * wire.character, most)
 
 
 def limits_of(connection: Connection, address: Address, sources: Iterable[Source]) -> Limits:

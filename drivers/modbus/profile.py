@@ -121,6 +121,7 @@ class Profile(Strict):
     byte_order: Order = "big"
     na: Markers = ()
     max_registers: int = Field(USUAL_REGISTERS, ge=1, le=MOST_REGISTERS)
+    max_hole: int = Field(MOST_REGISTERS, ge=0, le=MOST_REGISTERS)  # registers between values that it lets be read
     gap: Annotated[Duration, Field(ge=0, le=10)] | None = None  # RTU only: on TCP the gateway keeps the silence
     timeout: Annotated[Duration, Field(gt=0, le=30)] | None = None  # at least this
     serial: SerialHint | None = None

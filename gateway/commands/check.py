@@ -24,10 +24,13 @@ PACKAGES = ("gateway", "drivers", "buffer")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Stored messages to try a mapping on."""
-    group = parser.add_argument_group("try a mapping on stored messages")
-    again = "payload as it came; again for those that follow it (Sparkplug: BIRTH before DATA)"
-    group.add_argument("--message", action="append", metavar="FILE", help=again)
+    """The read plan, or stored messages to try a mapping on."""
+    group = parser.add_argument_group("look closer")
+    either = group.add_mutually_exclusive_group()
+    plan = "show each Modbus connection's requests, and how much of the time between two polls they take"
+    either.add_argument("--plan", action="store_true", help=plan)
+    again = "try an MQTT mapping on a payload as it came; again for those that follow it (Sparkplug: BIRTH before DATA)"
+    either.add_argument("--message", action="append", metavar="FILE", help=again)
     group.add_argument("--meter", metavar="NAME", help="whose mapping (default: the only one on MQTT)")
     group.add_argument("--topic", metavar="TOPIC", help="where it came from (default: one that the meter listens to)")
     group.add_argument("--retained", action="store_true", help="as a retained message")
@@ -52,10 +55,14 @@ def run(args: argparse.Namespace) -> int:
         from gateway.commands import check_message  # noqa: PLC0415 - the whole wiring, only for this
 
         return check_message.run(args, config)
+    from gateway.commands import check_plan  # noqa: PLC0415 - the drivers' view, only for a whole configuration
+
     if args.json:
-        document = _document((), config.warnings)
-        terminal.document({**document, "meters": [each.name for each in config.meters]})
+        document = _document((), config.warnings) | {"meters": [each.name for each in config.meters]}
+        terminal.document(document | ({"plan": check_plan.document(config)} if args.plan else {}))
     else:
+        if args.plan:
+            check_plan.show(config)
         _show_warnings(config.warnings)
         _show(path, config)
     return OK

@@ -17,7 +17,7 @@ import pytest
 from drivers.base import LineError, SetupError
 from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
-from drivers.modbus.config import Connection
+from drivers.modbus.connection import Connection
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import Request
 from tests.fakes.modbus_server import HOST

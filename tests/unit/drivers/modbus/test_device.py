@@ -10,6 +10,7 @@ import pytest
 from drivers.base import LineError
 from drivers.modbus.decode import decode
 from drivers.modbus.device import BUSY_PAUSE, Device, Limits, Round
+from drivers.modbus.plan import USUAL_COST, Cost
 from drivers.modbus.target import target_of
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer
 from tests.fakes.clock import FakeClock
@@ -24,7 +25,13 @@ LIMITS = Limits(timeout=1.0, gap=0.06, gap_on_change=0.1, max_registers=60)
 class Meter:
     """Device 1 with u16 values at the given registers, each holding its own address."""
 
-    def __init__(self, *registers: int, limits: Limits = LIMITS, memory: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *registers: int,
+        limits: Limits = LIMITS,
+        memory: dict[str, str] | None = None,
+        cost: Cost = USUAL_COST,
+    ) -> None:
         self.clock = FakeClock()
         self.bus = FakeBus(self.clock)
         self.bus.open()
@@ -32,7 +39,7 @@ class Meter:
         targets = [target_of(str(at), source(register=at, type="u16")) for at in registers]
         for at in registers:
             self.bus.put(1, at, at)
-        self.device = Device(1, targets, limits, self.store.ports)
+        self.device = Device(1, targets, limits, self.store.ports, cost)
 
     def poll(self, *, changed: bool = False) -> Round:
         """One round; then the clock goes on to the next slot."""
@@ -164,6 +171,32 @@ def test_a_refused_value_that_is_given_is_asked_for_in_every_round_again():
     meter.bus.say(1, (10,), ExceptionAnswer(0x02))
     assert reasons(meter.poll()) == {"500": "illegal address"}
     assert "500" in values(meter.poll())
+
+
+def test_one_register_that_is_not_there_leaves_most_of_its_neighbours_in_common_requests():
+    """The refused request is halved until it stands alone; what is left beside it are four requests, not fifteen."""
+    meter = Meter(*range(10, 26))
+    meter.bus.empty(1)
+    for at in range(10, 26):
+        if at != 13:
+            meter.bus.put(1, at, at)
+    got = meter.poll()
+    assert values(got) == read(*(at for at in range(10, 26) if at != 13))
+    assert reasons(got) == {"13": "illegal address"}
+    meter.poll()  # the refused one is asked for once more, then it rests for longer
+    meter.poll()
+    assert meter.requests == [(10, 2), (12, 1), (14, 4), (18, 8)]
+
+
+def test_a_device_is_asked_as_it_is_cheapest_on_its_line():
+    """Where a request costs nothing, no hole is read."""
+    meter = Meter(10, 14)
+    meter.bus.put(1, 11, 0, 0, 0)
+    meter.poll()
+    assert meter.requests == [(10, 5)]
+    meter = Meter(10, 14, cost=Cost(0.0, 1.0))
+    meter.poll()
+    assert meter.requests == [(10, 1), (14, 1)]
 
 
 def test_illegal_value_halves_the_request_and_is_learned():

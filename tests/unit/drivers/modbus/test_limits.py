@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from drivers.modbus.device import Limits
-from drivers.modbus.limits import devices_of
+from drivers.modbus.limits import devices_of, wants_of
+from drivers.modbus.plan import Cost
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.modbus_driver import connection, source
@@ -68,3 +69,56 @@ def test_each_device_has_its_own_sources_in_the_order_of_the_configuration():
         (9, ["b", "c"]),
         (2, ["a"]),
     ]
+
+
+def cost(*sources, **keys) -> Cost:
+    """Of the requests to the one device that the sources are about."""
+    (want,) = wants_of(connection(**keys), {str(at): each for at, each in enumerate(sources)})
+    return want.cost
+
+
+@pytest.mark.parametrize(
+    ("url", "request_ms", "register_ms"),
+    [
+        # 13 characters, an answer after 40 ms, a gap of 60 ms; two characters a register
+        ("rtu:///dev/ttyUSB0?baudrate=9600", 100 + 13.54, 2.083),
+        ("rtu:///dev/ttyUSB0?baudrate=2400&parity=E", 100 + 59.58, 9.167),
+        ("rtu:///dev/ttyUSB0?baudrate=115200", 100 + 1.13, 0.174),
+        # 28 characters of ten bits, four for a register
+        ("ascii:///dev/ttyUSB0?baudrate=9600", 100 + 29.17, 4.167),
+        # the line behind is taken for one of 9600 baud
+        ("rtu+tcp://192.0.2.10", 140 + 13.54, 2.083),
+        ("ascii+tcp://192.0.2.10", 140 + 29.17, 4.167),
+        ("tcp://192.0.2.10", 20, 1.0),
+    ],
+)
+def test_what_a_request_and_a_register_cost_is_the_time_they_take(url, request_ms, register_ms):
+    """Worked out by hand from the line's speed."""
+    told = cost(source(), url=url)
+    assert told.request * 1000 == pytest.approx(request_ms, abs=0.01)
+    assert told.register * 1000 == pytest.approx(register_ms, abs=0.001)
+
+
+def test_a_gap_shorter_than_the_silence_between_frames_costs_the_silence():
+    """3.5 characters are kept whatever the operator says."""
+    line = "rtu:///dev/ttyUSB0?baudrate=2400"
+    assert cost(source(), url=line, gap="0s").request == pytest.approx(13 / 240 + 3.5 / 240 + 0.040)
+
+
+def test_a_profile_knows_which_holes_its_meter_lets_be_read(tmp_path):
+    """The smallest number counts where two profiles share a device."""
+    path = tmp_path / "own.toml"
+    path.write_text("""\
+manufacturer = "Acme"
+model = "One"
+evidence = "datasheet"
+source = "its manual"
+max_hole = 3
+[points.energy_import_total]
+register = 10
+type = "u32"
+unit = "kWh"
+""")
+    own = {"register": None, "type": None, "profile": str(path), "point": "energy_import_total"}
+    assert cost(source(**EM340)).max_hole == 125
+    assert cost(source(**EM340), source(**own)).max_hole == 3
