@@ -18,7 +18,7 @@ import ssl
 import struct
 import termios
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import serial
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
@@ -28,6 +28,7 @@ from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
 from drivers.modbus.decode import hexed
+from drivers.modbus.tagged import CHUNK, FUNCTIONS, Unblocking, ask
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 
 if TYPE_CHECKING:
@@ -44,10 +45,8 @@ MOST_HEARD = (
 )
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
 REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
-CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
-FUNCTIONS = {"holding": 3, "input": 4}
 _WIRE_ERRORS = (OSError, termios.error)  # termios.error is not an OSError
 _FRAME_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
 
@@ -71,6 +70,7 @@ class _Line:
     answer_bytes = 0
     sent = b""
     heard = bytearray()
+    ahead = b""  # heard, and not looked at by pymodbus yet
 
     def connect(self) -> bool:
         """Asked by pymodbus before each request; opening is ours."""
@@ -80,7 +80,7 @@ class _Line:
         """Send, and start the clock of the timeout when the last byte is out."""
         del addr
         self.sent = request
-        self.heard = bytearray()
+        self.heard, self.ahead = bytearray(), b""
         self.started = monotonic()
         self._put(request)
         self.last = monotonic() + len(request) * self.character
@@ -90,6 +90,9 @@ class _Line:
     def recv(self, size: int | None) -> bytes:
         """What comes, b"" when the time is over. A first byte in time buys the time that the rest of a frame takes."""
         del size
+        if self.ahead:
+            data, self.ahead = self.ahead, b""
+            return data
         if len(self.heard) > MOST_HEARD:
             return b""
         data = self._take(self.deadline - monotonic())
@@ -121,6 +124,10 @@ class _Line:
 
 
 class _NetworkLine(_Line, ModbusTcpClient):
+    def use(self, connected: socket.socket) -> None:
+        """Take over a connected socket."""
+        self.socket = connected
+
     def _put(self, data: bytes) -> None:
         self.socket.settimeout(self.timeout)
         self.socket.sendall(data)
@@ -134,6 +141,10 @@ class _NetworkLine(_Line, ModbusTcpClient):
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
         return data
+
+
+class _PlainLine(Unblocking, _NetworkLine):
+    pass
 
 
 class _SerialLine(_Line, ModbusSerialClient):
@@ -193,7 +204,7 @@ class PymodbusBus:
         except _FRAME_ERRORS:
             raise self._unanswered(line) from None
         try:
-            words = _words(response, request, bytes(line.heard))
+            words = response if isinstance(response, tuple) else _words(response, request, bytes(line.heard))
         except BadAnswer:
             self._suspect()
             raise
@@ -241,11 +252,12 @@ class PymodbusBus:
         self.close()
         return LineError(f"{self._where}: connection lost: {_reason(error)}")
 
-    @staticmethod
-    def _execute(line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
+    def _execute(self, line: Any, request: Request) -> tuple[int, ...] | ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
         block = request.block
         # the manager's own deadline only has to be later than ours, which `recv` keeps
         line.transaction.comm_params.timeout_connect = request.timeout + LONGEST_DRAIN
+        if not self._address.rtu:
+            return cast("tuple[int, ...] | ModbusPDU", ask(line, request))
         read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
         response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
         return response
@@ -283,12 +295,13 @@ class PymodbusBus:
 
     def _network_line(self) -> _NetworkLine:
         framer = FramerType.RTU if self._address.rtu else FramerType.SOCKET
-        line = _NetworkLine(self._address.host, port=self._address.port, framer=framer, retries=0)
+        kind = _NetworkLine if self._address.scheme == "tls" else _PlainLine
+        line = kind(self._address.host, port=self._address.port, framer=framer, retries=0)
         self._prepare(line)
         timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)
         connected = socket.create_connection((self._address.host, self._address.port), timeout)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.socket = self._encrypted(connected) if self._address.scheme == "tls" else connected
+        line.use(self._encrypted(connected) if self._address.scheme == "tls" else connected)
         return line
 
     def _prepare(self, line: Any) -> None:  # noqa: ANN401 - a pymodbus client with our bytes
