@@ -18,7 +18,7 @@ import ssl
 import struct
 import termios
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import serial
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
@@ -30,6 +30,7 @@ from drivers.base import LineError, SetupError
 from drivers.modbus.decode import hexed
 from drivers.modbus.opening import explained, reason
 from drivers.modbus.plan import MOST_REGISTERS
+from drivers.modbus.tagged import CHUNK, FUNCTIONS, Unblocking, ask
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, RTU
 
@@ -46,7 +47,6 @@ MOST_HEARD = 1024  # bytes for one request; frames have 260, or 513. Beyond it s
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
 LONGEST_PAUSES = 5.0  # s by which they may make one answer longer
-CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
 ECHO_HINT = ": set local_echo = true"
@@ -54,7 +54,6 @@ OTHER_REQUEST_HINT = (
     "; by its transaction id it is the answer of another request: where each answer is so, the gateway does not return the id; "
     "switch it to transparent mode and use rtu+tcp://"
 )
-FUNCTIONS = {"holding": 3, "input": 4}
 _WIRE_ERRORS = (OSError, termios.error)  # termios.error is not an OSError
 _FRAME_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
 
@@ -82,6 +81,7 @@ class _Line:
     echo_bytes = 0  # of our own request, which is heard before the answer
     sent = b""
     heard = bytearray()
+    ahead = b""  # heard, and not looked at by pymodbus yet
 
     def connect(self) -> bool:
         """Asked by pymodbus before each request; opening is ours."""
@@ -91,7 +91,7 @@ class _Line:
         """Send, and start the clock of the timeout when the last byte is out."""
         del addr
         self.sent = request
-        self.heard = bytearray()
+        self.heard, self.ahead = bytearray(), b""
         self.started = monotonic()
         self._put(request)
         self.last = monotonic() + len(request) * self.character
@@ -101,6 +101,9 @@ class _Line:
     def recv(self, size: int | None) -> bytes:
         """What comes, b"" when the time is over. A first byte in time buys the time that the rest of a frame takes."""
         del size
+        if self.ahead:
+            data, self.ahead = self.ahead, b""
+            return data
         if len(self.heard) > MOST_HEARD:
             return b""
         data = self._take(self.deadline - monotonic())
@@ -139,6 +142,10 @@ class _Line:
 
 
 class _NetworkLine(_Line, ModbusTcpClient):
+    def use(self, connected: socket.socket) -> None:
+        """Take over a connected socket."""
+        self.socket = connected
+
     def _put(self, data: bytes) -> None:
         self.socket.settimeout(self.timeout)
         self.socket.sendall(data)
@@ -152,6 +159,10 @@ class _NetworkLine(_Line, ModbusTcpClient):
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
         return data
+
+
+class _PlainLine(Unblocking, _NetworkLine):
+    pass
 
 
 class _SerialLine(_Line, ModbusSerialClient):
@@ -215,9 +226,12 @@ class PymodbusBus:
         except _FRAME_ERRORS:
             raise self._unanswered(line) from None
         try:
-            if not self._connection.local_echo:
-                _refuse_echo(line)
-            words = _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
+            if isinstance(response, tuple):
+                words = response
+            else:
+                if not self._connection.local_echo:
+                    _refuse_echo(line)
+                words = _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
         except BadAnswer:
             self._suspect()
             raise
@@ -262,10 +276,12 @@ class PymodbusBus:
         self.close()
         return LineError(f"{self._where}: connection lost: {reason(error)}")
 
-    def _execute(self, line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
+    def _execute(self, line: Any, request: Request) -> tuple[int, ...] | ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
         block = request.block
         read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
         try:
+            if not self._address.untagged:
+                return cast("tuple[int, ...] | ModbusPDU", ask(line, request))
             response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
         finally:
             if log.isEnabledFor(logging.DEBUG):
@@ -315,12 +331,13 @@ class PymodbusBus:
         return line
 
     def _network_line(self) -> _NetworkLine:
-        line = _NetworkLine(self._address.host, port=self._address.port, framer=self._framer, retries=0)
+        kind = _NetworkLine if self._address.scheme == "tls" else _PlainLine
+        line = kind(self._address.host, port=self._address.port, framer=self._framer, retries=0)
         self._prepare(line)
         timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)
         connected = socket.create_connection((self._address.host, self._address.port), timeout)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.socket = self._encrypted(connected) if self._address.scheme == "tls" else connected
+        line.use(self._encrypted(connected) if self._address.scheme == "tls" else connected)
         return line
 
     def _prepare(self, line: Any) -> None:  # noqa: ANN401 - a pymodbus client with our bytes

@@ -26,10 +26,11 @@ import re
 import struct
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Type = Literal[
     "u16", "s16", "u32", "s32", "u48", "s48", "u64", "s64", "f32", "f64",
@@ -47,6 +48,8 @@ _FLOATS = {"f32": ">f", "f64": ">d"}
 _INTEGERS = {name: name[0] == "s" for name in WIDTHS if re.fullmatch(r"(u|s|acc)\d\d", name)}  # -> whether signed
 _BASES = {"mod1k": 1000, "mod10k": 10_000}  # of one register
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 9  # every f32 survives 9 significant digits; every number of 6 digits survives f32
+_SHORTER = tuple(f"%.{digits}g" for digits in range(_FEWEST_DIGITS, _MOST_DIGITS))
+_SINGLE = struct.Struct(">f")
 _MARKER = re.compile(r"(?:([a-z0-9_]+):)?0[xX]((?:[0-9a-fA-F]{4}){1,4})")
 
 
@@ -77,20 +80,27 @@ class Encoding:
 
 def decode(words: Sequence[int], encoding: Encoding) -> Decimal:
     """The number in exactly `encoding.width` words; raises NoValue for a marker, NaN or infinity: never 0 for them."""
-    raw = in_order(words, encoding)
-    if len(raw) != 2 * encoding.width:
-        raise NoValue("wrong length", f"{len(words)} registers where {encoding.type} takes {encoding.width}")
-    if any(_marks(marker, raw, encoding.type) for marker in encoding.na):
-        raise NoValue("not available", f"0x{raw.hex().upper()} is this meter's mark for no value")
-    signed = _INTEGERS.get(encoding.type)
-    if signed is not None:
-        return Decimal(int.from_bytes(raw, "big", signed=signed))
-    if encoding.type not in _FLOATS:
-        return _special(raw, encoding.type)
-    number = struct.unpack(_FLOATS[encoding.type], raw)[0]
-    if not math.isfinite(number):
-        raise NoValue("not a number", str(number))
-    return single(raw, number) if encoding.type == "f32" else Decimal(repr(number))
+    return decoder(encoding)(words)
+
+
+@cache
+def decoder(encoding: Encoding) -> Callable[[Sequence[int]], Decimal]:
+    """`decode` for one encoding: what all its values have in common is found out once."""
+    type_, width = encoding.type, encoding.width
+    pack = struct.Struct(f"{'>' if encoding.byte_order == 'big' else '<'}{width}H").pack
+    backwards = encoding.word_order == "little"
+    marks = _marks(encoding)
+    number = _numbers(type_)
+
+    def decoded(words: Sequence[int]) -> Decimal:
+        if len(words) != width:
+            raise NoValue("wrong length", f"{len(words)} registers where {type_} takes {width}")
+        raw = pack(*reversed(words)) if backwards else pack(*words)
+        if raw in marks:
+            raise NoValue("not available", f"0x{raw.hex().upper()} is this meter's mark for no value")
+        return number(raw)
+
+    return decoded
 
 
 def encode(value: float | Decimal, encoding: Encoding) -> tuple[int, ...]:
@@ -113,6 +123,21 @@ def end_of(type_: Type) -> int | None:
 def is_float(type_: Type) -> bool:
     """Whether the smallest step changes with the value, so that the type tells no resolution."""
     return type_ in _FLOATS or type_.startswith(_ISKRA)
+
+
+def _numbers(type_: Type) -> Callable[[bytes], Decimal]:
+    """How bytes of this type, most significant first, become a number; it raises NoValue."""
+    signed = _INTEGERS.get(type_)
+    if signed is not None:
+        return lambda raw: Decimal(int.from_bytes(raw, "big", signed=signed))
+    return partial(_float, type_=type_) if type_ in _FLOATS else partial(_special, type_=type_)
+
+
+def _float(raw: bytes, type_: Type) -> Decimal:
+    number = struct.unpack(_FLOATS[type_], raw)[0]
+    if not math.isfinite(number):
+        raise NoValue("not a number", str(number))
+    return single(raw, number) if type_ == "f32" else Decimal(repr(number))
 
 
 def _special(raw: bytes, type_: Type) -> Decimal:
@@ -172,10 +197,10 @@ def _base(type_: Type) -> int:
     return _BASES.get(type_[:-2], 0)
 
 
-def _marks(marker: str, raw: bytes, type_: Type) -> bool:
-    """Whether this marker is about this type, and these are its bytes."""
-    only, _, text = marker.rpartition(":")
-    return only in {"", type_} and bytes.fromhex(text[2:]) == raw
+def _marks(encoding: Encoding) -> frozenset[bytes]:
+    """The bytes of those markers that are about this type."""
+    split = (marker.rpartition(":") for marker in encoding.na)
+    return frozenset(bytes.fromhex(text[2:]) for only, _, text in split if only in {"", encoding.type})
 
 
 def in_order(words: Iterable[int], encoding: Encoding) -> bytes:
@@ -194,9 +219,9 @@ def single(raw: bytes, number: float) -> Decimal:
     floats are in the order of the floats and equal for equal ones, so a counter never runs backwards by them, and
     differences between boundaries add up without remainder. Integers below 2**24 are exact either way.
     """
-    for digits in range(_FEWEST_DIGITS, _MOST_DIGITS):
-        text = f"{number:.{digits}g}"
-        if struct.pack(">f", float(text)) == raw:  # even the largest f32 is rounded to none that is beyond
+    for shorter in _SHORTER:
+        text = shorter % number
+        if _SINGLE.pack(float(text)) == raw:  # even the largest f32 is rounded to none that is beyond
             return Decimal(text)
     return Decimal(f"{number:.{_MOST_DIGITS}g}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from drivers.base import LastRead, NotStored
@@ -14,6 +13,7 @@ from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
 
     from drivers.base import Clock, KeyValues
     from drivers.modbus.target import Target
@@ -32,7 +32,12 @@ class Reader:
         self._counted: set[str] = set()
         self._recorded: dict[tuple[str, str], float] = {}
         self.counts: Counter[str] = Counter()
-        self.last_reads: dict[str, LastRead] = {}
+        self._newest: dict[str, tuple[Look, Decimal | None]] = {}
+
+    @property
+    def last_reads(self) -> dict[str, LastRead]:
+        """A snapshot that any thread may take; made when somebody asks, since each poll brings other values."""
+        return {source: _last_read(look, value) for source, (look, value) in self._newest.copy().items()}
 
     def take(self, look: Look) -> list[Reading | Rejected]:
         """The reading, or the rejection where it is worth a record; never a 0 for what is no number."""
@@ -49,9 +54,8 @@ class Reader:
 
     def show(self, look: Look) -> None:
         """Remember a look that brought no value, without counting it."""
-        problem = look.problem
-        assert problem is not None
-        self._remember(look, None, f"{problem.reason}: {problem.detail}", problem.raw)
+        assert look.problem is not None
+        self._newest[look.target.source] = look, None
 
     def _counting(self, target: Target, value: Decimal) -> Decimal:
         """A SunSpec accumulator that has counted and says 0 is not there at the moment; a new meter may say it."""
@@ -68,16 +72,9 @@ class Reader:
 
     def _reading(self, look: Look, value: Decimal) -> Reading:
         self.counts["readings"] += 1
-        self._remember(look, value, "", hexed(look.words))
-        return Reading(look.target.source, look.at, value, look.target.unit or "")
-
-    def _remember(self, look: Look, value: Decimal | None, problem: str, raw: str) -> None:
         target = look.target
-        took = None if look.took is None else look.took * 1000
-        where = f"device {target.device}, {target.where}"
-        self.last_reads[target.source] = LastRead(
-            look.at, raw[:RAW_SHOWN], value, target.unit or "", problem, took, where
-        )
+        self._newest[target.source] = look, value
+        return Reading(target.source, look.at, value, target.unit or "")
 
     def _rejection(self, look: Look) -> list[Reading | Rejected]:
         source, problem = look.target.source, look.problem
@@ -88,6 +85,14 @@ class Reader:
             return []
         self._recorded[source, problem.reason] = boottime
         return [Rejected(source, look.at, problem.reason, problem.detail, problem.raw)]
+
+
+def _last_read(look: Look, value: Decimal | None) -> LastRead:
+    target, problem = look.target, look.problem
+    why, raw = ("", hexed(look.words)) if problem is None else (f"{problem.reason}: {problem.detail}", problem.raw)
+    took = None if look.took is None else look.took * 1000
+    where = f"device {target.device}, {target.where}"
+    return LastRead(look.at, raw[:RAW_SHOWN], value, target.unit or "", why, took, where)
 
 
 def completed(looks: Iterable[Look]) -> list[Look]:

@@ -7,16 +7,16 @@ changed makes a spike (tjko/sunspec-monitor 4). A sum of several values is read 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from drivers.modbus.decode import Encoding, NoValue, decode, end_of, is_float
+from drivers.modbus.decode import Encoding, NoValue, decode, decoder, end_of, is_float
 from drivers.modbus.plan import REGISTERS, Place
 from drivers.modbus.profile import Point, Profile, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from drivers.modbus.source import Source
 
@@ -61,12 +61,24 @@ class Target:
     terms: tuple[Target, ...] = ()
     whole: Target | None = None
     nth: int = 0
+    accumulates: bool = field(init=False, repr=False, compare=False, default=False)  # 0 may mean "no counter" (SunSpec)
+    _plain: Callable[[Sequence[int]], Decimal] | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Most values are a number times a factor: for these the decoder is chosen once."""
+        accumulates = any(each.encoding.type.startswith("acc") for each in self.terms or (self,))
+        object.__setattr__(self, "accumulates", accumulates)
+        if self._moving or self.terms or self.fraction is not None or self.place.width != self.encoding.width:
+            return
+        object.__setattr__(self, "_plain", decoder(self.encoding))
 
     def value(self, words: Sequence[int]) -> Decimal:
         """The number in the words of `place`, in `unit`; for a sum, in those of its terms one after the other.
 
         Raises NoValue where any part of it is none.
         """
+        if self._plain is not None:
+            return self._plain(words) * self.scale
         if self.terms:
             return sum((term.value(part) for term, part in self._shares(words)), Decimal(0))
         if self.place.width != self.encoding.width and len(words) != self.place.width:
@@ -82,11 +94,6 @@ class Target:
                 raise NoValue("not available", "the register of the factor holds 0")
             number *= factor
         return number if self.exponent_at is None else number.scaleb(self._exponent(words, self.exponent_at))
-
-    @property
-    def accumulates(self) -> bool:
-        """Whether a 0 may mean that there is no counter (SunSpec)."""
-        return any(each.encoding.type.startswith("acc") for each in self.terms or (self,))
 
     @property
     def float32(self) -> bool:

@@ -30,6 +30,7 @@ from gateway.simulator.meters import WordMeter
 from gateway.simulator.modbus import SerialSimulator
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
+from tests.fakes.rtu_responder import RtuLine
 
 TIMEOUT = 0.3  # s
 

@@ -1,0 +1,102 @@
+"""Modbus TCP at the price of its system calls: the usual answer is recognised by its first nine bytes.
+
+pymodbus builds objects for each request and answer and unpacks register by register, which costs more than the wire. A
+frame that begins with exactly the expected transaction, length, device and function, and ends where it says, can be
+nothing else than the answer. Whatever else comes is pymodbus' to understand (docs/decisions/0001-modbus-client.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import struct
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+
+    from drivers.modbus.wire import Request
+
+FUNCTIONS = {"holding": 3, "input": 4}
+PROTOCOL = 0
+CHUNK = 4096
+_REQUEST = struct.Struct(">HHHBBHH")  # transaction, protocol, bytes that follow, device, function, start, count
+_ANSWER = struct.Struct(">HHHBBB")  # transaction, protocol, bytes that follow, device, function, bytes of registers
+
+
+def ask(line: Any, request: Request) -> Any:  # noqa: ANN401 - a pymodbus client with our bytes, and its answer
+    """The words of the usual answer as a tuple, or the PDU that pymodbus makes of another one.
+
+    Raises ValueError where there is no answer to this request, besides what pymodbus and the line raise.
+    """
+    transaction: int = line.transaction.getNextTID()
+    line.send(asking(transaction, request))
+    line.ahead = line.recv(None)
+    words = usual(transaction, request, line.ahead)
+    if words is not None:
+        return words
+    try:
+        response = line.transaction.sync_get_response(request.device, transaction)
+    except TimeoutError:
+        raise ValueError("no answer") from None
+    if (response.dev_id, response.transaction_id) != (request.device, transaction):
+        raise ValueError("the answer to something else")
+    return response
+
+
+def asking(transaction: int, request: Request) -> bytes:
+    """The frame of a request."""
+    block = request.block
+    return _REQUEST.pack(transaction, PROTOCOL, 6, request.device, FUNCTIONS[block.table], block.start, block.count)
+
+
+def usual(transaction: int, request: Request, heard: bytes) -> tuple[int, ...] | None:
+    """The words, where `heard` is the whole answer to this request and nothing else."""
+    block = request.block
+    size = 2 * block.count
+    if len(heard) != _ANSWER.size + size:
+        return None
+    head = _ANSWER.pack(transaction, PROTOCOL, 3 + size, request.device, FUNCTIONS[block.table], size)
+    return _registers(block.count).unpack_from(heard, _ANSWER.size) if heard.startswith(head) else None
+
+
+@cache
+def _registers(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}H")
+
+
+class Unblocking:
+    """The bytes of a connection on a socket that never blocks: one with a timeout costs twice the system calls."""
+
+    socket: Any
+    timeout: float
+    _poll: select.poll
+
+    def use(self, connected: socket.socket) -> None:
+        """Take over a connected socket."""
+        connected.settimeout(0.0)
+        self.socket = connected
+        self._poll = select.poll()
+        self._poll.register(connected, select.POLLIN)
+
+    def _ready(self) -> bool:
+        return bool(self._poll.poll(0))
+
+    def _put(self, data: bytes) -> None:
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):  # the other end has not read for long
+            self.socket.settimeout(self.timeout)
+            self.socket.sendall(data[sent:])
+            self.socket.settimeout(0.0)
+
+    def _take(self, seconds: float) -> bytes:
+        if not self._poll.poll(max(seconds, 0.0) * 1000):
+            return b""
+        data: bytes = self.socket.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
+        return data
