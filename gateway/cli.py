@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "check": "check the configuration offline; every mistake at once",
     "run": "read the meters and push their hours (what the service runs)",
     "demo": "watch the whole gateway work against simulated meters and a simulated EnerKey",
+    "scan": "find the meters on a Modbus line: who answers, what it probably is, what to write",
     "read": "read the meters now: raw words or payload, and the decoded value; with a URL any device, without a configuration",
     "status": "how the gateway, its connections and its meters are",
     "hours": "a meter's hours: value, boundary, quality and what became of them",

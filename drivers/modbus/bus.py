@@ -44,6 +44,7 @@ MOST_HEARD = (
 )
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
 REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
+MBAP = 4  # bytes by which the same answer is longer on TCP
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -100,15 +101,18 @@ class _Line:
             self.heard += data
         return data
 
-    def quiet(self, until: float, gap: float) -> None:
-        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever."""
+    def quiet(self, until: float, gap: float) -> int:
+        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever. How many bytes came."""
+        discarded = 0
         latest = max(until, monotonic()) + LONGEST_DRAIN
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self._ready():
-                return
-            if self._take(left):
+                break
+            if data := self._take(left):
+                discarded += len(data)
                 self.last = monotonic()
+        return discarded
 
     def _ready(self) -> bool:
         return bool(select.select([self.socket], [], [], 0)[0])
@@ -153,11 +157,13 @@ class _SerialLine(_Line, ModbusSerialClient):
 class PymodbusBus:
     """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
 
-    def __init__(self, connection: Connection, address: Address) -> None:
-        """Opens nothing."""
+    def __init__(self, connection: Connection, address: Address, reopen_after: int = REOPEN_AFTER) -> None:
+        """Opens nothing. `reopen_after`: silences in a row on TCP; more for a search, which meets little else."""
         self._connection = connection
         self._address = address
         self.opened = 0
+        self.discarded = 0  # bytes so far that were no part of an answer in time
+        self._reopen_after = reopen_after
         self._line: Any = None
         self._silences = 0  # in a row
         self._quiet_until = 0.0
@@ -199,8 +205,10 @@ class PymodbusBus:
             raise
         except ExceptionAnswer:
             self._silences = 0
+            self._count_extra(line, 0)
             raise
         self._silences = 0
+        self._count_extra(line, 2 * len(words))
         return Answer(words, line.last - line.started)
 
     def pause(self, seconds: float) -> None:
@@ -228,12 +236,12 @@ class PymodbusBus:
         """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
         gap = max(gap, self._silence)
         try:
-            self._line.quiet(self._quiet_until, gap)
+            self.discarded += self._line.quiet(self._quiet_until, gap)
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self._line.quiet(self._quiet_until, gap)
+                self.discarded += self._line.quiet(self._quiet_until, gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
 
@@ -249,6 +257,11 @@ class PymodbusBus:
         read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
         response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
         return response
+
+    def _count_extra(self, line: _Line, data: int) -> None:
+        """What came besides an answer with so many bytes of data: another one's, late."""
+        frame = REQUEST_BYTES * self._connection.local_echo + 5 + data + (0 if self._address.rtu else MBAP)
+        self.discarded += max(0, len(line.heard) - frame)
 
     def _unanswered(self, line: _Line) -> NoAnswer | BadAnswer:
         heard = bytes(line.heard)
@@ -267,7 +280,9 @@ class PymodbusBus:
         """A late answer may still come. Closing helps best; on a serial line only quiet does."""
         if self._address.rtu:
             self._quiet_until = monotonic() + DRAIN
-        if self._address.scheme == "rtu+tcp" or (not self._address.rtu and (bad or self._silences >= REOPEN_AFTER)):
+        if self._address.scheme == "rtu+tcp" or (
+            not self._address.rtu and (bad or self._silences >= self._reopen_after)
+        ):
             self.close()
 
     def _serial_line(self) -> _SerialLine:
