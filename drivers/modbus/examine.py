@@ -44,12 +44,17 @@ class Value(NamedTuple):
 
 
 class Suggestion(NamedTuple):
-    """A profile that fits, with what speaks for it. `main`: the point that a configuration would take."""
+    """A profile that fits, with what speaks for it and against it.
+
+    `main`: the point that a configuration would take; `register`: where and how that is read, the same text for two profiles
+    that read it alike.
+    """
 
     profile: str
     score: int
     reasons: tuple[str, ...]
     main: str
+    register: str
     values: tuple[Value, ...]
 
 
@@ -149,16 +154,17 @@ class Examination:
         main = self._weight(targets[0][1])
         if main is None or main < 0 or named <= OTHER_NAME:
             return None
-        more = [self._weight(target) for _, target in targets[1:] if target.place in self._words]
-        score = named + main + sum(_of_further(weight) for weight in more)
+        more = {point: self._weight(target) for point, target in targets[1:] if target.place in self._words}
+        score = named + main + sum(_of_further(weight) for weight in more.values())
         score += EXPERIMENTAL if profile.status == "experimental" else 0
         values = tuple(value for point, target in targets if (value := self._value(point, target)) is not None)
-        said = sum(weight is not None and weight > 0 for weight in more)
         reasons.append(f"{targets[0][1].where} {_words_for(main)}")
-        if more:
-            reasons.append(f"{said} of {len(more)} more points fit")
+        against = [point for point, weight in more.items() if weight is None or weight < 0]
+        reasons += [f"{len(more) - len(against)} of {len(more)} more values fit"] if more else []
+        reasons += [f"not {', '.join(against)}"] if against else []
         fits = score > 0 or main >= LIKELY
-        return Suggestion(name, score, tuple(reasons), targets[0][0], values) if fits else None
+        point, target = targets[0]
+        return Suggestion(name, score, tuple(reasons), point, target.identity, values) if fits else None
 
     def _named(self, profile: Profile) -> tuple[int, list[str]]:
         """What the identifying registers say of a profile; OTHER_NAME: it is another meter."""

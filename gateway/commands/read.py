@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.commands import read_meters, read_modbus, read_mqtt
 from gateway.commands.common import seconds
+from gateway.commands.watching import EVERY, every
 from gateway.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("meters", nargs="*", metavar="METER", help=what)
     how_long = f"how long to listen for MQTT (default: {read_meters.LISTEN:g})"
     parser.add_argument("--wait", type=seconds, metavar="SECONDS", help=how_long)
+    again = f"again and again, with the change and the rate per hour (default: every {EVERY:g} s)"
+    parser.add_argument("--watch", nargs="?", type=every, const=EVERY, metavar="SECONDS", help=again)
+    parser.add_argument("--orders", action="store_true", help="Modbus values in all four orders of words and bytes")
     read_modbus.configure(parser.add_argument_group("a Modbus device, with a URL"))
     read_mqtt.configure(parser.add_argument_group("a broker, with a URL"))
 

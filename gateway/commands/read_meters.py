@@ -6,25 +6,30 @@ import logging
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway import logs, terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import configuration, no_meter
+from gateway.commands.watching import watch
 from gateway.control import ask
 from gateway.errors import FAILED, OK, Unreachable
 from gateway.report import holder_of
-from gateway.wiring import drivers_for_reading
+from gateway.wiring import BROKER, drivers_for_reading
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from drivers.base import Clock, Driver
+    from drivers.modbus.source import Source
     from gateway.config import Config, Meter
 
 LISTEN = 10.0  # s that a message is waited for, unless said otherwise
+MODBUS = "modbus"
 BREATH = 0.05  # s between two looks at what has arrived
 
 
@@ -33,16 +38,90 @@ def run(args: argparse.Namespace) -> int:
     logs.configure(verbose=args.verbose, usual=logging.ERROR)  # what is wrong with a meter stands in its row
     config = configuration(args)
     wanted = _wanted(config, args.meters)
-    held_by = holder_of(config.gateway.data_dir)
-    wait = LISTEN if args.wait is None else args.wait
-    reads = _ask_service(held_by) if held_by else _look(config, wanted, wait)
-    silence = "not read yet" if held_by else "nothing heard"
-    rows = [_row(meter, reads.get(meter.name), silence) for meter in wanted]
+    looking = Looking(config, wanted, LISTEN if args.wait is None else args.wait)
+    try:
+        if args.watch is not None:
+            return watch(looking, args.watch, as_json=args.json)
+        rows, facts = looking.look()
+    finally:
+        looking.close()
+    rows = [_row(row) for row in rows]
     if args.json:
-        terminal.document({"from": "service" if held_by else "wire", "meters": rows})
+        terminal.document(facts | {"meters": [row | _in_orders(config, row) for row in rows]})
     else:
-        _show(rows, SystemClock().now().wall)
+        _show(rows, SystemClock().now().wall, config if args.orders or args.verbose else None)
     return OK if all(row["value"] is not None for row in rows) else FAILED
+
+
+class Looking:
+    """The meters, from the service where one runs, else from the wire, whose connections stay open between two looks."""
+
+    def __init__(self, config: Config, wanted: Sequence[Meter], listen: float) -> None:
+        """`listen`: seconds that a first message is waited for."""
+        self._config = config
+        self._wanted = wanted
+        self._listen = listen
+        self._clock = SystemClock()
+        self._drivers: dict[str, Driver] | None = None
+        self._looked = False
+
+    def look(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A row for each meter, and where they come from. Raises Unreachable, at the first time only."""
+        held_by = holder_of(self._config.gateway.data_dir)
+        if held_by:
+            self.close()  # the line is the service's from now on
+            reads, silence = self._from_service(held_by)
+        else:
+            reads, silence = self._from_wire(), "nothing heard"
+        self._looked = True
+        rows = [_found(meter, reads.get(meter.name), silence) for meter in self._wanted]
+        return rows, {"from": "service" if held_by else "wire"}
+
+    def rest(self, clock: Clock, until: float) -> None:
+        """Hear what brokers say meanwhile."""
+        brokers = {name: driver for name, driver in (self._drivers or {}).items() if self._is_broker(name)}
+        if brokers:
+            _listen(brokers, {name: {""} for name in brokers}, clock, until)
+        clock.wait(Event(), until)
+
+    def close(self) -> None:
+        """Release every connection."""
+        drivers, self._drivers = self._drivers or {}, None
+        for driver in drivers.values():
+            driver.close()
+
+    def _from_service(self, held_by: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        try:
+            return _ask_service(held_by), "not read yet"
+        except Unreachable as error:  # it may be starting, or stopping
+            if not self._looked:
+                raise
+            return {}, str(error)
+
+    def _from_wire(self) -> dict[str, Any]:
+        names = {meter.name for meter in self._wanted}
+        first = self._drivers is None
+        if self._drivers is None:
+            self._drivers = drivers_for_reading(self._config.only(names), self._clock)
+        for driver in self._drivers.values():
+            driver.poll(self._clock.now())
+        if first:
+            self._wait()
+        reads = [read for driver in self._drivers.values() for read in driver.last_reads().items()]
+        return {source: asdict(read) for source, read in reads}
+
+    def _wait(self) -> None:
+        """Until every source was heard, at most so long as was said."""
+        drivers = self._drivers or {}
+        missing = {name: {meter.name for meter in self._wanted if meter.source.connection == name} for name in drivers}
+        silent = [driver.name for name, driver in drivers.items() if not missing[name] <= set(driver.last_reads())]
+        if silent and self._listen:
+            terminal.hint(f"listening to {', '.join(silent)}, {self._listen:g} s at most; Ctrl-C shows what is there")
+        with suppress(KeyboardInterrupt):  # who has waited enough sees what is there
+            _listen(drivers, missing, self._clock, self._clock.now().boottime + self._listen)
+
+    def _is_broker(self, name: str) -> bool:
+        return bool(dict(self._config.connections[name])["driver"] == BROKER)
 
 
 def _wanted(config: Config, names: list[str]) -> list[Meter]:
@@ -62,48 +141,49 @@ def _ask_service(held_by: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _look(config: Config, wanted: list[Meter], seconds: float) -> dict[str, Any]:
-    clock = SystemClock()
-    drivers = drivers_for_reading(config.only({meter.name for meter in wanted}), clock)
-    missing = {name: {meter.name for meter in wanted if meter.source.connection == name} for name in drivers}
-    try:
-        for driver in drivers.values():
-            driver.poll(clock.now())
-        with suppress(KeyboardInterrupt):  # who has waited enough sees what is there
-            _listen(drivers, missing, clock, seconds)
-        return {source: asdict(read) for driver in drivers.values() for source, read in driver.last_reads().items()}
-    finally:
-        for driver in drivers.values():
-            driver.close()
-
-
-def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Clock, seconds: float) -> None:
-    """Until every source was heard, at most so long."""
+def _listen(drivers: dict[str, Driver], wanted: dict[str, set[str]], clock: Clock, until: float) -> None:
+    """Until every source was heard, at most until this boottime."""
 
     def waiting() -> list[Driver]:
         return [driver for name, driver in drivers.items() if not wanted[name] <= set(driver.last_reads())]
 
-    if waiting() and seconds:
-        terminal.hint(
-            f"listening to {', '.join(driver.name for driver in waiting())}, {seconds:g} s at most; Ctrl-C shows what is there"
-        )
     never = Event()
-    until = clock.now().boottime + seconds
     while clock.now().boottime < until and (silent := waiting()):
         for driver in silent:
             driver.step(clock.now())
-        clock.wait(never, clock.now().boottime + BREATH)
+        clock.wait(never, min(until, clock.now().boottime + BREATH))
 
 
-def _row(meter: Meter, read: dict[str, Any] | None, silence: str) -> dict[str, Any]:
+def _found(meter: Meter, read: dict[str, Any] | None, silence: str) -> dict[str, Any]:
+    """What `watching.Row` says, and where it was read."""
     nothing = {"at": None, "raw": "", "value": None, "unit": "", "problem": silence, "took_ms": None}
     found = read or {**nothing, "where": meter.where}
     at = found["at"] and datetime.fromisoformat(str(found["at"])).isoformat()
     value = None if found["value"] is None else str(found["value"])
-    return {"meter": meter.name, "connection": meter.source.connection, **found, "at": at, "value": value}
+    told = {"name": meter.name, "meter": meter.name, "connection": meter.source.connection}
+    return {**told, **found, "at": at, "value": value, "counts": meter.kind == "counter"}
 
 
-def _show(rows: list[dict[str, Any]], now: datetime) -> None:
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in {"name", "counts"}}
+
+
+def _in_orders(config: Config, row: dict[str, Any]) -> dict[str, Any]:
+    """What the words would be in each order, for a meter on a Modbus line; the configured one is `order`."""
+    meter = next(meter for meter in config.meters if meter.name == row["meter"])
+    if dict(config.connections[meter.source.connection])["driver"] != MODBUS or row["value"] is None:
+        return {}
+    from drivers.modbus.orders import in_all_orders, order_of  # noqa: PLC0415
+    from drivers.modbus.target import target_of  # noqa: PLC0415
+
+    target = target_of(meter.name, cast("Source", meter.source))
+    words = [int(word, 16) for word in row["raw"].split()]
+    orders = in_all_orders(target, words) if len(words) == target.place.width else {}
+    texts = {order: None if value is None else str(value) for order, value in orders.items()}
+    return {"order": order_of(target.encoding), "orders": texts} if texts else {}
+
+
+def _show(rows: list[dict[str, Any]], now: datetime, orders_of: Config | None) -> None:
     for row in rows:
         known = row["value"] is not None
         value = f"{row['value']} {row['unit']}" if known else f"FAIL {row['problem']}"
@@ -114,6 +194,14 @@ def _show(rows: list[dict[str, Any]], now: datetime) -> None:
         _aside(f"  {row['connection']}, {row['where']}{took}{since}")
         if row["raw"]:
             _aside(f"  {' '.join(row['raw'].split())}")
+        if orders_of and (found := _in_orders(orders_of, row)):
+            _aside(f"  {', '.join(_order(name, value, found['order']) for name, value in found['orders'].items())}")
+
+
+def _order(name: str, value: str | None, configured: str) -> str:
+    from drivers.modbus.orders import short  # noqa: PLC0415
+
+    return f"{name}{' (configured)' if name == configured else ''} {short(None if value is None else Decimal(value))}"
 
 
 def _aside(line: str) -> None:

@@ -152,8 +152,7 @@ class Report:
         if point.unit is None:
             lines.append("# its own unit is set in the meter: look at the display, and correct the unit in source")
             source += ', unit = "kWh"'
-        near = [each.profile for each in others if each.score >= best.score - NEAR]
-        if near:
+        if near := [each.profile for each in _near([best, *others])[1:]]:
             lines.append(f"# or profile {', '.join(near)}: look at its type plate")
         return "\n".join([*lines, f"source = {{ {source} }}"]) + "\n"
 
@@ -175,9 +174,32 @@ def _show_others(device: Device) -> None:
         return
     if further := [each.profile for each in suggestions[SHOWN:]]:
         terminal.show(terminal.wrapped(f"  also possible: {', '.join(further)}", "    "))
-    if len(suggestions) > 1 and suggestions[1].score >= suggestions[0].score - NEAR:
-        told = "  The first ones fit alike: the type plate tells them apart, and the value that its display shows"
-        terminal.show(terminal.wrapped(told, "    "))
+    if len(alike := _near(suggestions)) > 1:
+        terminal.show(terminal.wrapped(f"  {_difference(alike)}", "    "))
+
+
+def _near(suggestions: Sequence[Suggestion]) -> list[Suggestion]:
+    """The best, and those that are about as likely."""
+    return [each for each in suggestions if each.score >= suggestions[0].score - NEAR]
+
+
+def _difference(alike: Sequence[Suggestion]) -> str:
+    """What tells profiles apart that fit alike."""
+    first, *others = alike
+    same = [each.profile for each in others if (each.main, each.register) == (first.main, first.register)]
+    if len(same) == len(others):
+        return (
+            f"All {len(alike)} read {first.main} in the same way: any of them will do for it; the type plate says which"
+        )
+    other = next(each for each in others if each.profile not in same)
+    return (
+        f"{first.profile} and {other.profile} read different registers ({_register(first)}; {_register(other)}): compare "
+        "the values with the display, or look at the type plate"
+    )
+
+
+def _register(suggestion: Suggestion) -> str:
+    return suggestion.register.partition(", ")[2]
 
 
 def _said(device: Device) -> Iterator[str]:
