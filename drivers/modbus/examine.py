@@ -70,6 +70,7 @@ class Examination:
         self._profiles = profiles
         self._words: dict[Place, Sequence[int] | None] = {}  # None: refused, or silent
         self._placed: list[tuple[int, int]] = []
+        self._known: dict[str, list[tuple[str, Target]]] = {}  # targets of each profile, once SunSpec is settled
         self._silences = 0
         self._course = self._asking()
         self._advance()
@@ -127,7 +128,11 @@ class Examination:
 
     def _targets(self, name: str) -> list[tuple[str, Target]]:
         """The first points of a profile, the main one before all; none where its SunSpec model is not there."""
-        profile = self._profiles[name]
+        if name not in self._known:
+            self._known[name] = self._found_targets(self._profiles[name], name)
+        return self._known[name]
+
+    def _found_targets(self, profile: Profile, name: str) -> list[tuple[str, Target]]:
         counters = [point for point, facts in profile.points.items() if facts.kind == "counter"]
         main = next((point for point in MAIN if point in profile.points), (counters or list(profile.points))[0])
         others = [point for point in profile.points if point != main]
@@ -164,7 +169,8 @@ class Examination:
         reasons += [f"not {', '.join(against)}"] if against else []
         fits = score > 0 or main >= LIKELY
         point, target = targets[0]
-        return Suggestion(name, score, tuple(reasons), point, target.identity, values) if fits else None
+        register = f"{target.identity} in {target.unit or 'its own unit'}"
+        return Suggestion(name, score, tuple(reasons), point, register, values) if fits else None
 
     def _named(self, profile: Profile) -> tuple[int, list[str]]:
         """What the identifying registers say of a profile; OTHER_NAME: it is another meter."""

@@ -28,7 +28,8 @@ ORDERS: dict[str, tuple[Order, Order]] = {
 """Word order and byte order by the names in manuals."""
 
 USUAL: tuple[Type, ...] = ("u16", "s16", "u32", "s32", "f32", "u64", "s64", "f64")
-SMALLEST, LARGEST = Decimal("0.001"), Decimal(10) ** 9  # of a float that looks like a meter's
+SMALLEST, LARGEST = Decimal("0.001"), Decimal(10) ** 10  # of a float that looks like a meter's
+MOST_COUNTS = 10**14  # of an integer that does
 FEW_DIGITS = 6  # of a number that was rounded before it became a float
 AS_SMALL = 16  # times the least integer: still as likely
 NO_VALUE = ({0xFFFF}, {0x7FFF, 0xFFFF}, {0x8000, 0x0000}, {0x7FC0, 0x0000})  # words of the usual marks
@@ -93,7 +94,9 @@ def likely(words: Sequence[int], encoding: Encoding) -> bool:
     if is_float(encoding.type):
         return SMALLEST <= abs(value) < LARGEST
     raw = in_order(words, encoding)
-    return len(raw) == 2 or raw[0] == 0 or (raw[0] == 0xFF and value < 0)
+    if len(raw) == 2:
+        return True
+    return abs(value) < MOST_COUNTS and (raw[0] == 0 or (raw[0] == 0xFF and value < 0))
 
 
 def mark(words: Sequence[int]) -> bool:
@@ -140,7 +143,7 @@ def short(value: Decimal | None) -> str:
     """For a table: exact where it could be a meter's, else its size only."""
     if value is None:
         return "-"
-    if value and not SMALLEST <= abs(value) < Decimal(10) ** 12:
+    if value and not SMALLEST <= abs(value) < MOST_COUNTS:
         return f"{float(value):.3g}" if math.isfinite(float(value)) else "-"
     if value == value.to_integral_value():
         return f"{value:f}".partition(".")[0]
