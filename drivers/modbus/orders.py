@@ -118,18 +118,17 @@ def _marked(found: Sequence[Guess], words: Sequence[int]) -> list[Guess]:
     ]
     best: set[Guess] = set()
     for width in {WIDTHS[each.type] for each in possible} - ({1} if len(words) > 1 else set()):
-        alike = [each for each in possible if WIDTHS[each.type] == width]
+        alike = _unswapped([each for each in possible if WIDTHS[each.type] == width])
         best |= set(_roundest([each for each in alike if is_float(each.type)]))
         best |= set(_least([each for each in alike if not is_float(each.type)]))
     return [each._replace(likely=each in best) for each in found]
 
 
 def _roundest(floats: Sequence[Guess]) -> Sequence[Guess]:
-    return _unswapped([each for each in floats if each.value and digits(each.value) <= FEW_DIGITS] or floats)
+    return [each for each in floats if each.value and digits(each.value) <= FEW_DIGITS] or floats
 
 
 def _least(whole: Sequence[Guess]) -> Sequence[Guess]:
-    whole = _unswapped(whole)
     least = min((abs(each.value) for each in whole if each.value), default=Decimal(0))
     return [each for each in whole if each.value and abs(each.value) <= least * AS_SMALL]
 

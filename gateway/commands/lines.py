@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import GatewayError, Misconfigured, NotPermitted, WrongUsage
-from gateway.locate import DEFAULT_DATA, data_dir, find_config
+from gateway.locate import DEFAULT_DATA, data_dir, find_config, read_text
 from gateway.report import holder_of
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def must_be_free(args: argparse.Namespace, connection: Connection) -> None:
     path = find_config(args.config)
     if args.config is None and not path.exists():
         return
-    if not os.access(path, os.R_OK):
+    if path.exists() and not os.access(path, os.R_OK):
         raise NotPermitted(
             f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
         )
+    read_text(path)  # one that was named and is not there
     line = exclusive(connection)
     name: str | None
     try:

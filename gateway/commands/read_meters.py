@@ -115,9 +115,11 @@ class Looking:
         drivers = self._drivers or {}
         missing = {name: {meter.name for meter in self._wanted if meter.source.connection == name} for name in drivers}
         silent = [driver.name for name, driver in drivers.items() if not missing[name] <= set(driver.last_reads())]
-        if silent and self._listen:
-            terminal.hint(f"listening to {', '.join(silent)}, {self._listen:g} s at most; Ctrl-C shows what is there")
         with suppress(KeyboardInterrupt):  # who has waited enough sees what is there
+            if silent and self._listen:
+                terminal.hint(
+                    f"listening to {', '.join(silent)}, {self._listen:g} s at most; Ctrl-C shows what is there"
+                )
             _listen(drivers, missing, self._clock, self._clock.now().boottime + self._listen)
 
     def _is_broker(self, name: str) -> bool:

@@ -112,7 +112,8 @@ def search_through(search: Search, wire: Wire, progress: Progress, tell: Callabl
         left = span(search.seconds_left(wire.elapsed, silence))
         where = f"{in_words(knock.line)}, " if knock.line else ""
         words = f"{where}id {knock.device}, {len(search.found)} found, {left} left"
-        progress.at(search.asked, search.total, words, wire.elapsed)
+        if search.asked:  # the line is open
+            progress.at(search.asked, search.total, words, wire.elapsed)
         before = len(search.found)
         try:
             outcome, late = wire.ask(knock.line, knock.request(wire.limits.gap_on_change))

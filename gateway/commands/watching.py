@@ -77,9 +77,9 @@ def every(text: str) -> float:
         span = float(text)
     except ValueError:
         hint = f"; a name goes before it: read {text} --watch"
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 1 to 3600{hint}") from None
-    if not 1 <= span <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 1 to 3600")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.1 to 3600{hint}") from None
+    if not 0.1 <= span <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.1 to 3600")
     return span
 
 

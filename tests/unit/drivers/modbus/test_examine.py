@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
-
 from drivers.modbus import profile
 from drivers.modbus.decode import Encoding, encode
 from drivers.modbus.examine import SILENCES, Examination
