@@ -85,7 +85,32 @@ def bar(value: Decimal, most: Decimal, room: int) -> str:
 
 def show(text: str = "") -> None:
     """One piece of result on stdout, at once; control characters that a device or server sent become "?"."""
-    print(_UNSHOWABLE.sub(lambda found: found[1] or "?", text), flush=True)
+    print(_showable(text), flush=True)
+
+
+def _showable(text: str) -> str:
+    return _UNSHOWABLE.sub(lambda found: found[1] or "?", text)
+
+
+class Screen:
+    """A text that is drawn again and again in the same place of a terminal. No line of it may be wider."""
+
+    def __init__(self) -> None:
+        """Nothing is drawn yet."""
+        self.redraws = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._drawn = 0
+
+    def draw(self, text: str) -> None:
+        """The newest state, in the place of the one before; what is below the terminal's edge is only counted."""
+        lines = _showable(text).splitlines()
+        size = shutil.get_terminal_size()
+        room = max(size.lines - 2, 3)
+        if len(lines) > room:
+            lines = [*lines[: room - 1], f"... {len(lines) - room + 1} more lines: make the window larger"]
+        lines = [line[: size.columns] for line in lines]
+        above = f"\033[{self._drawn}F\033[J" if self._drawn else ""
+        print(above + "\n".join(lines), flush=True)
+        self._drawn = len(lines)
 
 
 def hint(text: str) -> None:

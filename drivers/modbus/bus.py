@@ -32,7 +32,7 @@ from drivers.modbus.opening import explained, reason
 from drivers.modbus.plan import MOST_REGISTERS
 from drivers.modbus.tagged import CHUNK, FUNCTIONS, Unblocking, ask
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
-from drivers.modbus.wiretime import ASCII, RTU
+from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
 if TYPE_CHECKING:
     from pymodbus.pdu import ModbusPDU
@@ -116,15 +116,18 @@ class _Line:
             self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
         return data
 
-    def quiet(self, until: float, gap: float) -> None:
-        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever."""
+    def quiet(self, until: float, gap: float) -> int:
+        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever. How many bytes came."""
+        discarded = 0
         latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self._ready():
-                return
-            if self._take(left):
+                break
+            if data := self._take(left):
+                discarded += len(data)
                 self.last = monotonic()
+        return discarded
 
     @property
     def _begun(self) -> bool:
@@ -182,13 +185,15 @@ class _SerialLine(_Line, ModbusSerialClient):
 class PymodbusBus:
     """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
 
-    def __init__(self, connection: Connection, address: Address) -> None:
-        """Opens nothing."""
+    def __init__(self, connection: Connection, address: Address, reopen_after: int = REOPEN_AFTER) -> None:
+        """Opens nothing. `reopen_after`: silences in a row on TCP; more for a search, which meets little else."""
         self._connection = connection
         self._address = address
-        self._frames = ASCII if address.ascii else RTU
+        self._frames = ASCII if address.ascii else RTU if address.untagged else MBAP
         self._framer = FramerType.ASCII if address.ascii else FramerType.RTU if address.untagged else FramerType.SOCKET
         self.opened = 0
+        self.discarded = 0  # bytes so far that were no part of an answer in time
+        self._reopen_after = reopen_after
         self._line: Any = None
         self._silences = 0  # in a row
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
@@ -237,8 +242,10 @@ class PymodbusBus:
             raise
         except ExceptionAnswer:
             self._silences = 0
+            self._count_extra(line, 0)
             raise
         self._silences = 0
+        self._count_extra(line, len(words))
         return Answer(words, line.last - line.started)
 
     def pause(self, seconds: float) -> None:
@@ -263,12 +270,12 @@ class PymodbusBus:
         """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
         gap = max(gap, self._address.silence)
         try:
-            self._line.quiet(self._quiet_until, gap)
+            self.discarded += self._line.quiet(self._quiet_until, gap)
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self._line.quiet(self._quiet_until, gap)
+                self.discarded += self._line.quiet(self._quiet_until, gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
 
@@ -287,6 +294,10 @@ class PymodbusBus:
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("%s: sent %s, heard %s", self._where, line.sent.hex(" "), line.heard.hex(" ") or "nothing")
         return response
+
+    def _count_extra(self, line: _Line, registers: int) -> None:
+        """What came besides the answer with so many registers (none: an exception): another one's, late."""
+        self.discarded += max(0, len(line.heard) - line.echo_bytes - self._frames.answer_of(registers))
 
     def _unanswered(self, line: _Line) -> NoAnswer | BadAnswer:
         heard = bytes(line.heard)
@@ -311,7 +322,7 @@ class PymodbusBus:
             self._quiet_until = monotonic() + self._drain
             if not self._address.serial:
                 self.close()
-        elif bad or self._silences >= REOPEN_AFTER:
+        elif bad or self._silences >= self._reopen_after:
             self.close()
 
     @property

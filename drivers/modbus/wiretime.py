@@ -34,6 +34,7 @@ class Frames(NamedTuple):
 
 RTU = Frames(8, 5, 2)
 ASCII = Frames(17, 11, 4)  # ":", two letters a byte, an LRC of one byte, CR, LF
+MBAP = Frames(12, 9, 2)  # on TCP, where characters take no time that counts
 
 
 class Wire(NamedTuple):

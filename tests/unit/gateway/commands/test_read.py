@@ -159,3 +159,15 @@ def test_interrupted_while_it_listens_it_shows_what_is_there(tmp_path: Path, lin
     assert process.returncode == 1
     assert out.startswith(b"chiller: 1")
     assert b"cold-water: FAIL nothing heard\n" in out
+
+
+def test_in_all_orders_where_that_is_asked_for(meter_gateway):
+    """The configured one is named; without --orders or --verbose the rows stay short."""
+    done = meter_gateway("read", "chiller", "--orders")
+    told = done.out.splitlines()[3]
+    assert "CDAB (configured) 1" in told
+    assert all(f"{order} " in told for order in ("ABCD", "BADC", "DCBA"))
+    assert "ABCD" not in meter_gateway("read", "chiller").out
+    row = rows(meter_gateway("read", "chiller", "--json").out)["chiller"]
+    assert row["order"] == "CDAB"
+    assert row["orders"]["CDAB"] == row["value"]

@@ -1,0 +1,93 @@
+"""`read tcp://…` and its like: registers or a profile of any Modbus device, without a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+from drivers.modbus.decode import WIDTHS
+from gateway import logs
+from gateway.commands.lines import connection_to, must_be_free
+from gateway.errors import WrongUsage
+
+FLAGS = ("--device", "--register", "--count", "--table", "--type", "--profile", "--timeout")
+USUAL_COUNT = 4  # registers: enough for every type
+FEWER = 2  # where the device does not have four
+
+
+def configure(group: Any) -> None:  # noqa: ANN401 - argparse's group has no public name
+    """Which device, and what of it."""
+    group.add_argument("--device", type=_number, metavar="ID", help="its unit id (default: 1)")
+    group.add_argument("--register", type=_number, metavar="N", help="the first one, counted from 0; 0x400 is 1024")
+    group.add_argument(
+        "--count", type=_number, metavar="N", help=f"how many registers (default: {USUAL_COUNT}, or the type's)"
+    )
+    group.add_argument("--table", choices=("holding", "input"), help="default: holding")
+    group.add_argument("--type", choices=tuple(WIDTHS), metavar="TYPE", help=f"one of {', '.join(WIDTHS)}")
+    group.add_argument("--profile", metavar="NAME", help="all values of a meter family, see docs/meters.md")
+    group.add_argument("--timeout", type=_timeout, metavar="SECONDS", help="for its answer (default: the line's)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when what was asked for was read, else 1."""
+    logs.configure(verbose=args.verbose, usual=logging.CRITICAL)
+    _make_sense(args)
+    connection = connection_to(args.url)
+    must_be_free(args, connection)
+    if args.profile is not None:
+        from gateway.commands import read_points  # noqa: PLC0415 - pymodbus
+
+        return read_points.run(args, connection)
+    from gateway.commands import read_registers  # noqa: PLC0415 - as above
+
+    return read_registers.run(args, connection)
+
+
+def _make_sense(args: argparse.Namespace) -> None:
+    args.device = 1 if args.device is None else args.device
+    if not 0 <= args.device <= 255:
+        raise WrongUsage(f"--device {args.device} must be 1 to 247 on RTU, 0 to 255 on TCP")
+    if (args.register is None) == (args.profile is None):
+        raise WrongUsage(
+            "say what to read: --register N or --profile NAME; meter-gateway scan URL finds out what is there"
+        )
+    for flag in ("count", "table", "type"):
+        if args.profile is not None and getattr(args, flag) is not None:
+            raise WrongUsage(f"--{flag} goes with --register: a profile knows its own")
+    if args.register is not None:
+        _fit(args)
+
+
+def _fit(args: argparse.Namespace) -> None:
+    args.table = args.table or "holding"
+    width = WIDTHS[args.type] if args.type else 1
+    left = 65_536 - args.register
+    if left < width:
+        raise WrongUsage(f"--register {args.register} must be at most {65_536 - width}")
+    if args.count is None:
+        args.counts = [width] if args.type else [min(each, left) for each in (USUAL_COUNT, FEWER, 1)]
+    elif not width <= args.count <= min(125, left):
+        raise WrongUsage(f"--count {args.count} must be {width} to {min(125, left)} here")
+    else:
+        args.counts = [args.count]
+
+
+def _number(text: str) -> int:
+    try:
+        number = int(text, 0) if text.isascii() and not text.startswith(("-", "+", "_")) else -1
+    except ValueError:
+        number = int(text) if text.isascii() and text.isdecimal() else -1  # "007"
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 65535, or such as 0x400")
+    return number
+
+
+def _timeout(text: str) -> float:
+    try:
+        span = float(text)
+    except ValueError:
+        span = 0.0
+    if not 0.05 <= span <= 30:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.05 to 30")
+    return span

@@ -1,0 +1,222 @@
+"""What a scan found: for people, as JSON, and as configuration to paste."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drivers.modbus import profile as profiles
+from drivers.modbus.scan import in_words
+from gateway import terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from drivers.modbus.examine import Suggestion, Value
+    from drivers.modbus.scan import Found, Line, Search
+    from gateway.commands.scanning import Device, Wire
+
+SHOWN = 3  # suggestions with their reasons; further ones by name
+NEAR = 5  # points of score within which two profiles are as likely
+IN_ENERKEY = {"Wh": "kWh", "kWh": "kWh", "MWh": "kWh", "GJ": "kWh", "l": "m3"}  # the unit that a meter mostly has there
+
+
+class Report:
+    """One scan's result."""
+
+    def __init__(self, url: str, wire: Wire, search: Search, devices: Sequence[Device], *, complete: bool) -> None:
+        """`devices` may be fewer than were found: some were not looked at."""
+        self._url = url
+        self._wire = wire
+        self._search = search
+        self._known = {(device.found.line, device.found.device): device for device in devices}
+        self._complete = complete
+
+    def document(self) -> dict[str, Any]:
+        """All of it, as JSON can say it."""
+        search = self._search
+        return {
+            "url": self._url,
+            "complete": self._complete,
+            "seconds": round(self._wire.elapsed, 1),
+            "silent": len(search.silent),
+            "every_id_answers": search.everybody,
+            "failing": [_where(*each) for each in search.failing],
+            "garbled": [_where(*each) for each in search.garbled],
+            "unusable": [in_words(line) for line in search.unusable],
+            "devices": [self._device(found) for found in search.found],
+            "config": self.config(),
+        }
+
+    def show(self, *, took: str) -> None:
+        """For people."""
+        search = self._search
+        found = len(search.found)
+        many = f"{found} device{'' if found == 1 else 's'} found" if found else "nobody answered"
+        stopped = "" if self._complete else "stopped before the end: "
+        terminal.show()
+        said = f"{self._url}: {stopped}{many}, {len(search.silent)} ids silent, in {took}"
+        terminal.show(terminal.coloured(terminal.wrapped(said, "  "), "bold"))
+        for line in self._remarks():
+            terminal.show(terminal.wrapped(line, "  "))
+        for each in search.found[:1] if search.everybody else search.found:
+            self._show_device(each)
+        if config := self.config():
+            terminal.show("\nTo read them, paste this into a configuration:\n")
+            terminal.show(config)
+
+    def config(self) -> str:
+        """TOML of the connection, and of a meter for every device whose profile is known well enough."""
+        blocks = [self._block(device) for device in self._known.values() if device.suggestions]
+        if not blocks:
+            return ""
+        line = next(iter(self._known))[0]
+        head = f'[connections.main]\ndriver = "modbus"\nurl = "{self._wire.url(line)}"\n'
+        return "\n".join([head, *blocks])
+
+    def _remarks(self) -> Iterator[str]:
+        search = self._search
+        if search.everybody:
+            yield (
+                "Every id answers: this device does not look at the id, or the gateway answers for all. One is shown; ask for "
+                "single ids with --ids."
+            )
+        if search.failing:
+            ids = _some([device for _, device in search.failing])
+            yield f'{ids}: "device failure" (0x04), which some gateways say for ids that are not there'
+        if search.garbled:
+            ids = _some([device for _, device in search.garbled])
+            yield f"{ids}: something answers that is no answer: two devices with one id, noise, or another speed"
+        if search.unusable:
+            yield f"not tried, because the port cannot have it: {', '.join(filter(None, map(in_words, search.unusable)))}"
+        if not (search.found or search.failing or search.garbled):
+            yield self._advice()
+
+    def _advice(self) -> str:
+        if self._wire.address.serial is not None:
+            return (
+                "Try A and B (+ and -) the other way round; look at power, termination and the adapter; ids above 1-247 there are "
+                "none; --thorough waits longer and asks for more registers"
+            )
+        return (
+            "The connection works, nobody behind it answers: the gateway's own speed and parity, the wiring behind it, or ids "
+            "outside the range (--ids 0,255 is the gateway itself); --thorough waits longer and asks for more registers"
+        )
+
+    def _show_device(self, found: Found) -> None:
+        device = self._known.get((found.line, found.device))
+        took = "" if found.took is None else f" ({found.took * 1000:.0f} ms)"
+        setting = f" at {in_words(found.line)}" if found.line else ""
+        terminal.show()
+        terminal.show(terminal.coloured(f"device {found.device}{setting}{took}", "bold"))
+        if device is None:
+            return
+        for line in _said(device):
+            terminal.show(terminal.wrapped(f"  {line}", "    "))
+        for suggestion in device.suggestions[:SHOWN]:
+            _show_suggestion(suggestion)
+        _show_others(device)
+
+    def _device(self, found: Found) -> dict[str, Any]:
+        device = self._known.get((found.line, found.device))
+        facts = {
+            **_where(found.line, found.device),
+            "url": self._wire.url(found.line),
+            "answer": found.answer,
+            "took_ms": None if found.took is None else round(found.took * 1000, 1),
+        }
+        if device is None:
+            return facts | {"suggestions": None}
+        suggestions = [
+            each._asdict() | {"values": [value._asdict() | {"value": str(value.value)} for value in each.values]}
+            for each in device.suggestions
+        ]
+        return facts | {
+            "sunspec": list(device.models),
+            "texts": list(device.texts),
+            "cut": device.cut,
+            "suggestions": suggestions,
+        }
+
+    def _block(self, device: Device) -> str:
+        best, *others = device.suggestions
+        point = profiles.load(best.profile).points[best.main]
+        unit = IN_ENERKEY.get(point.unit or "kWh", point.unit)
+        source = (
+            f'connection = "main", device = {device.found.device}, profile = "{best.profile}", point = "{best.main}"'
+        )
+        lines = ["[[meters]]", f'name = "meter-{device.found.device}"', 'push = "off"', f'unit = "{unit}"']
+        if point.max_rate is None:
+            lines.append(
+                f"# max_rate = 100   # {unit} per hour: what its fuse or size allows; nothing faster is believed"
+            )
+        if point.unit is None:
+            lines.append("# its own unit is set in the meter: look at the display, and correct the unit in source")
+            source += ', unit = "kWh"'
+        if near := [each.profile for each in _near([best, *others])[1:]]:
+            lines.append(f"# or profile {', '.join(near)}: look at its type plate")
+        return "\n".join([*lines, f"source = {{ {source} }}"]) + "\n"
+
+
+def _show_suggestion(suggestion: Suggestion) -> None:
+    said = f"  {suggestion.profile}, score {suggestion.score}: {'; '.join(suggestion.reasons)}"
+    terminal.show(terminal.wrapped(said, "    "))
+    if suggestion.values:
+        terminal.show(
+            terminal.coloured(terminal.wrapped(f"    {', '.join(map(_value, suggestion.values))}", "      "), "dim")
+        )
+
+
+def _show_others(device: Device) -> None:
+    suggestions = device.suggestions
+    if not suggestions:
+        why = "it fell silent before everything was asked" if device.cut else "none fits what it says"
+        terminal.show(terminal.wrapped(f"  no profile: {why}; read it by the registers in its manual", "    "))
+        return
+    if further := [each.profile for each in suggestions[SHOWN:]]:
+        terminal.show(terminal.wrapped(f"  also possible: {', '.join(further)}", "    "))
+    if len(alike := _near(suggestions)) > 1:
+        terminal.show(terminal.wrapped(f"  {_difference(alike)}", "    "))
+
+
+def _near(suggestions: Sequence[Suggestion]) -> list[Suggestion]:
+    """The best, and those that are about as likely."""
+    return [each for each in suggestions if each.score >= suggestions[0].score - NEAR]
+
+
+def _difference(alike: Sequence[Suggestion]) -> str:
+    """What tells profiles apart that fit alike."""
+    first, *others = alike
+    same = [each.profile for each in others if (each.main, each.register) == (first.main, first.register)]
+    if len(same) == len(others):
+        return (
+            f"All {len(alike)} read {first.main} in the same way: any of them will do for it; the type plate says which"
+        )
+    other = next(each for each in others if each.profile not in same)
+    return (
+        f"{first.profile} and {other.profile} read different registers ({_register(first)}; {_register(other)}): compare "
+        "the values with the display, or look at the type plate"
+    )
+
+
+def _register(suggestion: Suggestion) -> str:
+    return suggestion.register.partition(", ")[2]
+
+
+def _said(device: Device) -> Iterator[str]:
+    if device.texts:
+        yield f"it says of itself: {', '.join(device.texts)}"
+    if device.models:
+        yield f"SunSpec models {', '.join(map(str, device.models))}"
+
+
+def _value(value: Value) -> str:
+    return f"{value.point} {value.value:f}{f' {value.unit}' if value.unit else ''}"
+
+
+def _where(line: Line, device: int) -> dict[str, Any]:
+    return {"device": device, "line": in_words(line)}
+
+
+def _some(ids: Sequence[int]) -> str:
+    shown = ", ".join(map(str, ids[:10])) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+    return f"id {shown}" if len(ids) == 1 else f"ids {shown}"

@@ -1,0 +1,155 @@
+"""The wire of a scan: asks what the search and the examinations want, and tells them what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from drivers.base import AnswerError, LineError, SetupError
+from drivers.modbus import profile as profiles
+from drivers.modbus.bus import DRAIN, PymodbusBus
+from drivers.modbus.examine import Examination, Suggestion
+from drivers.modbus.limits import limits_of
+from drivers.modbus.plan import Block
+from drivers.modbus.scan import in_words
+from drivers.modbus.wire import BUSY, NoAnswer, Request
+from gateway.clock import SystemClock
+from gateway.commands.lines import failure
+from gateway.commands.progress import Progress, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drivers.modbus.address import Address
+    from drivers.modbus.config import Connection
+    from drivers.modbus.scan import Found, Line, Search
+    from drivers.modbus.wire import Answer
+
+NEVER = 10**9  # silences in a row: a search meets little else, and a connection per id is hard on small gateways
+
+
+class Device(NamedTuple):
+    """A device that was found, and what it may be."""
+
+    found: Found
+    models: tuple[int, ...]  # of SunSpec
+    texts: tuple[str, ...]  # by which it names itself
+    suggestions: tuple[Suggestion, ...]
+    cut: bool  # it fell silent before everything was asked
+
+
+class Refused(Exception):  # noqa: N818 - as in drivers
+    """The port cannot have these settings."""
+
+
+class Wire:
+    """One line at one setting after the other."""
+
+    def __init__(self, connection: Connection, address: Address) -> None:
+        """Opens nothing."""
+        self.limits = limits_of(connection, address, ())
+        self.rtu = address.untagged
+        self.address = address
+        self._connection = connection
+        self._bus: PymodbusBus | None = None
+        self._line: Line = None
+        self._clock = SystemClock()
+        self._began = self._clock.now().boottime
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._clock.now().boottime - self._began
+
+    def ask(self, line: Line, request: Request) -> tuple[Answer | AnswerError, bool]:
+        """What came, and whether something late came before it. Raises Refused, and GatewayError where there is no line."""
+        bus = self._at(line)
+        before = bus.discarded
+        outcome: Answer | AnswerError
+        try:
+            outcome = bus.read(request)
+        except AnswerError as error:
+            outcome = error
+        except LineError as error:  # some gateways close the connection at an id that they do not know
+            outcome = NoAnswer(str(error))
+        except SetupError as error:
+            raise failure(error, self.address) from None
+        return outcome, bus.discarded > before
+
+    def close(self) -> None:
+        """Release the line."""
+        if self._bus is not None:
+            self._bus.close()
+
+    def url(self, line: Line) -> str:
+        """The connection's URL at a setting."""
+        if line is None:
+            return self._connection.url
+        stopbits = "" if line.stopbits == 1 else f"&stopbits={line.stopbits}"
+        return f"{self._connection.url.partition('?')[0]}?baudrate={line.baudrate}&parity={line.parity}{stopbits}"
+
+    def _at(self, line: Line) -> PymodbusBus:
+        if self._bus is None or self._line != line:
+            self.close()
+            self._bus = PymodbusBus(self._connection, self.address._replace(serial=line), reopen_after=NEVER)
+            self._line = line
+        if not self._bus.is_open:
+            try:
+                self._bus.open()
+            except LineError as error:
+                if line is not None:
+                    raise Refused(str(error)) from None
+                raise failure(error, self.address) from None
+            except SetupError as error:
+                raise failure(error, self.address) from None
+        return self._bus
+
+
+def search_through(search: Search, wire: Wire, progress: Progress, tell: Callable[[Found], None] | None) -> None:
+    """Until nothing is wanted any more. Raises GatewayError where there is no line (any more)."""
+    silence = search.timeout + (DRAIN if wire.rtu else 0.0) + wire.limits.gap_on_change
+    refused: Refused | None = None
+    while (knock := search.wanted) is not None:
+        left = span(search.seconds_left(wire.elapsed, silence))
+        where = f"{in_words(knock.line)}, " if knock.line else ""
+        words = f"{where}id {knock.device}, {len(search.found)} found, {left} left"
+        if search.asked:  # the line is open
+            progress.at(search.asked, search.total, words, wire.elapsed)
+        before = len(search.found)
+        try:
+            outcome, late = wire.ask(knock.line, knock.request(wire.limits.gap_on_change))
+        except Refused as error:
+            refused = error
+            search.refused()
+            continue
+        search.heard(outcome, late=late)
+        if tell and len(search.found) > before:
+            progress.clear()
+            tell(search.found[-1])
+    if refused and not search.asked:
+        raise failure(LineError(str(refused)), wire.address)
+
+
+def look_at(found: Found, wire: Wire, progress: Progress) -> Device:
+    """Ask one device what it is. Every register that it is asked for is read once."""
+    known = {name: profiles.load(name) for name in profiles.names()}
+    examination = Examination(known)
+    asked = 0
+    gap = wire.limits.gap_on_change
+    while (place := examination.wanted) is not None:
+        words = f"device {found.device}: which meter is it? {place.table} {place.register}"
+        progress.at(asked, max(100, asked + 20), words, wire.elapsed)
+        request = Request(found.device, Block(*place, (place,)), wire.limits.timeout, gap)
+        outcome, _ = wire.ask(found.line, request)
+        if getattr(outcome, "code", None) == BUSY:
+            outcome, _ = wire.ask(found.line, request)
+        examination.heard(outcome)
+        gap = wire.limits.gap
+        asked += 1
+    progress.clear()
+    return Device(
+        found,
+        tuple(examination.models),
+        tuple(dict.fromkeys(text for text in examination.texts.values() if text)),
+        tuple(examination.suggestions()),
+        examination.cut,
+    )

@@ -1,0 +1,235 @@
+"""`scan URL`: who answers on a line, what it may be, and the configuration to paste."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.config import load
+from gateway.simulator.building import bus, devices_on_the_bus
+from gateway.simulator.modbus import ModbusSimulator
+from tests.fakes.command_line import INTERRUPTIBLE, environment, on_terminal
+from tests.fakes.modbus_server import modbus_server
+from tests.fakes.rtu_responder import RtuLine
+from tests.fakes.site import Site
+
+GOLDEN = """\
+device 2 answers: exception 0x02: illegal address
+
+URL: 1 device found, 2 ids silent, in TIME
+
+device 2
+  garo-gnm3d, score 9: energy_import_total (holding 52) looks like a meter's
+    value; 1 of 2 more values fit; not energy_export_total
+    energy_import_total VALUE kWh, power_active_total VALUE W
+  carlo-gavazzi-em24-ethernet, score 7: energy_import_total (holding 52) looks
+    like a meter's value; 1 of 3 more values fit; not energy_import_l1,
+    energy_import_l2
+    energy_import_total VALUE kWh, power_active_total VALUE W
+  carlo-gavazzi-em530, score 6: energy_import_total (holding 52) looks like a
+    meter's value; 1 of 3 more values fit; not energy_import_l1,
+    energy_import_l2
+    energy_import_total VALUE kWh, power_active_total VALUE W
+  also possible: carlo-gavazzi-em330, carlo-gavazzi-em340
+  All 5 read energy_import_total in the same way: any of them will do for it;
+    the type plate says which
+
+To read them, paste this into a configuration:
+
+[connections.main]
+driver = "modbus"
+url = "URL"
+
+[[meters]]
+name = "meter-2"
+push = "off"
+unit = "kWh"
+# max_rate = 100   # kWh per hour: what its fuse or size allows; nothing faster is believed
+# or profile carlo-gavazzi-em24-ethernet, carlo-gavazzi-em530, carlo-gavazzi-em330, carlo-gavazzi-em340: look at its type plate
+source = { connection = "main", device = 2, profile = "garo-gnm3d", point = "energy_import_total" }
+
+"""
+
+
+@pytest.fixture
+def line() -> Iterator[ModbusSimulator]:
+    """Five meters with ids 1 to 5; others are silent."""
+    simulator = ModbusSimulator(devices_on_the_bus(bus(5, push="off")), SystemClock())
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def scan(site: Site, meter_gateway):
+    """`scan` on a machine where nothing is configured."""
+    site.config.unlink()
+    return lambda *words, **how: meter_gateway("scan", *map(str, words), **how)
+
+
+def document(done) -> dict:
+    """What a scan found."""
+    return json.loads(done.out)
+
+
+def test_what_a_scan_says_at_80_columns(scan, line: ModbusSimulator):
+    """Who answers, what it may be and why, with its values for a look at the display, and what to paste."""
+    line.mute.add(1)
+    done = scan(line.url, "--ids", "1-2,9", "--timeout", "0.05", columns=80)
+    assert done.code == 0
+    said = re.sub(r"in \d+ s", "in TIME", done.out.replace(line.url, "URL"))
+    assert re.sub(r"\d+\.\d+ (?=kWh|W)", "VALUE ", said) == GOLDEN
+    shown = said.partition("To read them")[0]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_meters_of_the_simulated_building_are_found_and_suggested(scan, line: ModbusSimulator):
+    """Every family is among the suggestions of its device, first or as likely; what is not there is counted as silent."""
+    found = document(scan(line.url, "--ids", "1-6", "--timeout", "0.05", "--json"))
+    assert (found["complete"], found["silent"]) == (True, 1)
+    assert [device["device"] for device in found["devices"]] == [1, 2, 3, 4, 5]
+    for device, meter in zip(found["devices"], devices_on_the_bus(bus(5)), strict=True):
+        near = [each for each in device["suggestions"] if each["score"] >= device["suggestions"][0]["score"] - 6]
+        ours = next(each for each in near if each["profile"] == meter.model.profile)
+        assert ours["main"] == meter.model.point
+        assert float(ours["values"][0]["value"]) > 0
+
+
+def test_what_is_to_be_pasted_is_a_configuration(scan, line: ModbusSimulator, tmp_path: Path):
+    """As it stands, beside a data directory: it loads, and has a meter for each device."""
+    found = document(scan(line.url, "--ids", "1-5", "--timeout", "0.05", "--json"))
+    pasted = tmp_path / "pasted.toml"
+    pasted.write_text(f'[gateway]\nname = "site"\ndata_dir = "{tmp_path}/data"\n{found["config"]}')
+    assert [meter.name for meter in load(pasted).meters] == [f"meter-{device}" for device in range(1, 6)]
+
+
+def test_nobody_is_told_with_what_to_look_at(scan, line: ModbusSimulator):
+    """Exit code 1."""
+    done = scan(line.url, "--ids", "20-22", "--timeout", "0.05", "--ids-only")
+    assert done.code == 1
+    assert "nobody answered, 3 ids silent" in done.out
+    assert "The connection works, nobody behind it answers: the gateway's own speed and parity" in done.out
+
+
+def test_a_gateway_that_says_device_failure_for_everybody_finds_nobody(scan):
+    """0x04 for ids that are not there: listed apart, not as devices."""
+    simulator = ModbusSimulator(devices_on_the_bus(bus(1, push="off")), SystemClock(), missing="0x04")
+    done = scan(simulator.url, "--ids", "1-4", "--ids-only")
+    simulator.stop()
+    assert done.code == 0
+    assert "1 device found" in done.out
+    assert 'ids 2, 3, 4: "device failure" (0x04), which some gateways say for ids that are not there' in done.out
+
+
+def test_a_device_that_answers_for_every_id_is_one_device(scan):
+    """Many meters with a network port do not look at the id: one is shown, and one is asked what it is."""
+    with modbus_server({device: {0: 1} for device in range(1, 41)}) as server:
+        done = scan(server.url, "--ids", "1-40")
+    assert "Every id answers: this device does not look at the id" in done.out
+    assert re.findall(r"^device (\d+)", done.out.partition("Every")[2], re.MULTILINE) == ["1"]
+
+
+def test_a_line_that_cannot_be_opened_is_one_sentence(scan, tmp_path: Path):
+    """Exit code 1, with the system's word and what to do."""
+    assert scan("tcp://127.0.0.1:1") == (1, "", "meter-gateway: 127.0.0.1:1: Connection refused\n")
+    done = scan(f"rtu://{tmp_path}/ttyUSB9")
+    assert (done.code, done.out) == (1, "")
+    assert "there is no such port; is the adapter plugged in?" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tcp://127.0.0.1:1", "--ids", "0-300"), "--ids '0-300' must be an id from 0 to 255, or such as 1-32"),
+        (("rtu:///dev/null", "--ids", "0"), "--ids '0' must be an id from 1 to 247"),
+        (("tcp://127.0.0.1:1", "--baudrate", "9600"), "--baudrate and --parity are for serial lines: rtu://"),
+        (("rtu:///dev/null", "--baudrate", "9601"), "--baudrate 9601 must be of 300, 600, 1200"),
+        (("rtu:///dev/null", "--parity", "X"), "--parity X must be of N, E, O"),
+        (("tcp://127.0.0.1:1", "--timeout", "0"), "--timeout must be a number of seconds from 0.05"),
+        (("mqtt://127.0.0.1",), "must look like"),
+        (("127.0.0.1",), "must look like"),
+        ((), "the following arguments are required: URL"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(scan, words, said):
+    """Exit code 2, with what is allowed."""
+    done = scan(*words)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+# --- serial lines -----------------------------------------------------------------------------------------------------
+
+
+def test_the_speed_of_a_serial_line_is_found(scan):
+    """The likeliest settings first; where somebody answers, the search stays, and the URL has what it found."""
+    with RtuLine({5: {0: 7}, 100: {0: 7}}) as line:
+        line.only_at = termios.B9600
+        url = line.url.partition("?")[0]
+        found = document(scan(url, "--ids", "5,100", "--timeout", "0.05", "--ids-only", "--json"))
+    assert [(device["device"], device["line"]) for device in found["devices"]] == [
+        (5, "9600 baud 8N1"),
+        (100, "9600 baud 8N1"),
+    ]
+    assert found["devices"][0]["url"] == f"rtu://{line.port}?baudrate=9600&parity=N"
+    assert len(line.heard) == 3, "once at the likelier speed, then both where one answered"
+
+
+def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
+    """5 answers when its time is over: the line is kept quiet, 6 is not there, and 5 is found all the same."""
+    with RtuLine({5: {0: 7}}) as line:
+        line.late = 0.2
+        found = document(scan(line.url, "--ids", "5-6", "--timeout", "0.05", "--ids-only", "--json"))
+        silences = line.silences()
+    assert [device["device"] for device in found["devices"]] == [5]
+    assert (found["silent"], found["garbled"]) == (1, [])
+    assert min(silences) >= 3.5 * 10 / 9600
+
+
+def test_two_devices_with_one_id_are_told_as_noise(scan):
+    """Frames that never have a right checksum are no device, and not nobody either."""
+    with RtuLine({3: {0: 7}}) as line:
+        line.spoil = 9
+        done = scan(line.url, "--ids", "3", "--timeout", "0.05", "--ids-only")
+    assert done.code == 1
+    assert "id 3: something answers that is no answer: two devices with one id, noise, or another speed" in " ".join(
+        done.out.split()
+    )
+
+
+# --- progress, and the end of patience --------------------------------------------------------------------------------
+
+
+def test_a_bar_on_a_terminal_and_lines_in_a_pipe(scan, site: Site, line: ModbusSimulator):
+    """Of how far it is and how long it takes still; on stderr, so that a pipe's results stay clean."""
+    words = ("scan", line.url, "--ids", "20-29", "--timeout", "0.06", "--ids-only", "-c", site.config)
+    piped = scan(*words[1:-2])
+    assert re.fullmatch(r"(\d+ %, id \d+, 0 found, \d+ s left\n)+", piped.err)
+    site.config.write_text("")
+    shown = on_terminal(*words).out
+    assert re.search(r"\r\033\[K.{16}  +\d+ %  id 2\d, 0 found, \d+ s left", shown)
+
+
+def test_stopped_it_shows_what_it_has_found(line: ModbusSimulator, tmp_path: Path):
+    """Ctrl-C after the first device: that one is there, and that it was stopped is said."""
+    with subprocess.Popen(
+        [*INTERRUPTIBLE, "scan", line.url, "--ids", "5,20-200"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=environment(METER_GATEWAY_CONFIG=str(tmp_path / "nowhere.toml")),
+    ) as process:  # fmt: skip
+        assert process.stdout
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+    assert first == "device 5 answers: exception 0x02: illegal address\n"
+    assert "stopped before the end: 1 device found" in rest
+    assert "\ndevice 5\n" in rest
+    assert "Traceback" not in rest
+    assert process.returncode == 0
