@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from gateway import __version__, logs, terminal
-from gateway.errors import OK, USAGE, DatabaseFailure, GatewayError
+from gateway.errors import OK, DatabaseFailure, GatewayError, WrongUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ COMMANDS: dict[str, str] = {
     "check": "check the configuration offline; every mistake at once",
     "run": "read the meters and push their hours (what the service runs)",
     "demo": "watch the whole gateway work against simulated meters and a simulated EnerKey",
-    "read": "read the meters now: raw words or payload, and the decoded value",
+    "read": "read the meters now: raw words or payload, and the decoded value; with a URL any device, without a configuration",
     "status": "how the gateway, its connections and its meters are",
     "hours": "a meter's hours: value, boundary, quality and what became of them",
     "probe": "find out on a test meter how EnerKey's API behaves (commissioning)",
@@ -122,12 +122,6 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
-class _UsageError(GatewayError):
-    """The words after `meter-gateway` make no sense."""
-
-    code = USAGE
-
-
 class _Help(argparse.HelpFormatter):
     """Argparse's help, short enough for a phone: one word for all options above, and no line that repeats "COMMAND"."""
 
@@ -176,7 +170,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Wrong usage."""
-        raise _UsageError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+        raise WrongUsage(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
 def _parser(word: str | None) -> _Parser:

@@ -1,6 +1,7 @@
 """What the process says with its exit code: a fixed surface that units and scripts rely on (DESIGN 9).
 
 GatewayError           1   failed, or something is not ok
+├── WrongUsage         2   the words on the command line make no sense together
 ├── Unreachable       69   the service is needed and not there
 ├── NoDatabase        73   the database cannot be created or is in use
 ├── DatabaseFailure   74   I/O error
@@ -21,7 +22,13 @@ class GatewayError(Exception):
     code = FAILED
 
 
-class Unreachable(GatewayError):  # noqa: N818 - named for what the operator sees
+class WrongUsage(GatewayError):  # noqa: N818 - named for what the operator sees
+    """The words on the command line make no sense, or not together."""
+
+    code = USAGE
+
+
+class Unreachable(GatewayError):  # noqa: N818
     """The service is needed and not there."""
 
     code = 69

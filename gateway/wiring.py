@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -42,6 +42,8 @@ from gateway.watermarks import Watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pydantic import BaseModel
 
     from gateway.config import Config, Meter
 
@@ -207,10 +209,19 @@ def drivers_for_reading(config: Config, clock: Clock) -> dict[str, Driver]:
     stranger = {"client_id": None, "session_expiry": 0.0}
     drivers: dict[str, Driver] = {}
     for name in sorted({meter.source.connection for meter in config.meters}):
-        client_id = f"read-{uuid.uuid4().hex[:16]}"
-        ports = Ports(clock, _forget, Forgetful(), log_event, Random(), client_id)  # noqa: S311 - chance for pauses
-        drivers[name] = _build_driver(config, name, ports, stranger)
+        drivers[name] = _build_driver(config, name, _ports_for_reading(clock), stranger)
     return drivers
+
+
+def driver_for_url(kind: str, connection: BaseModel, sources: Mapping[str, BaseModel], clock: Clock) -> Driver:
+    """The same for a connection that stands in no configuration. Messages about it go nowhere: who asked sees its reads."""
+    ports = replace(_ports_for_reading(clock), note=lambda *_: None)
+    return registry.driver_of(kind).build("url", connection, sources, ports)
+
+
+def _ports_for_reading(clock: Clock) -> Ports:
+    client_id = f"read-{uuid.uuid4().hex[:16]}"
+    return Ports(clock, _forget, Forgetful(), log_event, Random(), client_id)  # noqa: S311 - chance for pauses
 
 
 def _driver(site: _Site, name: str, collector: Collector) -> Driver:

@@ -1,0 +1,84 @@
+"""A Modbus line that a command opens by its URL: what the URL means, and that the running service does not hold it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import GatewayError, Misconfigured, NotPermitted, WrongUsage
+from gateway.locate import DEFAULT_DATA, data_dir, find_config
+from gateway.report import holder_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from drivers.base import DriverError
+    from drivers.modbus.address import Address
+    from drivers.modbus.config import Connection
+
+
+def connection_to(url: str, **settings: Any) -> Connection:  # noqa: ANN401 - whatever a connection has
+    """The connection of a URL. Raises WrongUsage with what is allowed."""
+    from drivers.modbus.address import address_of  # noqa: PLC0415 - pydantic
+    from drivers.modbus.config import Connection  # noqa: PLC0415
+
+    try:
+        address_of(url)
+    except ValueError as error:
+        raise WrongUsage(f"{url} {error}") from None
+    return Connection.model_validate({"driver": "modbus", "url": url} | settings)
+
+
+def must_be_free(args: argparse.Namespace, connection: Connection) -> None:
+    """Raises GatewayError where the service that runs here has this very line: two masters take each other's answers."""
+    from drivers.modbus.config import exclusive  # noqa: PLC0415
+    from gateway.config import load  # noqa: PLC0415
+
+    path = find_config(args.config)
+    if args.config is None and not path.exists():
+        return
+    if not os.access(path, os.R_OK):
+        raise NotPermitted(
+            f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
+        )
+    line = exclusive(connection)
+    name: str | None
+    try:
+        config = load(path)
+    except Misconfigured:  # a file in the making; only beside a running service does it leave a doubt
+        name, directory = "", _data_dir(path)
+    else:
+        name = next((name for name, other in config.connections.items() if _line_of(other) == line), None)
+        directory = config.gateway.data_dir
+    held_by = None if name is None else holder_of(directory)
+    if held_by:
+        as_which = f" as connection {name}" if name else f" perhaps ({path} has mistakes)"
+        raise GatewayError(
+            f"process {held_by.get('pid', '?')} (the service) holds {line}{as_which}, and a line has one master: "
+            "systemctl stop meter-gateway, or read its meters by their names"
+        )
+
+
+def failure(error: DriverError, address: Address) -> GatewayError:
+    """A line that cannot be opened or has broken, with the exit code that fits."""
+    serial = address.serial is not None
+    forbidden = serial and Path(address.host).exists() and not os.access(address.host, os.R_OK | os.W_OK)
+    return (NotPermitted if forbidden else GatewayError)(str(error))
+
+
+def _data_dir(path: Path) -> Path:
+    try:
+        return data_dir(path)
+    except Misconfigured:
+        return DEFAULT_DATA
+
+
+def _line_of(connection: BaseModel) -> str | None:
+    from drivers.modbus.config import exclusive  # noqa: PLC0415
+
+    facts: Mapping[str, Any] = dict(connection)
+    return exclusive(connection) if facts["driver"] == "modbus" else None
