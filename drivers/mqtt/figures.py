@@ -119,7 +119,7 @@ class _Walk:
         key = next((key for key in _IDENTITIES if all(isinstance(each.get(key), str | int) for each in items)), None)
         newest = {str(each[key]): each for each in items} if key else {"": items[-1]}
         for name, item in list(newest.items())[:MOST_DEVICES]:
-            if key and (not is_usable(name) or "'" in name or "\\" in name):
+            if key and not _is_quotable(name):
                 continue
             where = f"{quoted(key)}=={_literal(item[key])}" if key else None
             self._around = {"each": path or "[]"} | ({"where": where} if where else {})
@@ -130,10 +130,9 @@ class _Walk:
         """Of a CSV, or the lines of the line protocol."""
         for row in rows[:MOST_DEVICES]:
             if form == "influx":
-                where = " && ".join(
-                    f"tags.{quoted(key)}=='{value}'" for key, value in row["tags"].items() if is_usable(value)
-                )
-                self._around = {"where": where or f"measurement=='{row['measurement']}'"}
+                tags = row["tags"].items()
+                where = " && ".join(f"tags.{quoted(key)}=='{value}'" for key, value in tags if _is_quotable(value))
+                self._around = {"where": where} if where else {}
                 parents = (("", {"time": row["time"]}),)
                 for key, value in row["fields"].items():
                     if is_usable(key) and _is_number(value):
@@ -150,9 +149,7 @@ class _Walk:
             for number, cell in enumerate(row)
             if cell and not _is_number(cell) and self._time(cell) is None
         }
-        where = " && ".join(
-            f"[{number}]=='{cell}'" for number, cell in words.items() if is_usable(cell) and "'" not in cell
-        )
+        where = " && ".join(f"[{number}]=='{cell}'" for number, cell in words.items() if _is_quotable(cell))
         self._around = {"where": where} if where else {}
         times = {f"[{number}]": cell for number, cell in enumerate(row) if not _is_number(cell) and self._time(cell)}
         for number, cell in enumerate(row):
@@ -208,6 +205,11 @@ def _literal(found: object) -> str:
 def is_usable(key: object) -> bool:
     """Whether a name can stand in a configuration: our own places in braces, and what no terminal shows, cannot."""
     return isinstance(key, str) and 0 < len(key) <= LONGEST_KEY and key.isprintable() and not holes(key)
+
+
+def _is_quotable(text: object) -> bool:
+    """Whether a text can stand between single quotes in an expression."""
+    return isinstance(text, str) and is_usable(text) and not {"'", "\\"} & {*text}
 
 
 def _is_number(found: object) -> bool:

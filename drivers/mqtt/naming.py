@@ -20,7 +20,7 @@ _UNITS = {  # as devices write them, in small letters
     "m3h": "m3/h", "m3/h": "m3/h", "m³/h": "m3/h", "lh": "l/h", "l/h": "l/h", "lpm": "l/min", "l/min": "l/min",
 }  # fmt: skip
 _RATES = {"W", "kW", "MW", "m3/h", "l/h", "l/min"}
-_ENDING = re.compile(r"(?:kwh|kvarh|m3h|m3|pulses)$")  # glued to another word: totalkwh
+_ENDING = re.compile(r"(?:[kmg]wh|kvarh|m3h|m3|pulses)$")  # glued to another word: totalkwh
 _QUANTITIES = {  # word -> unit that is meant more often than another where none is told, kind
     "energy": ("kWh", "counter"), "aenergy": ("kWh", "counter"), "electricity": ("kWh", "counter"), "heat": ("kWh", "counter"),
     "volume": ("m3", "counter"), "water": ("m3", "counter"), "gas": ("m3", "counter"),

@@ -37,6 +37,7 @@ LEVELS = 3  # of a topic that may say what a number is, from its end
 USUAL = {"counter": "kWh", "power": "W"}  # the unit where nothing tells one
 EPOCH = range(1_400_000_000, 2_300_000_000)  # seconds; a number in it that nothing names is rather a time
 NO_BIRTH = "Sparkplug names its values in BIRTH messages, and none was heard: they come when the node connects"
+COMMON_LEVELS = {"sensor", "json", "status", "up", "telemetry", "reading", "raw", "result", "event", "events", "rpc"}
 SAYS_NOTHING = {"value", "val", "v", "state", "data", "values", "fields", "payload", "current_value"}
 
 KINDS = ("counter", "power")  # points of presets whose values have names of their own
@@ -242,6 +243,12 @@ def _source(keys: Mapping[str, Any]) -> Source | None:
 def _levels(topic: str) -> list[str]:
     """The levels of a topic that may say what it is about, the nearest first."""
     return [level for level in reversed(topic.split("/")) if level][:LEVELS]
+
+
+def _called(topic: str) -> str:
+    """The level of a topic that is most likely the meter's own name."""
+    levels = [level for level in reversed(topic.split("/")) if level]
+    return next((level for level in levels if level.lower() not in SAYS_NOTHING | COMMON_LEVELS), "meter")
 
 
 def _telling(names: Sequence[str]) -> list[str]:
