@@ -92,6 +92,9 @@ class Gateway:
     def ready(self) -> bool:
         return self.driver.health().state == "ok"
 
+    def ready_but_for_the_words(self) -> bool:
+        return self.driver._supervisor.listening_since is not None
+
     def connect(self) -> None:
         self.run_until(self.ready)
 
@@ -499,6 +502,26 @@ def test_of_two_gateways_with_one_identity_the_one_that_is_left_recovers(broker:
     assert sum("client id" in text for _, _, text in ours.store.notes) == 1
     publish(broker, *heat(1))
     ours.run_until(lambda: ours.values() == [1])
+
+
+def test_a_stranger_with_our_identity_is_told_once_and_so_are_the_sessions_that_it_costs(broker: Mosquitto, gateway_at):
+    """One that keeps no session: each of its connections ends ours, and the broker forgets ours with it."""
+    gateway = gateway_at(broker.url)
+    for number in range(1, FLAPPING + 3):
+        gateway.run_until(lambda number=number: gateway.driver._supervisor.connects == number, skip=True)
+        gateway.run_until(gateway.ready_but_for_the_words)
+        other = Client(CallbackAPIVersion.VERSION2, client_id=US)
+        other.connect(HOST, broker.port)
+        other.loop_start()
+        gateway.run_until(lambda: not gateway.driver._supervisor.connected)
+        other.disconnect()
+        other.loop_stop()
+    gateway.run_until(lambda: gateway.driver._supervisor.connected, skip=True)
+    gateway.clock.skip(STABLE)
+    gateway.run_until(lambda: gateway.store.notes[-1][2] == "connected again")
+    texts = [text for _, _, text in gateway.store.notes]
+    assert sum("had not kept the session" in text for text in texts) == 1
+    assert sum("does another client use" in text for text in texts) == 1
 
 
 def test_a_broker_that_is_gone_for_an_hour_is_one_line_and_found_within_a_minute(broker: Mosquitto, gateway_at):
