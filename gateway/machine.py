@@ -1,4 +1,4 @@
-"""The machine's id (machine-id(5)), by which a database knows its own box."""
+"""What this machine says of itself: its id (machine-id(5)), by which a database knows its own box, and its time zone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 MACHINE_ID = Path("/etc/machine-id")
+LOCAL_TIME = Path("/etc/localtime")
 
 STRANGER = {
     "other": "this database belongs to another machine, so nothing is sent: where that one is stopped for good:"
@@ -24,3 +25,12 @@ def machine_id(path: Path | None = None) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return text if _FORM.fullmatch(text) and text.strip("0") else ""
+
+
+def zone_name(local_time: Path = LOCAL_TIME) -> str:
+    """The IANA name of the machine's time zone (localtime(5)); "UTC" where it has none."""
+    try:
+        _, found, name = str(local_time.readlink()).partition("zoneinfo/")
+    except OSError:
+        return "UTC"
+    return name.removeprefix("Etc/") if found and name else "UTC"

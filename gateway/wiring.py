@@ -41,10 +41,12 @@ from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic import BaseModel
 
+    from drivers.mqtt.config import Connection as MqttConnection
+    from drivers.mqtt.listening import Listener
     from gateway.config import Config, Meter
 
 log = logging.getLogger(__name__)
@@ -218,6 +220,13 @@ def driver_for_url(kind: str, connection: BaseModel, sources: Mapping[str, BaseM
     """The same for a connection that stands in no configuration. Messages about it go nowhere: who asked sees its reads."""
     ports = replace(_ports_for_reading(clock), note=lambda *_: None)
     return registry.driver_of(kind).build("url", connection, sources, ports)
+
+
+def listener_for_url(connection: MqttConnection, filters: Sequence[str], clock: Clock) -> Listener:
+    """One that hears what a broker has, without a configuration and unnoticed by its other clients."""
+    from drivers.mqtt.listening import Listener  # noqa: PLC0415 - paho
+
+    return Listener(connection, filters, replace(_ports_for_reading(clock), note=lambda *_: None))
 
 
 def _ports_for_reading(clock: Clock) -> Ports:

@@ -12,7 +12,7 @@ from drivers.mqtt.config import Connection, pace
 from drivers.mqtt.gathering import AT_ONCE, Gathering
 from drivers.mqtt.outgoing import Outgoing
 from drivers.mqtt.session import PahoSession
-from drivers.mqtt.source import Source, kind_of
+from drivers.mqtt.source import Source, kind_of, mark_of
 from drivers.mqtt.staleness import Expected, Staleness
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
@@ -64,8 +64,10 @@ class MqttDriver:
         self._outgoing = Outgoing(sources.values(), self._translator.births.lost, session.publish)
         self._backlog = Backlog(AT_ONCE)
         self._gathering = Gathering(connection.flush, MOST)
-        paces = {each: Expected(source.topic, pace(connection, source)) for each, source in sources.items()}
-        self._staleness = Staleness(paces)
+        expected = {
+            each: Expected(source.topic, pace(connection, source), mark_of(source)) for each, source in sources.items()
+        }
+        self._staleness = Staleness(expected)
         self._resumed_at: float | None = None
         self._taken: deque[Message] = deque()  # not translated yet
         self._batch: list[Reading | Rejected] = []  # translated, not stored yet
@@ -122,7 +124,8 @@ class MqttDriver:
     def _tell_silence(self, boottime: float) -> float:
         """Tell of meters that fell silent or speak again; returns when (boottime) the next one may have to be told."""
         since = self._supervisor.listening_since
-        for level, meter, text in self._staleness.look(boottime, since, self._translator.heard, self._refused()):
+        heard, passed = self._translator.heard, self._translator.passed
+        for level, meter, text in self._staleness.look(boottime, since, heard, self._refused(), passed):
             self._ports.note(level, meter or self.name, text)
         return self._staleness.due
 

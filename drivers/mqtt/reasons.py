@@ -53,6 +53,16 @@ _CODES: dict[int, Reason] = {
 }
 
 
+_RENEWED = "it must be renewed at the broker, unless this machine's clock is wrong"
+_NAMED = "url must have a name or address that it was made for"
+_CERTIFICATE_ADVICE = {
+    9: _RENEWED,
+    10: _RENEWED,
+    62: _NAMED,
+    64: _NAMED,
+}  # x509_vfy.h: not valid yet, expired, name, address
+
+
 def of_code(code: int, name: str) -> Reason:
     """The reason that a broker gave; `name` is the specification's word for it."""
     return _CODES.get(code) or Reason("line", f'the broker gave the reason "{name}" ({code})')
@@ -98,6 +108,11 @@ def of_error(error: Exception, host: str, port: int) -> Reason:
     return Reason("line", f"{where}: {type(error).__name__}: {error}")
 
 
+def _of_verification(error: ssl.SSLCertVerificationError) -> str:
+    advice = _CERTIFICATE_ADVICE.get(getattr(error, "verify_code", 0), "see ca_file")
+    return f"the broker's certificate is not accepted: {error.verify_message.rstrip('.')}; {advice}"
+
+
 def _of_tls(error: ssl.SSLError) -> str:
     said = (getattr(error, "reason", "") or str(error)).replace("_", " ")
     if "ALERT" in said and ("CERTIFICATE" in said or "UNKNOWN CA" in said):
@@ -109,7 +124,7 @@ _ERRORS: tuple[tuple[type[Exception], Trouble, Callable[[Any, str], str]], ...] 
     (
         ssl.SSLCertVerificationError,
         "setup",
-        lambda error, _: f"the broker's certificate is not accepted: {error.verify_message}; see ca_file",
+        lambda error, _: _of_verification(error),
     ),
     (
         ssl.SSLError,

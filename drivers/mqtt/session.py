@@ -59,11 +59,12 @@ FILTERS_PER_PACKET = 8  # some brokers allow no more in one SUBSCRIBE
 class PahoSession:
     """A session over paho-mqtt."""
 
-    def __init__(self, connection: Connection, client_id: str, clock: Clock) -> None:
-        """Touches nothing yet. `connection.password` is the secret itself."""
+    def __init__(self, connection: Connection, client_id: str, clock: Clock, largest: int = LONGEST) -> None:
+        """Touches nothing yet. `connection.password` is the secret itself; of a payload `largest` bytes and one more are kept."""
         self._connection = connection
         self._client_id = client_id
         self._clock = clock
+        self._largest = largest
         self.wake = Flag()
         self._inbox = Inbox(2 * connection.receive_maximum + 1000)  # mosquitto 2.0.11 exceeds the receive maximum
         self._attempt: _Attempt | None = None
@@ -73,7 +74,9 @@ class PahoSession:
         """As the port says."""
         self.shut()
         self._epoch += 1
-        self._attempt = _Attempt(self._epoch, protocol, self._connection, self._clock, self._inbox, self.wake)
+        self._attempt = _Attempt(
+            self._epoch, protocol, self._connection, self._clock, self._inbox, self.wake, largest=self._largest
+        )
         self._attempt.start(self._client_id, filters, stale)
 
     def happenings(self) -> list[Happening]:
@@ -181,10 +184,19 @@ class _Client(Client):
 class _Attempt:
     """One connection, from CONNECT to its end. The callbacks run in paho's network thread."""
 
-    def __init__(
-        self, epoch: int, protocol: str, connection: Connection, clock: Clock, inbox: Inbox, wake: Flag
+    def __init__(  # noqa: PLR0913 - what a session hands to each of its connections
+        self,
+        epoch: int,
+        protocol: str,
+        connection: Connection,
+        clock: Clock,
+        inbox: Inbox,
+        wake: Flag,
+        *,
+        largest: int,
     ) -> None:
         self.epoch = epoch
+        self._largest = largest
         self.happenings: deque[Happening] = deque()
         self.ended = Flag()
         self._protocol = protocol
@@ -362,7 +374,7 @@ class _Attempt:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""
-        payload, arrived = bytes(message.payload[: LONGEST + 1]), self._clock.now()
+        payload, arrived = bytes(message.payload[: self._largest + 1]), self._clock.now()
         self._inbox.put(Message(self.epoch, message.mid, message.qos, topic, payload, message.retain, arrived))
         self._wake.set()
 

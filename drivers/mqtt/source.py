@@ -188,6 +188,16 @@ def paths(written: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (written,) if isinstance(written, str) else written or ()
 
 
+def mark_of(source: Source) -> str:
+    """What tells this meter's messages from others on its topic: the rest of a sentence that begins with "none that"."""
+    if source.format == "sparkplug":
+        return f'has metric "{source.metric}"' + (f' of device "{source.device}"' if source.device else "")
+    if source.where is not None:
+        return f"meets where ({source.where})"
+    within = f" in {source.each}" if source.each else ""
+    return f"has a number at {' + '.join(paths(source.value))}{within}" if source.value else f"is a number{within}"
+
+
 def edge_of(source: Source) -> str:
     """The Sparkplug edge node that it is read from, GROUP/NODE; "" where it is none."""
     topic = topic_of(source.topic) if source.format == "sparkplug" else None

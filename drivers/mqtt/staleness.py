@@ -2,7 +2,8 @@
 
 Silence counts only while the broker is connected and the subscription confirmed: a connection that is down has its own
 words. A broker does not say that reading a topic is forbidden, it grants the subscription and sends nothing; so whether
-a meter was ever heard, and whether others are, is all there is to tell the causes apart.
+a meter was ever heard, and whether others are, is all there is to tell the causes apart. Messages may come and none be
+this meter's, or have its number: that is silence, too, with words of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ NEVER = float("inf")
 
 
 class Expected(NamedTuple):
-    """A meter: where it speaks, and how often (s)."""
+    """A meter: where it speaks, how often (s), and what marks its messages there."""
 
     topic: str
     pace: float
+    mark: str = "is a number"
 
 
 class News(NamedTuple):
@@ -48,7 +50,9 @@ class Staleness:
         self._next_look = -NEVER
         self._patient_since = -NEVER
         self._all: _Silence | None = None
+        self._all_told_at = -NEVER
         self._silent: dict[str, _Silence] = {}  # those that were told, by meter
+        self._passed: Mapping[str, float] = {}
         self.due = NEVER  # when the next one may have to be told
         self.words: dict[str, str] = {}  # meter -> why it is silent, as an operator reads it
 
@@ -58,9 +62,18 @@ class Staleness:
         return next(iter(self.words.values()), "") if self._all else ""
 
     def look(
-        self, now: float, listening_since: float | None, heard: Mapping[str, float], refused: Collection[str]
+        self,
+        now: float,
+        listening_since: float | None,
+        heard: Mapping[str, float],
+        refused: Collection[str],
+        passed: Mapping[str, float] | None = None,
     ) -> list[News]:
-        """What has changed. `listening_since`: the SUBACK of the open connection; `refused`: meters that got none."""
+        """What has changed. `listening_since`: the SUBACK of the open connection; `refused`: meters that got none.
+
+        `heard`: the newest reading of each meter; `passed`: the newest message on its topic, whosesoever it was.
+        """
+        self._passed = heard if passed is None else passed
         if listening_since is None:
             self.due, self._next_look = NEVER, -NEVER
             return []
@@ -80,7 +93,7 @@ class Staleness:
 
     def _heard_again(self, now: float, heard: Mapping[str, float]) -> list[News]:
         back = [name for name, silence in self._silent.items() if heard.get(name, -NEVER) > silence.since]
-        if back and self._all:
+        if self._all and any(self._passed.get(name, -NEVER) > self._all_told_at for name in self._silent):
             news = [News("info", None, f"messages come again, after {_long(now - self._all.since)}")]
             self._all, self._patient_since = None, now  # the others get the time to follow
             self._silent.clear()
@@ -95,13 +108,20 @@ class Staleness:
     ) -> list[News]:
         alive = [each for each in since if now - heard.get(each, -NEVER) <= ALIVE_WITHIN * self._meters[each].pace]
         undecided = [each for each in since if each not in heard and each not in late and each not in self._silent]
-        if alive or undecided or len(since) == 1:
+        passing = {
+            each for each in since if now - self._passed.get(each, -NEVER) <= ALIVE_WITHIN * self._meters[each].pace
+        }
+        if alive or undecided or passing or len(since) == 1:
             others = ", while other meters of this broker are heard" if alive else ", though the broker answers"
-            told = {name: _Silence(since[name], self._why(name, others, ever=name in heard)) for name in late}
+            told = {}
+            for name in late:
+                ever = name in heard
+                text = self._why_passed(name, ever=ever) if name in passing else self._why(name, others, ever=ever)
+                told[name] = _Silence(since[name], text)
             self._silent |= told
             return [News("warning", name, silence.text) for name, silence in told.items()]
         text = _why_all(len(since), ever=any(name in heard for name in since))
-        self._all = _Silence(max(since.values()), text)
+        self._all, self._all_told_at = _Silence(max(since.values()), text), now
         self._silent = {name: _Silence(since[name], text) for name in since}
         return [News("warning", None, text)]
 
@@ -110,11 +130,18 @@ class Staleness:
         self.words = {name: f"{each.text} (silent for {_long(now - each.since)})" for name, each in told.items()}
 
     def _why(self, name: str, others: str, *, ever: bool) -> str:
-        topic, pace = self._meters[name]
+        topic, pace, _ = self._meters[name]
         what = f'nothing heard on "{topic}" for more than {_long(SILENT_AFTER * pace)}{others}'
         if ever:
             return f"{what}: is the device on and in its network, or was its topic changed?"
         return f"{what}: does the device publish under this topic, and may this user read it? {FORBIDDEN}"
+
+    def _why_passed(self, name: str, *, ever: bool) -> str:
+        topic, pace, mark = self._meters[name]
+        what = f'messages come on "{topic}", but for more than {_long(SILENT_AFTER * pace)} none that {mark}'
+        if ever:
+            return f"{what}: does this device still send, and is it well?"
+        return f"{what}: is that right? meter-gateway check --message FILE tries it on a stored message"
 
 
 def _why_all(count: int, *, ever: bool) -> str:

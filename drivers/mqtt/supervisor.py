@@ -123,6 +123,7 @@ class Supervisor:
         self._short_lived = 0  # connections in a row among them
         self._connected_at: float | None = None
         self._said: set[str] = set()  # kinds of trouble told in this outage
+        self._told_forgetting = False  # that the session was not kept, since a connection last lasted
         self._refused: Mapping[str, str] = {}
         self._withheld = ""
         self.resumed_at: float | None = None  # boottime at which the broker began to send what had waited, if it did
@@ -150,6 +151,7 @@ class Supervisor:
         """Take in what happened, connect when due; returns the boottime of the next attempt or decision."""
         if now.boottime >= self._lasted_at():  # before what happened: a quiet connection gives no other occasion
             self._failures = self._short_lived = 0
+            self._told_forgetting = False
             self._back()
         for happening in self._session.happenings():
             self._take_in(happening, now)
@@ -161,7 +163,7 @@ class Supervisor:
 
     def _lasted_at(self) -> float:
         """When the connection will have lasted, if that changes anything."""
-        if self._connected_at is None or not (self._failures or self._said):
+        if self._connected_at is None or not (self._failures or self._said or self._told_forgetting):
             return NEVER
         return self._connected_at + STABLE
 
@@ -202,7 +204,9 @@ class Supervisor:
         self.resumed_at = now.boottime if happening.resumed else None
         self.detail = "connected; the broker has not confirmed the subscription yet"
         log.info("%s: connected with MQTT %s, session %s", self._name, self._versions.current, _kept(happening.resumed))
-        if self._had_session and not happening.resumed and self._connection.session_expiry:
+        forgot = self._had_session and not happening.resumed and self._connection.session_expiry
+        if forgot and not self._told_forgetting:
+            self._told_forgetting = True
             text = "the broker had not kept the session: messages published while the gateway was away are lost"
             self._ports.note("warning", self._name, f"{text}; counters make up for it with their next message")
 

@@ -94,7 +94,8 @@ class Translator:
         self._newest: dict[str, _Newest] = {}
         self.counts: Counter[str] = Counter()
         self.last_reads: dict[str, LastRead] = {}
-        self.heard: dict[str, float] = {}  # source -> boottime of its newest message
+        self.heard: dict[str, float] = {}  # source -> boottime of its newest reading, or rejection
+        self.passed: dict[str, float] = {}  # source -> boottime of the newest message on its topic, whosesoever
 
     def translate(self, message: Message) -> list[Reading | Rejected]:
         """What one message says, to each source that it serves; what is a matter of course may be left out."""
@@ -124,11 +125,14 @@ class Translator:
     def _for_source(self, name: str, look: _Look) -> list[Reading | Rejected]:
         message = look.message
         items: list[Reading | Rejected] = []
+        self.passed[name] = message.arrived.boottime
         for found in look.found(self._mappings[name]):
-            self.heard[name] = message.arrived.boottime
             try:
                 items.append(self._reading(name, self._accepted(name, found, message), message))
+                self.heard[name] = message.arrived.boottime
             except PayloadError as error:
+                if not error.expected:  # what is rejected has words of its own
+                    self.heard[name] = message.arrived.boottime
                 self._look_failed(name, message, error)
                 items += self._rejections(name, message, error)
         return items

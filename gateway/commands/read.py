@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which meters or which URL, and how long to listen."""
     what = "names in the configuration (default: all), or one URL such as tcp://192.0.2.10:502 or mqtt://192.0.2.20"
     parser.add_argument("meters", nargs="*", metavar="METER", help=what)
-    how_long = f"how long to listen for MQTT (default: {read_meters.LISTEN:g})"
+    how_long = f"how long to listen for MQTT (default: {read_meters.LISTEN:g}; with a URL {read_mqtt.LISTEN:g})"
     parser.add_argument("--wait", type=seconds, metavar="SECONDS", help=how_long)
     again = f"again and again, with the change and the rate per hour (default: every {EVERY:g} s)"
     parser.add_argument("--watch", nargs="?", type=every, const=EVERY, metavar="SECONDS", help=again)

@@ -592,6 +592,48 @@ def test_several_readings_without_a_time_in_one_waiting_message_leave_the_newest
     assert house.session.acknowledged == [message]
 
 
+def test_a_meter_whose_where_never_matches_becomes_stale_though_its_topic_is_alive():
+    """Two meters on one topic, one with a wrong id: told once with what to try; readings of the other say nothing of it."""
+    shared = {"topic": "site/batch", "value": "kwh", "expected_every": "60s"}
+    house = connected(right=source(**shared, where="id=='m1'"), wrong=source(**shared, where="id=='m9'"))
+    for number in range(10):
+        house.session.arrive("site/batch", json.dumps({"id": "m1", "kwh": number}))
+        house.step(60)
+    assert len(house.values("right")) == 10
+    [(level, meter, text)] = house.store.notes
+    assert (level, meter) == ("warning", "wrong")
+    assert text.startswith(
+        "messages come on \"site/batch\", but for more than 3 min none that meets where (id=='m9'): "
+    )
+    assert "check --message FILE" in text
+    health = house.driver.health()
+    assert (health.state, health.devices["right"]) == ("ok", "ok")
+    assert health.devices["wrong"].startswith(text)
+    house.session.arrive("site/batch", json.dumps({"id": "m9", "kwh": 1}))
+    house.step(LOOK_EVERY)
+    assert house.store.notes[1][:2] == ("info", "wrong")
+    assert house.driver.health().devices["wrong"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"value": "a.b"}, "none that has a number at a.b"),
+        ({"format": "json", "each": "[?id=='m9']", "value": "v"}, "none that has a number at v in [?id=='m9']"),
+        ({}, "none that is a number"),
+    ],
+)
+def test_a_meter_whose_path_never_matches_becomes_stale_too(settings: dict[str, Any], text: str):
+    """The same for a wrong path: what is no reading is no sign of life."""
+    house = connected(heat=source("site/x", expected_every="60s", **settings))
+    for _ in range(5):
+        house.session.arrive(
+            "site/x", "[]" if "each" in settings else '{"c": 1}' if settings else "", retain=not settings
+        )
+        house.step(60)
+    assert text in house.store.notes[0][2]
+
+
 # --- gathering --------------------------------------------------------------------------------------------------------
 
 

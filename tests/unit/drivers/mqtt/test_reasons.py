@@ -61,16 +61,36 @@ def test_a_dead_line_says_how_long_it_was_silent():
     assert reasons.of_dead_line(30) == reasons.Reason("line", "nothing was heard from the broker for more than 30 s")
 
 
-def unverified() -> ssl.SSLCertVerificationError:
+def unverified(code: int, message: str) -> ssl.SSLCertVerificationError:
     error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
-    error.verify_message = "certificate has expired"
+    error.verify_code, error.verify_message = code, message
     return error
 
 
 @pytest.mark.parametrize(
     ("error", "trouble", "text"),
     [
-        (unverified(), "setup", "the broker's certificate is not accepted: certificate has expired; see ca_file"),
+        (
+            unverified(20, "unable to get local issuer"),
+            "setup",
+            "is not accepted: unable to get local issuer; see ca_file",
+        ),
+        (
+            unverified(10, "certificate has expired"),
+            "setup",
+            "certificate has expired; it must be renewed at the broker",
+        ),
+        (unverified(9, "certificate is not yet valid"), "setup", "unless this machine's clock is wrong"),
+        (
+            unverified(62, "Hostname mismatch."),
+            "setup",
+            "Hostname mismatch; url must have a name or address that it was made",
+        ),
+        (
+            unverified(64, "IP address mismatch."),
+            "setup",
+            "mismatch; url must have a name or address that it was made for",
+        ),
         (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), "setup", "is this the broker's TLS port?"),
         (socket.gaierror(-2, "Name or service not known"), "line", "the name broker is not known (DNS: Name or"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "line", "is the broker running, and is the port right"),

@@ -23,16 +23,18 @@ class Hall:
         self.now = 1020.0
         self.listening: float | None = 1020.0
         self.heard: dict[str, float] = {}
+        self.passed: dict[str, float] = {}  # messages on the topic that are not the meter's; its own come besides
         self.refused: list[str] = []
         self.told: list[News] = []
 
-    def pass_by(self, seconds: float, *speaking: str, every: float = PACE) -> None:
+    def pass_by(self, seconds: float, *speaking: str, every: float = PACE, foreign: str = "") -> None:
         until = self.now + seconds
         while self.now < until:
             self.now += 1
             if self.now % every == 0:
                 self.heard |= dict.fromkeys(speaking, self.now)
-            self.told += self.staleness.look(self.now, self.listening, self.heard, self.refused)
+                self.passed |= dict.fromkeys((*speaking, *foreign.split()), self.now)
+            self.told += self.staleness.look(self.now, self.listening, self.heard, self.refused, self.passed)
 
 
 def test_a_meter_that_speaks_at_its_pace_is_never_told():
@@ -104,6 +106,53 @@ def test_nothing_heard_since_the_start_asks_for_the_broker_the_topics_and_the_ri
     )
 
 
+def test_messages_on_its_topic_that_are_never_a_meters_own_are_silence_with_its_likely_cause():
+    """`where` on a topic of several meters: the topic is alive, the meter was never read."""
+    hall = Hall("heat", "cold")
+    hall.pass_by(2 * LIMIT, "cold", foreign="heat")
+    assert hall.told == [
+        News(
+            "warning",
+            "heat",
+            'messages come on "site/heat", but for more than 3 min none that is a number: is that right? meter-gateway check '
+            "--message FILE tries it on a stored message",
+        )
+    ]
+    hall.pass_by(LIMIT, "heat", "cold")
+    assert [each.text for each in hall.told[1:]] == ["heard again, after 7 min"]
+
+
+def test_a_meter_of_a_shared_topic_that_stops_is_told_though_the_others_go_on():
+    """Its path was right: the device is asked for."""
+    hall = Hall("heat")
+    hall.pass_by(LIMIT, "heat")
+    hall.pass_by(2 * LIMIT, foreign="heat")
+    [news] = hall.told
+    assert news.text.startswith(
+        'messages come on "site/heat", but for more than 3 min none that is a number: does this device'
+    )
+
+
+def test_one_message_at_the_start_that_was_no_reading_is_no_sign_that_messages_come():
+    """A retained one without a time; then nothing: told once, as silence of all."""
+    hall = Hall("heat", "cold")
+    hall.passed = dict.fromkeys(("heat", "cold"), hall.now + 1)
+    hall.pass_by(10 * LIMIT)
+    [news] = hall.told
+    assert news.text.startswith("nothing heard from any of 2 meters")
+
+
+def test_messages_that_come_again_and_are_nobodys_end_the_silence_of_all():
+    """Then each meter is told by itself, with what its messages lack."""
+    hall = Hall("heat", "cold")
+    hall.pass_by(2 * LIMIT)
+    hall.pass_by(2 * LIMIT, foreign="heat cold")
+    assert [(each.level, each.meter) for each in hall.told] == [
+        ("warning", None), ("info", None), ("warning", "heat"), ("warning", "cold"),
+    ]  # fmt: skip
+    assert all(each.text.startswith("messages come on") for each in hall.told[2:])
+
+
 def test_a_slow_meter_that_has_not_had_its_time_is_neither_alive_nor_silent():
     """The quick one is told alone, and not that others are heard."""
     staleness = Staleness({"heat": Expected("heat", 60), "day": Expected("day", 86_400)})
@@ -135,17 +184,20 @@ def test_a_refused_subscription_is_told_elsewhere():
     assert hall.told == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(["heat", "cold", "gas", ""]), st.integers(1, 400)), max_size=60))
-def test_whatever_speaks_when_warnings_and_their_ends_take_turns(steps: list[tuple[str, int]]):
+WHO = st.sampled_from(["heat", "cold", "gas", ""])
+
+
+@given(st.lists(st.tuples(WHO, WHO, st.integers(1, 400)), max_size=60))
+def test_whatever_speaks_when_warnings_and_their_ends_take_turns(steps: list[tuple[str, str, int]]):
     """One event for each transition, of a meter or of all; `due` is never in the past."""
     staleness = Staleness({name: Expected(name, PACE) for name in ("heat", "cold", "gas")})
-    now, heard = 0.0, {}
+    now, heard, passed = 0.0, {}, {}
     state: dict[str | None, str] = {}
-    for speaking, seconds in steps:
+    for speaking, passing, seconds in steps:
         now += seconds
-        if speaking:
-            heard[speaking] = now
-        for level, meter, _ in staleness.look(now, 0.0, heard, ()):
+        heard |= {speaking: now} if speaking else {}
+        passed |= {name: now for name in (speaking, passing) if name}
+        for level, meter, _ in staleness.look(now, 0.0, heard, (), passed):
             assert state.get(meter, "info") != level
             state[meter] = level
             if meter is None:
