@@ -59,7 +59,7 @@ def targets(file: Path) -> dict[str, Callable[[bytes], object]]:
 
 
 def void(result: object) -> None:
-    """libFuzzer takes what a target returns for its verdict."""
+    """For libFuzzer, which takes what a target returns for its verdict."""
     del result
 
 
