@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 LONGEST = 366 * 86_400.0  # s; no meter is read less often
+LARGEST = Decimal(9_000_000_000_000)  # what int64 micro can hold
 SMALLEST_SCALE, LARGEST_SCALE = Decimal("1e-12"), Decimal("1e12")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
@@ -53,7 +54,8 @@ def parse_decimal(value: object) -> Decimal:
 
 
 def _scale(value: Decimal) -> Decimal:
-    if not SMALLEST_SCALE <= abs(value) <= LARGEST_SCALE:
+    # copy_abs: abs() itself raises beyond the largest exponent
+    if not SMALLEST_SCALE <= value.copy_abs() <= LARGEST_SCALE:
         raise ValueError(
             "must be between 0.000000000001 and 1000000000000, with a minus or without; 0 would lose every value"
         )
@@ -143,12 +145,12 @@ class SourceBase(Strict):
     stamp: Literal["start", "end"] | None = Field(
         None, description="Only for `interval`, and needed there: which end of the period the value's time marks."
     )
-    resolution: Annotated[Exact, Field(gt=0)] | None = Field(
+    resolution: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = Field(
         None,
         description="Only for `counter`: the register's smallest step, in `unit`; within two of them it may fall without meaning "
         "anything. Default: what the register's type tells, MQTT 0.000001.",
     )
-    rollover: Annotated[Exact, Field(gt=0)] | None = Field(
+    rollover: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = Field(
         None,
         description="Only for `counter`: the value at which the register begins again at 0, in `unit`, such as 1000000 for six "
         "digits. Default: the profile's, or the end of an unsigned register type.",

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from buffer.retention import SHORTEST_DAYS
-from drivers.fields import Duration, Exact, Size, Strict, Words, parse_duration
+from drivers.fields import LARGEST, Duration, Exact, Size, Strict, Words, parse_duration
 from gateway import secrets
 from gateway.enerkey.contract import Contract, check_url
 from gateway.locate import DEFAULT_DATA
@@ -25,7 +25,6 @@ NAME_RULE = 'must be up to 64 letters, digits and "-", "_", ".", beginning with 
 LONGEST_BURST = 3600.0  # s
 LONGEST_KEPT = 20 * 366 * 86_400.0  # s
 SMALLEST_DATABASE = 16 * 2**20  # bytes
-LARGEST = Decimal(9_000_000_000_000)  # what int64 micro can hold
 
 
 def _name(value: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from drivers.fields import Duration, Exact, Kind, Scale, Strict, Words
+from drivers.fields import LARGEST, Duration, Exact, Kind, Scale, Strict, Words
 from drivers.modbus.decode import Order, Type, marker_fault
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
 
@@ -90,9 +90,13 @@ class Point(Strict):
     word_order: Order | None = None
     byte_order: Order | None = None
     na: Markers | None = None
-    max_rate: Annotated[Exact, Field(gt=0)] | None = None  # in `unit` per hour: nothing faster is believed
-    rollover: Annotated[Exact, Field(gt=0)] | None = None  # modulus in `unit`, only where a document gives it
-    resolution: Annotated[Exact, Field(gt=0)] | None = None  # in `unit`, where it is not what the type tells
+    max_rate: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = None  # in `unit` per hour: nothing faster is believed
+    rollover: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = (
+        None  # modulus in `unit`, only where a document gives it
+    )
+    resolution: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = (
+        None  # in `unit`, where it is not what the type tells
+    )
     fraction: FractionOf | None = None
     exponent_register: Register | None = None  # s16, power of ten
     factor_register: Register | None = None  # u16
@@ -170,3 +174,5 @@ def _own(path: Path) -> Profile:
         raise BadProfile("; ".join(faults)) from None
     except ValueError as error:  # no TOML, or no UTF-8
         raise BadProfile(f"is no profile: {error}") from None
+    except RecursionError:  # tomllib descends by itself
+        raise BadProfile("is no profile: lists and tables are nested too deeply in one another") from None

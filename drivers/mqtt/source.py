@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from drivers.fields import LONGEST, Duration, Exact, SourceBase, Words
+from drivers.fields import LARGEST, LONGEST, Duration, Exact, SourceBase, Words
 from drivers.mqtt import preset as presets
 from drivers.mqtt.body import Format
 from drivers.mqtt.sparkplug import topic_of
@@ -130,7 +130,7 @@ class Source(SourceBase):
             "standard time all year. Without it such times are rejected.",
         )
     )
-    offset: Exact = Field(
+    offset: Annotated[Exact, Field(ge=-LARGEST, le=LARGEST)] = Field(
         default=Decimal(0), description="Added to the scaled value, in `unit`: what stood on the meter at pulse 0."
     )
     deltas: Expressions | None = Field(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from drivers.fields import LONGEST, SourceBase, parse_decimal, parse_duration
+from drivers.fields import LARGEST, LONGEST, SourceBase, parse_decimal, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_infinity_and_nan_are_no_numbers_here(value: object):
         parse_decimal(value)
 
 
-@pytest.mark.parametrize("scale", ["0", 0.0, "0e5", "1e400", "1e-400", "-1e13"])
+@pytest.mark.parametrize("scale", ["0", 0.0, "0e5", "1e400", "1e-400", "-1e13", "1e1000000", "1e-1000000"])
 def test_a_scale_that_would_lose_every_value_is_refused(scale: object):
     """0 makes every reading 0; 1e400 makes every one unbelievable."""
     with pytest.raises(ValidationError, match=r"must be between 0\.000000000001 and 1000000000000"):
@@ -97,6 +97,15 @@ def test_a_scale_that_would_lose_every_value_is_refused(scale: object):
 def test_a_scale_may_be_small_large_or_negative(scale: object):
     """A current transformer mounted the wrong way round is put right with a minus."""
     assert SourceBase(connection="main", scale=scale).scale == Decimal(str(scale))
+
+
+@pytest.mark.parametrize("key", ["resolution", "rollover"])
+@pytest.mark.parametrize("value", ["0", "-1", "1e13", "1e1000000"])
+def test_a_count_of_a_register_is_more_than_nothing_and_can_be_stored(key: str, value: str):
+    """Beyond Python's exponents, every factor on it would raise."""
+    with pytest.raises(ValidationError, match=r"greater than 0|less than or equal to Decimal\('9000000000000'\)"):
+        SourceBase(connection="main", **{key: value})
+    assert getattr(SourceBase(connection="main", **{key: "9e12"}), key) == LARGEST
 
 
 @pytest.mark.parametrize("key", ["expected_every", "max_gap", "period"])

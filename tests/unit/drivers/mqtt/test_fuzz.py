@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import tracemalloc
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,84 +12,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from drivers.base import Now
-from drivers.mqtt import preset as presets
 from drivers.mqtt.body import LONGEST
 from drivers.mqtt.payload import MOST_ITEMS
-from drivers.mqtt.port import Message
-from drivers.mqtt.source import Source
-from drivers.mqtt.sparkplug import decode, number_in
 from drivers.mqtt.translator import Translator
-from drivers.mqtt.values import PayloadError
-from drivers.reading import Reading, Rejected
+from tests.fuzz.mqtt import EVERY, FEW, SPARKPLUG, outcomes, take
 
-WALL = datetime(2026, 11, 26, 2, tzinfo=UTC)
-NOW = Now(1000.0, WALL, trusted=True)
 SAMPLES = sorted(
     path
     for path in (Path(__file__).parents[3] / "mqtt_samples").iterdir()
     if path.name not in {"index.csv", "sparkplug-expected.json"}
 )
-PLANT = {"topic": "spBv1.0/group/+/edge1/#", "format": "sparkplug", "device": "meter1"}
-OWN_WORDS = {"value": "[0]", "where": "a!='b'"}
-
-
-def every_point() -> dict[str, Source]:
-    """Every point of every preset, and the forms that none has, all on one topic: each message meets each of them."""
-    found = {}
-    for name in presets.names():
-        preset = presets.load(name)
-        asked = {key: text for key, text in OWN_WORDS.items() if key in preset.needs}
-        for point in preset.points if preset.common.get("format") != "sparkplug" else ():
-            fillings = {"device": "m1", "channel": "energy", "topic": "t", "unit": "kWh", "tz": "Europe/Helsinki"}
-            table = {"connection": "hall", "preset": name, "point": point, **fillings, **asked}
-            found[f"{name}.{point}"] = Source.model_validate(table)
-    more = {
-        "raw": {},
-        "csv": {"format": "csv", "value": "energy"},
-        "rows": {"format": "csv", "header": False, "value": "[0]", "time": "[1]", "tz": "UTC"},
-        "lines": {"format": "influx", "value": "fields.energy", "time": "time"},
-        "sum": {"value": ["a", "b", "c[0]"]},
-        "series": {"value": "v", "time": "t", "deltas": "d", "step": "366d", "time_marks": "first"},
-        "items": {"each": "@", "format": "json", "value": "v", "time": "t", "offset": "5", "scale": "1e12"},
-        "strptime": {"value": "v", "time": "t", "time_format": "strptime:%Y.%m.%d %H:%M:%S", "tz": "+01:00"},
-        "deep": {"value": "sum(*.*[].v)", "where": "length(@) > `0`"},
-        "joined": {"value": "to_number(join('', [a, b]))", "where": "contains(keys(@), 'a')"},
-        "sorted": {"value": "sort_by(@, &v)[-1].v", "format": "json"},
-    }
-    return found | {
-        name: Source.model_validate({"connection": "hall", "topic": "t", "unit": "kWh", **keys})
-        for name, keys in more.items()
-    }
-
-
-EVERY = Translator(every_point())
-FEW = Translator(
-    {
-        name: EVERY._sources[name]
-        for name in ("csv", "rows", "lines", "sum", "series", "items", "strptime", "deep", "joined", "sorted")
-    }
-)
-SPARKPLUG = {
-    name: Source.model_validate({"connection": "hall", "unit": "kWh", "metric": metric, **PLANT})
-    for name, metric in (("energy", "Energy/Active Import"), ("water", "Volume/Water"), ("net", "Energy/Net"))
-}
-
-
-def take(translator: Translator, payload: bytes, topic: str = "t") -> list[Reading | Rejected]:
-    """What one message gives; everything in it can be stored."""
-    items = translator.translate(Message(1, 1, 1, topic, payload, retain=False, arrived=NOW))
-    for item in items:
-        if isinstance(item, Reading):
-            assert type(item.value).__name__ == "Decimal"
-            assert item.value.is_finite()
-            assert abs(item.value) < 10**18
-            assert datetime(2015, 1, 1, tzinfo=UTC) <= item.at <= WALL + timedelta(minutes=5)
-        else:
-            (item.reason + item.detail + item.payload).encode()  # SQLite takes no lone surrogates
-            assert len(item.payload) <= 500
-            assert len(item.detail) <= 300
-    return items
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
@@ -144,21 +75,6 @@ def test_any_bytes_are_a_sparkplug_payload_or_a_reason(data: bytes):
     """The declared error, and numbers that can be stored."""
     for outcome in outcomes(data):
         assert outcome.is_finite() if isinstance(outcome, Decimal) else outcome
-
-
-def outcomes(data: bytes) -> list[Decimal | str]:
-    """The numbers in a payload, or the reasons why not; any other error goes on."""
-    try:
-        metrics = decode(data).metrics
-    except PayloadError as refused:
-        return [refused.reason]
-    found: list[Decimal | str] = []
-    for metric in metrics:
-        try:
-            found.append(number_in(metric))
-        except PayloadError as refused:
-            found.append(refused.reason)
-    return found
 
 
 ANY_JSON = st.recursive(
