@@ -115,6 +115,11 @@ class Device:
         places = repr((sorted({target.place for target in targets}), limits.max_registers))
         self._key = f"shape/{number}/{zlib.crc32(places.encode()):08x}"
 
+    @property
+    def costs(self) -> float:
+        """Seconds of the line that a request in vain takes: the timeout, and the quiet after it."""
+        return 2 * self.limits.timeout
+
     def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
         """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
         gap = self.limits.gap_on_change if changed else self.limits.gap
