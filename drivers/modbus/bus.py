@@ -179,6 +179,8 @@ class PymodbusBus:
         self._framer = FramerType.ASCII if address.ascii else FramerType.RTU if address.untagged else FramerType.SOCKET
         self.opened = 0
         self._line: Any = None
+        # whoever gives the devices of a line more time knows that they are slow
+        self._drain = max(PAUSE if address.ascii else DRAIN, (connection.timeout or 0.0) / 2)
         self._silences = 0  # in a row
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
@@ -297,11 +299,6 @@ class PymodbusBus:
                 self.close()
         elif bad or self._silences >= REOPEN_AFTER:
             self.close()
-
-    @property
-    def _drain(self) -> float:
-        """Who gives the devices of a line more time knows that they are slow."""
-        return max(PAUSE if self._address.ascii else DRAIN, (self._connection.timeout or 0.0) / 2)
 
     def _serial_line(self) -> _SerialLine:
         settings = self._address.serial
