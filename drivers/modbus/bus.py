@@ -195,6 +195,8 @@ class PymodbusBus:
         self.discarded = 0  # bytes so far that were no part of an answer in time
         self._reopen_after = reopen_after
         self._line: Any = None
+        # whoever gives the devices of a line more time knows that they are slow
+        self._drain = max(PAUSE if address.ascii else DRAIN, (connection.timeout or 0.0) / 2)
         self._silences = 0  # in a row
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
@@ -324,11 +326,6 @@ class PymodbusBus:
                 self.close()
         elif bad or self._silences >= self._reopen_after:
             self.close()
-
-    @property
-    def _drain(self) -> float:
-        """Who gives the devices of a line more time knows that they are slow."""
-        return max(PAUSE if self._address.ascii else DRAIN, (self._connection.timeout or 0.0) / 2)
 
     def _serial_line(self) -> _SerialLine:
         settings = self._address.serial

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from drivers.modbus.device import Limits
     from drivers.modbus.source import Source
 
-ALONE = 0.010  # s for a request to a device with an Ethernet port of its own
+TCP_REQUEST = 0.020  # s for a request and its answer over Ethernet
+TCP_REGISTER = 0.001  # s for each register: a serial line of 19 200 baud may be behind
 ROOM = 1.25  # times the round's usual time: what a poll interval should have
 STANDARD_BITS = {
     False: 11,
@@ -72,17 +73,14 @@ def settings_text(serial: Serial) -> str:
 
 
 def round_time(address: Address, devices: Sequence[Asked]) -> float:
-    """Seconds in which all devices are asked once and answer as usual.
-
-    A network hides the speed of the line behind it: 9600 baud is assumed, and nothing where a single device is meant.
-    """
+    """Seconds in which all devices are asked once and answer as usual; where a network hides the line, as is assumed of it."""
     wire = wire_of(address) or BEHIND_A_GATEWAY
-    alone = address.serial is None and not address.untagged and len(devices) == 1
     seconds = 0.0
     for device in devices:
         gap = device.limits.gap_on_change if len(devices) > 1 else device.limits.gap
         for block in device.blocks:
-            seconds += gap + ALONE if alone else wire.cycle(block.count, gap)
+            tcp = TCP_REQUEST + TCP_REGISTER * block.count + gap
+            seconds += wire.cycle(block.count, gap) if address.untagged else tcp
             gap = device.limits.gap
     return seconds
 
@@ -152,7 +150,8 @@ def _of_poll(connection: Connection, address: Address, devices: Sequence[Asked])
         return
     requests = sum(len(device.blocks) for device in devices)
     of = f"{len(devices)} devices with {requests} requests" if len(devices) > 1 else f"{requests} requests"
-    at = f"at {address.serial.baudrate} baud" if address.serial else "if the line behind the gateway has 9600 baud"
+    behind = "if the line behind the gateway has 9600 baud" if address.untagged else "if answers take 20 ms"
+    at = f"at {address.serial.baudrate} baud" if address.serial else behind
     least = math.ceil(seconds * ROOM)
     yield Fault(
         ("connection", "poll"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.base import AnswerError, NotStored
 from drivers.modbus import wire
+from drivers.modbus.learned import BY_SILENCE, confirmed_in, rest, with_confirmed
 from drivers.modbus.pace import HOUR
 from drivers.modbus.plan import (
     USUAL_COST,
@@ -124,10 +125,18 @@ class Device:
         self._doubts: Counter[tuple[Place, ...]] = Counter()  # how often in a row a request for these brought nothing
         self._mute = False  # nothing at all was heard in the last round
         self._shape: Shape | None = None
+        self._confirmed = 0  # how often it was found to be still so
+        self._again: float | None = None  # boottime from which on it is put to the test
+        self._tested: Shape | None = None  # what was learned, while a round does without it
         self._floating = [target for target in targets if target.sunspec]  # as configured, wherever they are found
         self._walks = 0  # along the SunSpec models
         self._cost = cost
         self._key = shape_key(number, targets, limits)
+
+    @property
+    def costs(self) -> float:
+        """Seconds of the line that a request in vain takes: the timeout, and the quiet after it."""
+        return 2 * self.limits.timeout
 
     def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
         """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
@@ -137,6 +146,7 @@ class Device:
         wanted = {
             target.place for target in self.targets if not (target.sunspec or self._resting(target.place, into.now))
         }
+        self._test(into)
         while wanted:
             block = self._next(wanted, into)
             try:
@@ -155,6 +165,9 @@ class Device:
             gap = self.limits.gap
             wanted -= set(block.places)
         self._mute = self._mute and not into.heard
+        if self._tested is not None:
+            self._tested = None
+            self._remember(self.shape)
 
     def _finds_models(self, bus: Bus, gap: float, into: Round) -> bool:
         """Put the targets of SunSpec at the registers where this device has their models; False when the round is over."""
@@ -191,8 +204,29 @@ class Device:
     def shape(self) -> Shape:
         """What is known of the requests that the device takes."""
         if self._shape is None:
-            self._shape = from_text(self._ports.memory.get(self._key) or "", self.limits.max_registers)
+            remembered = self._ports.memory.get(self._key) or ""
+            self._shape = from_text(remembered, self.limits.max_registers)
+            self._confirmed = confirmed_in(remembered)
         return self._shape
+
+    def _test(self, into: Round) -> None:
+        """Ask as if nothing had been learned, once in a while: what a meter refused while it started, it may give now.
+
+        Not in an hour's first round, whose readings are the boundaries, and not while the device is failing.
+        """
+        fresh = Shape(self.limits.max_registers)
+        if self._tested is not None or self.shape == fresh:
+            return
+        if self._again is None:
+            self._again = into.now.boottime + rest(self._confirmed)
+        into_hour = into.now.wall.timestamp() % HOUR
+        if into.now.boottime >= self._again and not self.failures and (into_hour >= into.poll or into.poll > HOUR / 2):
+            self._tested, self._shape = self.shape, fresh
+
+    def _as_before(self) -> bool:
+        """The test went wrong: what was learned is still so."""
+        tested, self._tested = self._tested, None
+        return tested is not None and self._remember(tested, self._confirmed + 1)
 
     def _resting(self, place: Place, now: Now) -> bool:
         refusal = self._refusals.get(place)
@@ -228,16 +262,18 @@ class Device:
 
     def _learns(self, error: ExceptionAnswer, block: Block) -> bool:
         """Whether smaller requests may go better; they are remembered over restarts."""
+        if len(block.places) > 1 and self._as_before():
+            return True
         if error.code == wire.ILLEGAL_ADDRESS:
             return self._remember(split(block, self.shape))
         return error.code == wire.ILLEGAL_VALUE and self._remember(halved(block, self.shape))
 
-    def _remember(self, shape: Shape | None) -> bool:
+    def _remember(self, shape: Shape | None, confirmed: int = 0) -> bool:
         if shape is None:
             return False
-        self._shape = shape
+        self._shape, self._confirmed, self._again = shape, confirmed, None
         with suppress(NotStored):  # learned again after the next start
-            self._ports.memory.put(self._key, to_text(shape))
+            self._ports.memory.put(self._key, with_confirmed(to_text(shape), confirmed))
         return True
 
     def _rest(self, places: Iterable[Place], into: Round) -> None:
@@ -263,8 +299,11 @@ class Device:
         if isinstance(error, NoAnswer):
             self.counts["timeouts"] += 1
         problem = _problem(error)
-        self._doubts[block.places] += 1
-        smaller = self._doubts[block.places] >= DOUBTED and self._remember(without_holes(block, self.shape))
+        smaller = self._as_before()
+        if not smaller:
+            self._doubts[block.places] += 1
+            doubted = self._doubts[block.places] >= DOUBTED
+            smaller = doubted and self._remember(without_holes(block, self.shape), BY_SILENCE)
         self._mute = not into.heard
         if self._mute:
             into.failure = problem

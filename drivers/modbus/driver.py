@@ -12,7 +12,15 @@ from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.device import Device, Look, Problem, Round
 from drivers.modbus.limits import devices_of
-from drivers.modbus.pace import Reconnecting, retry_slot, slot_after
+from drivers.modbus.pace import (
+    DEAD,
+    LONGEST_DEVICE_PAUSE,
+    Reconnecting,
+    before_edge,
+    retry_slot,
+    slot_after,
+    spread,
+)
 from drivers.modbus.reader import Reader, completed
 
 if TYPE_CHECKING:
@@ -134,10 +142,26 @@ class ModbusDriver:
     def _next(self, now: Now) -> Device | None:
         """The device to read now. Those that fail come last, so that they delay nobody; but not for ever."""
         due = [device for device in self._devices if device.due <= now.boottime]
-        return min(due, key=lambda device: device.due + (self._poll if device.failures else 0.0), default=None)
+        if any(device.failures for device in due):
+            due = [device for device in due if self._ready(device, now) <= now.boottime]
+        return min(due, key=self._rank, default=None)
+
+    def _rank(self, device: Device) -> float:
+        """What waits for an hour's edge waits for the devices that are due there, too."""
+        return device.due + (self._poll + device.costs if device.failures else 0.0)
 
     def _earliest(self) -> float:
-        return min(device.due for device in self._devices)
+        now = self._ports.clock.now()
+        return min(self._ready(device, now) if device.failures else device.due for device in self._devices)
+
+    @staticmethod
+    def _ready(device: Device, now: Now) -> float:
+        """When a device may be read: one that fails not where it would run into the hour's edge."""
+        if not device.failures:
+            return device.due
+        epoch = now.wall.timestamp()
+        edge = before_edge(epoch + max(0.0, device.due - now.boottime), device.costs)
+        return device.due if edge is None else now.boottime + edge - epoch
 
     def _connected(self, now: Now) -> bool:
         if self._bus.is_open:
@@ -221,6 +245,10 @@ class ModbusDriver:
         epoch = now.wall.timestamp()
         served = max(epoch, device.slot)
         slot = retry_slot(served, device.failures, self._poll) if device.failures else slot_after(served, self._poll)
+        if device.failures >= DEAD:
+            others = [each.slot for each in self._devices if each.failures >= DEAD and each is not device]
+            step = min(self._poll, LONGEST_DEVICE_PAUSE / len(self._devices))
+            slot = spread(slot, served + device.costs, step, others, device.costs)
         self._schedule(device, slot, now)
 
     @staticmethod

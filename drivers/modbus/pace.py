@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
 HOUR = 3600.0
 LONGEST_DEVICE_PAUSE = 300.0  # s; a meter that is back is found within this time
+DEAD = 3  # failures in a row from which on a device's tries are spread
+PROBES = 0.05  # of the line's time that tries of dead devices may take together
 SHORTEST_PAUSE = (
     1.0  # s between two attempts to open a connection: the floor that keeps a refusal from becoming a busy loop
 )
@@ -36,6 +39,33 @@ def retry_slot(epoch: float, failures: int, poll: float) -> float:
     """
     pause = min(poll * 2.0 ** min(failures - 1, 16), LONGEST_DEVICE_PAUSE)
     return epoch + pause if pause < poll else slot_after(epoch + pause - poll, poll)
+
+
+def spread(slot: float, earliest: float, step: float, taken: Sequence[float], cost: float) -> float:
+    """When to try a dead device, which takes `cost` seconds of the line: `slot`, or some steps before where others are tried then.
+
+    `taken` are the times of the other dead devices, which mostly died together. Tries keep so far apart that they take PROBES of
+    the line's time, or as far as they can where there are more devices than that allows: one that is back is found in time.
+    """
+    apart = min(cost / PROBES, LONGEST_DEVICE_PAUSE / (len(taken) + 1))
+    best, most = slot, -1.0
+    while slot >= earliest:
+        distance = min((abs(slot - other) for other in taken), default=apart)
+        if distance >= apart:
+            return slot
+        if distance > most:
+            best, most = slot, distance
+        slot -= step
+    return best
+
+
+def before_edge(start: float, cost: float) -> float | None:
+    """The full hour that a try of `cost` seconds from `start` would run into, None where it ends before (seconds since 1970).
+
+    The readings right after the hour's edge are its boundaries: a dead device must not delay them.
+    """
+    edge = (math.floor(start / HOUR) + 1) * HOUR
+    return edge if start + cost > edge else None
 
 
 @dataclass(slots=True)

@@ -84,11 +84,13 @@ def test_ascii_takes_twice_the_time_of_its_characters():
     assert 1.5 < times[ascii_] / times[rtu] < 2.2
 
 
-def test_behind_a_gateway_a_usual_line_is_assumed_and_said():
-    """Nobody tells its speed; an Ethernet meter of its own is fast."""
-    found = said(meters(40), url="tcp://192.0.2.10", poll="1s")
-    assert "if the line behind the gateway has 9600 baud" in found["connection", "poll"]
-    assert said({str(at): source(register=100 * at) for at in range(40)}, url="tcp://192.0.2.10", poll="1s") == {}
+def test_behind_a_network_the_line_is_assumed_and_said():
+    """Nobody tells its speed, nor how fast a device with an Ethernet port of its own is."""
+    words = said(meters(40), url="rtu+tcp://192.0.2.10", poll="5s")["connection", "poll"]
+    assert "takes about 6.3 s if the line behind the gateway has 9600 baud" in words
+    words = said(meters(100), url="tcp://192.0.2.10", poll="2s")["connection", "poll"]
+    assert "takes about 2.2 s if answers take 20 ms" in words
+    assert said(meters(40), url="tcp://192.0.2.10", poll="1s") == {}
 
 
 # --- timeout and gap --------------------------------------------------------------------------------------------------
