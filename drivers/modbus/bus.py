@@ -27,6 +27,7 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
+from drivers.modbus.awaited import Awaited
 from drivers.modbus.decode import hexed
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 
@@ -43,7 +44,8 @@ MOST_HEARD = (
     1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
 )
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
-REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
+REQUEST_BYTES = 8  # of an RTU read
+ANSWER_BYTES = 5  # of its answer, without registers
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -100,15 +102,18 @@ class _Line:
             self.heard += data
         return data
 
-    def quiet(self, until: float, gap: float) -> None:
-        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever."""
+    def quiet(self, until: float, gap: float) -> bytes:
+        """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
+        stray = b""
         latest = max(until, monotonic()) + LONGEST_DRAIN
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self._ready():
-                return
-            if self._take(left):
+                break
+            if data := self._take(left):
                 self.last = monotonic()
+                stray += data
+        return stray
 
     def _ready(self) -> bool:
         return bool(select.select([self.socket], [], [], 0)[0])
@@ -153,14 +158,16 @@ class _SerialLine(_Line, ModbusSerialClient):
 class PymodbusBus:
     """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
 
-    def __init__(self, connection: Connection, address: Address) -> None:
-        """Opens nothing."""
+    def __init__(self, connection: Connection, address: Address, *, drain: float = DRAIN) -> None:
+        """Opens nothing. `drain`: seconds of quiet after a silence or a bad answer on RTU."""
         self._connection = connection
         self._address = address
         self.opened = 0
         self._line: Any = None
         self._silences = 0  # in a row
         self._quiet_until = 0.0
+        self._drain = drain
+        self._awaited = Awaited()
 
     @property
     def is_open(self) -> bool:
@@ -181,11 +188,26 @@ class PymodbusBus:
         self._quiet_until = monotonic() + self._connection.pause_after_connect
 
     def read(self, request: Request) -> Answer:
-        """As the protocol says."""
+        """As the protocol says. Where a late answer could be mistaken for this one's, another question clears it up first."""
+        if self._address.rtu and self._awaited.mistakable(request, monotonic()):
+            self._clear_up(request)
+        return self._ask(request)
+
+    def _clear_up(self, request: Request) -> None:
+        question = self._awaited.question(request, monotonic())
+        if question is not None:
+            with contextlib.suppress(ExceptionAnswer):
+                self._ask(question)
+                return
+        if self._awaited.mistakable(request, monotonic()):
+            raise NoAnswer("not asked: answers to earlier requests may still come, and would look like this one's")
+
+    def _ask(self, request: Request) -> Answer:
         self._settle(request.gap)
+        self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
-        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
+        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + ANSWER_BYTES + 2 * request.block.count
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
@@ -199,9 +221,25 @@ class PymodbusBus:
             raise
         except ExceptionAnswer:
             self._silences = 0
+            self._awaited.refused(request)
             raise
         self._silences = 0
-        return Answer(words, line.last - line.started)
+        took = line.last - line.started
+        if self._address.rtu:
+            self._nothing_follows(line, request)
+        self._awaited.answered(request)
+        return Answer(words, took)
+
+    def _nothing_follows(self, line: _Line, request: Request) -> None:
+        """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
+        heard = bytes(line.heard)
+        begin = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
+        after = heard[heard.find(begin) + ANSWER_BYTES + 2 * request.block.count :]
+        with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
+            after += line.quiet(0.0, max(request.gap, self._silence))
+        if begin in after:
+            self._suspect()
+            raise BadAnswer(f"two answers to one request; the second: {after[:32].hex(' ')}", raw=heard + after)
 
     def pause(self, seconds: float) -> None:
         """As the protocol says."""
@@ -266,7 +304,7 @@ class PymodbusBus:
     def _suspect(self, *, bad: bool = True) -> None:
         """A late answer may still come. Closing helps best; on a serial line only quiet does."""
         if self._address.rtu:
-            self._quiet_until = monotonic() + DRAIN
+            self._quiet_until = monotonic() + self._drain
         if self._address.scheme == "rtu+tcp" or (not self._address.rtu and (bad or self._silences >= REOPEN_AFTER)):
             self.close()
 
