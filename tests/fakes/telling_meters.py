@@ -32,7 +32,7 @@ from tests.fakes.driver_ports import FakePorts
 
 PLACES = {0: 2, 2: 2, 40: 2, 80: 2, 120: 4}  # register -> words; 0 and 2 come in one request, as long as that of 120
 MOST_REGISTERS = 10  # in one request, so that the others come in requests of their own
-BAUDRATE = 115_200
+BAUDRATE = 230_400
 TIMEOUT, DRAIN = 0.06, 0.06  # s
 LONGEST_WAIT = 10.0  # s, as in gateway.service
 TRANSPORTS = ("tcp", "rtu+tcp", "rtu")
@@ -89,7 +89,7 @@ class HastyBus(PymodbusBus):
 class TellingLine:
     """Telling meters, a simulated line, and the real driver on it: the wire's time is real, that of polls is not."""
 
-    def __init__(self, transport: Literal["tcp", "rtu+tcp", "rtu"], devices: int = 3, **keys) -> None:
+    def __init__(self, transport: Literal["tcp", "rtu+tcp", "rtu"], devices: int = 2, **keys) -> None:
         self.clock = FakeClock()
         self.meters = [TellingMeter(device) for device in range(1, devices + 1)]
         self.store = Judge(self.clock, self.meters)
@@ -99,7 +99,8 @@ class TellingLine:
         else:
             self.simulator = ModbusSimulator(self.meters, SystemClock(), rtu=transport == "rtu+tcp")
         url = self.simulator.url
-        usual = {"driver": "modbus", "url": url, "poll": "10s", "timeout": f"{TIMEOUT * 1000:g}ms", "gap": "4ms"}
+        gap = "0ms" if transport == "tcp" else "4ms"
+        usual = {"driver": "modbus", "url": url, "poll": "10s", "timeout": f"{TIMEOUT * 1000:g}ms", "gap": gap}
         self.settings = Connection.model_validate(usual | keys)
         sources = {f"{meter.device}/{at}": _source(meter.device, at) for meter in self.meters for at in PLACES}
         assert not check(self.settings, sources)
