@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.simulator.faults import KINDS, Fault
-from tests.fakes.telling_meters import PLACES, TIMEOUT, TRANSPORTS, TellingLine, telling_line
+from tests.fakes.telling_meters import PLACES, TIMEOUT, TRANSPORTS, telling_line
 
 POLL = 10.0  # s, on the clock of the polls
 POLLS = 2
@@ -43,12 +43,5 @@ def live_through(kind: str, transport: str) -> None:
             polled = (line.store.stored[OTHER] - before[OTHER]) / len(PLACES)
             assert polled >= POLLS - 1, f"{transport}: the other device was read {polled} times in {POLLS} polls"
         line.simulator.faults = []
-        assert any(all_are_read(line) for _ in range(LONGEST_PAUSE)), f"{transport}: {line.driver.health()}"
+        assert any(line.reads_all(POLL) for _ in range(LONGEST_PAUSE)), f"{transport}: {line.driver.health()}"
         assert not line.store.wrong, transport
-
-
-def all_are_read(line: TellingLine) -> bool:
-    """Poll once; whether each value of each device came."""
-    before = line.store.stored.copy()
-    line.run(POLL)
-    return all(line.store.stored[device] - before[device] == len(PLACES) for device in (FAULTY, OTHER))

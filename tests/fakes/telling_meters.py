@@ -116,6 +116,12 @@ class TellingLine:
             if due > end:
                 return
 
+    def reads_all(self, poll: float) -> bool:
+        """Go on for one poll; whether each value of each device came."""
+        before = self.store.stored.copy()
+        self.run(poll)
+        return all(self.store.stored[meter.device] - before[meter.device] == len(PLACES) for meter in self.meters)
+
     def stop(self) -> None:
         self.driver.close()
         self.simulator.stop()
