@@ -27,6 +27,7 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
+from drivers.modbus.awaited import Awaited
 from drivers.modbus.decode import hexed
 from drivers.modbus.opening import explained, reason
 from drivers.modbus.plan import MOST_REGISTERS
@@ -116,18 +117,18 @@ class _Line:
             self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
         return data
 
-    def quiet(self, until: float, gap: float) -> int:
-        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever. How many bytes came."""
-        discarded = 0
+    def quiet(self, until: float, gap: float) -> bytes:
+        """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
+        stray = b""
         latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self._ready():
                 break
             if data := self._take(left):
-                discarded += len(data)
                 self.last = monotonic()
-        return discarded
+                stray += data
+        return stray
 
     @property
     def _begun(self) -> bool:
@@ -185,8 +186,14 @@ class _SerialLine(_Line, ModbusSerialClient):
 class PymodbusBus:
     """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
 
-    def __init__(self, connection: Connection, address: Address, reopen_after: int = REOPEN_AFTER) -> None:
-        """Opens nothing. `reopen_after`: silences in a row on TCP; more for a search, which meets little else."""
+    def __init__(
+        self, connection: Connection, address: Address, *, reopen_after: int = REOPEN_AFTER, drain: float | None = None
+    ) -> None:
+        """Opens nothing.
+
+        `reopen_after`: silences in a row on TCP; more for a search, which meets little else. `drain`: seconds of quiet
+        after a silence or a bad answer on a line whose frames have no number.
+        """
         self._connection = connection
         self._address = address
         self._frames = ASCII if address.ascii else RTU if address.untagged else MBAP
@@ -196,10 +203,12 @@ class PymodbusBus:
         self._reopen_after = reopen_after
         self._line: Any = None
         # whoever gives the devices of a line more time knows that they are slow
-        self._drain = max(PAUSE if address.ascii else DRAIN, (connection.timeout or 0.0) / 2)
+        slow = max(PAUSE if address.ascii else DRAIN, (connection.timeout or 0.0) / 2)
+        self._drain = slow if drain is None else drain
         self._silences = 0  # in a row
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
+        self._awaited = Awaited()
 
     @property
     def is_open(self) -> bool:
@@ -220,8 +229,23 @@ class PymodbusBus:
         self._quiet_until = monotonic() + self._connection.pause_after_connect
 
     def read(self, request: Request) -> Answer:
-        """As the protocol says."""
+        """As the protocol says. Where a late answer could be mistaken for this one's, another question clears it up first."""
+        if self._address.untagged and self._awaited.mistakable(request, monotonic()):
+            self._clear_up(request)
+        return self._ask(request)
+
+    def _clear_up(self, request: Request) -> None:
+        question = self._awaited.question(request, monotonic())
+        if question is not None:
+            with contextlib.suppress(ExceptionAnswer):
+                self._ask(question)
+                return
+        if self._awaited.mistakable(request, monotonic()):
+            raise NoAnswer("not asked: answers to earlier requests may still come, and would look like this one's")
+
+    def _ask(self, request: Request) -> Answer:
         self._settle(request.gap)
+        self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
         line.answer_bytes = self._frames.answer_of(request.block.count)
@@ -245,10 +269,30 @@ class PymodbusBus:
         except ExceptionAnswer:
             self._silences = 0
             self._count_extra(line, 0)
+            self._awaited.refused(request)
             raise
         self._silences = 0
         self._count_extra(line, len(words))
-        return Answer(words, line.last - line.started)
+        took = line.last - line.started
+        if self._address.untagged:
+            self._nothing_follows(line, request)
+        self._awaited.answered(request)
+        return Answer(words, took)
+
+    def _nothing_follows(self, line: _Line, request: Request) -> None:
+        """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
+        heard = bytes(line.heard)
+        begin = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
+        if self._address.ascii:
+            heard, begin = heard.upper(), b":" + begin.hex().upper().encode()
+        after = heard[heard.find(begin) + self._frames.answer_of(request.block.count) :]
+        with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
+            stray = line.quiet(0.0, max(request.gap, self._address.silence))
+            self.discarded += len(stray)
+            after += stray
+        if begin in after:
+            self._suspect()
+            raise BadAnswer(f"two answers to one request; the second: {after[:32].hex(' ')}", raw=heard + after)
 
     def pause(self, seconds: float) -> None:
         """As the protocol says."""
@@ -272,12 +316,12 @@ class PymodbusBus:
         """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
         gap = max(gap, self._address.silence)
         try:
-            self.discarded += self._line.quiet(self._quiet_until, gap)
+            self.discarded += len(self._line.quiet(self._quiet_until, gap))
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self.discarded += self._line.quiet(self._quiet_until, gap)
+                self.discarded += len(self._line.quiet(self._quiet_until, gap))
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
 

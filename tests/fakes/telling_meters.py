@@ -1,0 +1,143 @@
+"""Meters whose registers tell whose they are and which request they answer, and a store that believes nothing else.
+
+    meters = [TellingMeter(device) for device in (1, 2, 3)]
+    store = Judge(clock, meters)
+    ...                                             # a driver delivers into store.ports
+    assert not store.wrong                          # readings that are not what the newest request to that register got
+
+A value is made of the device's id, the register and a number that counts the requests to the device: an answer that
+belongs to another device, another register or an earlier request shows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Event
+from typing import Literal
+
+from drivers.base import Clock
+from drivers.modbus.address import address_of
+from drivers.modbus.bus import PymodbusBus
+from drivers.modbus.config import Connection, Source, check
+from drivers.modbus.driver import ModbusDriver
+from drivers.reading import Reading, Rejected
+from gateway.clock import SystemClock
+from gateway.simulator.meters import Register, cut_out
+from gateway.simulator.modbus import ModbusSimulator, SerialSimulator
+from tests.fakes.clock import FakeClock
+from tests.fakes.driver_ports import FakePorts
+
+PLACES = {0: 2, 2: 2, 40: 2, 80: 2, 120: 4}  # register -> words; 0 and 2 come in one request, as long as that of 120
+MOST_REGISTERS = 10  # in one request, so that the others come in requests of their own
+BAUDRATE = 230_400
+TIMEOUT, DRAIN = 0.06, 0.06  # s
+LONGEST_WAIT = 10.0  # s, as in gateway.service
+TRANSPORTS = ("tcp", "rtu+tcp", "rtu")
+MICRO = 1_000_000
+
+
+class TellingMeter:
+    """See the module."""
+
+    def __init__(self, device: int) -> None:
+        self.device = device
+        self.counters = (Register(40, "u32", MICRO),)
+        self.told: dict[int, int] = {}  # register -> what the newest request got from it
+        self._number = 0
+
+    def words(self, function: int, first: int, count: int, at: datetime) -> Sequence[int]:
+        self._number += 1
+        held: dict[int, int] = {}
+        for nth, (register, width) in enumerate(PLACES.items()):
+            value = self.device << 24 | nth << 20 | self._number
+            raw = value.to_bytes(2 * width, "big")
+            held |= {register + at: int.from_bytes(raw[2 * at : 2 * at + 2], "big") for at in range(width)}
+            if first <= register and register + width <= first + count:
+                self.told[register] = value
+        return cut_out(held, first, count)
+
+
+class Judge(FakePorts):
+    """A store that compares what it gets with what the meters told last."""
+
+    def __init__(self, clock: Clock, meters: Sequence[TellingMeter]) -> None:
+        super().__init__(clock)
+        self.wrong: list[str] = []
+        self.stored: Counter[int] = Counter()  # readings per device
+        self._meters = {meter.device: meter for meter in meters}
+
+    def deliver(self, batch: Sequence[Reading | Rejected]) -> None:
+        for item in batch:
+            if isinstance(item, Reading):
+                device, register = map(int, item.source.split("/"))
+                told = self._meters[device].told[register]
+                self.stored[device] += 1
+                if item.value != told:
+                    self.wrong.append(f"{item.source}: {int(item.value):#x} is stored, {told:#x} was told")
+
+
+class HastyBus(PymodbusBus):
+    """The real bus, with little patience for devices that ask for some: a second becomes ten milliseconds."""
+
+    def pause(self, seconds: float) -> None:
+        super().pause(seconds / 100)
+
+
+class TellingLine:
+    """Telling meters, a simulated line, and the real driver on it: the wire's time is real, that of polls is not."""
+
+    def __init__(self, transport: Literal["tcp", "rtu+tcp", "rtu"], devices: int = 2, **keys) -> None:
+        self.clock = FakeClock()
+        self.meters = [TellingMeter(device) for device in range(1, devices + 1)]
+        self.store = Judge(self.clock, self.meters)
+        self.simulator: ModbusSimulator | SerialSimulator
+        if transport == "rtu":
+            self.simulator = SerialSimulator(self.meters, SystemClock(), BAUDRATE)
+        else:
+            self.simulator = ModbusSimulator(self.meters, SystemClock(), rtu=transport == "rtu+tcp")
+        url = self.simulator.url
+        gap = "0ms" if transport == "tcp" else "4ms"
+        usual = {"driver": "modbus", "url": url, "poll": "10s", "timeout": f"{TIMEOUT * 1000:g}ms", "gap": gap}
+        self.settings = Connection.model_validate(usual | keys)
+        sources = {f"{meter.device}/{at}": _source(meter.device, at) for meter in self.meters for at in PLACES}
+        assert not check(self.settings, sources)
+        bus = HastyBus(self.settings, address_of(url), drain=DRAIN)
+        self.driver = ModbusDriver("main", self.settings, sources, self.store.ports, bus)
+
+    def run(self, seconds: float) -> None:
+        """Step as the service does, until so much time has passed on the clock of the polls."""
+        end = self.clock.boottime + seconds
+        while True:
+            due = min(self.driver.step(self.clock.now()), self.clock.boottime + LONGEST_WAIT)
+            self.clock.wait(Event(), min(due, end))
+            if due > end:
+                return
+
+    def reads_all(self, poll: float) -> bool:
+        """Go on for one poll; whether each value of each device came."""
+        before = self.store.stored.copy()
+        self.run(poll)
+        return all(self.store.stored[meter.device] - before[meter.device] == len(PLACES) for meter in self.meters)
+
+    def stop(self) -> None:
+        self.driver.close()
+        self.simulator.stop()
+
+
+@contextmanager
+def telling_line(transport: str, **keys) -> Iterator[TellingLine]:
+    """A running line."""
+    line = TellingLine(transport, **keys)
+    try:
+        yield line
+    finally:
+        line.stop()
+
+
+def _source(device: int, register: int) -> Source:
+    kind = {2: "u32", 4: "u64"}[PLACES[register]]
+    keys = {"connection": "main", "device": device, "register": register, "type": kind, "unit": "kWh"}
+    return Source.model_validate(keys | {"max_registers": MOST_REGISTERS})
