@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from errno import EDQUOT, ENOSPC
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MIB = 2**20
 BALLAST_NAME = "buffer.ballast"
+TRIAL_NAME = "buffer.trial"
 BALLAST = 8 * MIB  # the log of a checkpoint's length, twice
 RESERVE = MIB  # of the file, for hours, ledger and messages: readings stop before it
 PRESSED = 2 * RESERVE  # with less than this left, readings are forgotten before their age ...
@@ -28,6 +30,7 @@ RELIEVED = 4 * RESERVE  # ... until this much is
 SPENT = MIB  # a failed write on a disk with less than this free has failed for that
 SPARE = 4 * MIB  # that the disk must have besides the ballast before the ballast is made again: the log's usual length
 UNLIMITED = 2**30  # pages, where SQLite itself begins
+NO_ROOM = (ENOSPC, EDQUOT)
 NEARLY = 64 * MIB  # of the disk; a person should hear of it
 LONG_LOG = 32 * MIB  # the log is folded in at 4 MiB: only somebody who keeps reading lets it get this long (R28)
 
@@ -84,7 +87,7 @@ class Room:
     def give_up(self) -> bool:
         """After a failed write: delete the ballast where the disk is full; whether that made room."""
         disk = disk_of(self.directory)
-        if not self._size or self.full or disk.read_only or disk.free >= SPENT:
+        if not self._size or self.full or disk.read_only or (disk.free >= SPENT and not self._over_quota()):
             return False
         self.full = True
         try:
@@ -128,6 +131,18 @@ class Room:
         left = self.left(db)
         return left is None or left >= RESERVE
 
+    def _over_quota(self) -> bool:
+        """Whether a quota keeps from us what the disk has: SQLite calls it an I/O error, so only trying tells."""
+        trial = self.directory / TRIAL_NAME
+        try:
+            _allocate(trial, SPENT)
+        except OSError as error:
+            return error.errno in NO_ROOM
+        finally:
+            with suppress(OSError):
+                trial.unlink(missing_ok=True)
+        return False
+
     def _is_there(self) -> bool:
         try:
             return self._file.stat().st_size >= self._size
@@ -139,14 +154,10 @@ class Room:
         try:
             if disk_of(self.directory).free < self._size + SPARE:
                 return False
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, self._size)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _allocate(self._file, self._size, SPARE)
         except OSError as error:
-            log.warning("%s cannot be made: %s", self._file, error)
+            if error.errno not in NO_ROOM:
+                log.warning("%s cannot be made: %s", self._file, error)
             with suppress(OSError):
                 self._file.unlink(missing_ok=True)
             return False
@@ -154,6 +165,17 @@ class Room:
 
     def _places(self) -> tuple[Path, str]:
         return self.directory, self._file.name
+
+
+def _allocate(file: Path, size: int, spare: int = 0) -> None:
+    """A file of this size, really allocated, where there is room for so much more besides; OSError otherwise."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size + spare)
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def disk_of(directory: Path) -> Disk:
@@ -212,7 +234,7 @@ def _trouble(facts: Facts) -> tuple[str, str] | None:
     goes_on = "; the database goes on in its own free pages" if not short and not facts.failing else waits
     known = (
         (facts.disk.read_only, "read-only", f"the disk of {where} is read-only{waits}: see dmesg, mount it writable"),
-        (full, "full", f"the disk of {where} is full{goes_on}: make room there (df -h {where})"),
+        (full, "full", f"the disk of {where} is full{goes_on}: make room there (df -h {where}; or a quota: quota -s)"),
         (short, "cap", f"the database is as large as it may be{waits}: raise [buffer] max_size and restart"),
         (
             bool(facts.failing),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from buffer import room
 from buffer.room import BALLAST_NAME, MIB, NEARLY, RESERVE, Disk, Facts, Room, changes, disk_of, problems
 from buffer.store import DATABASE, Store, StoreError, read_only
+from tests.fakes.failing_disk import EIO, AtLeast, failing_disk
 
 SOUND = Disk(10**12, read_only=False)
 SMALL = 65_536
+LOGS = (f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
 def facts(disk: Disk = SOUND, **parts) -> Facts:
@@ -104,6 +107,37 @@ def test_a_ballast_that_cannot_be_allocated_leaves_nothing_behind_that_counts_as
         limited.begin()
         assert limited.full
     assert not (tmp_path / BALLAST_NAME).exists()
+
+
+def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path: Path, monkeypatch):
+    """SQLite calls it an I/O error, and a look at the disk shows room: only trying tells. It recovers by itself (R27)."""
+    allocate, quota = os.posix_fallocate, [100 * MIB]
+
+    def limited(descriptor: int, offset: int, size: int) -> None:
+        if size > quota[0]:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        allocate(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", limited)
+    with (
+        failing_disk(tmp_path) as disk,
+        closing(Store(tmp_path, threaded=False, room=Room(tmp_path, None, MIB))) as store,
+    ):
+        disk.fail(AtLeast(1), EIO)
+        quota[0] = MIB - 1
+        with pytest.raises(StoreError, match="disk I/O error"):
+            put(store, 20_000)
+        assert store.room.full
+        assert not (tmp_path / BALLAST_NAME).exists()
+        disk.heal()  # what the ballast took is free
+        put(store, 20_000)
+        store.regain()
+        assert store.room.full, "as long as the quota gives no more"
+        quota[0] = MIB + room.SPARE
+        store.regain()
+        assert not store.room.full
+        assert (tmp_path / BALLAST_NAME).stat().st_size == MIB
+        assert {each.name for each in tmp_path.iterdir()} <= {BALLAST_NAME, "buffer.lock", DATABASE, *LOGS}
 
 
 def test_a_failure_on_a_disk_with_room_does_not_cost_the_ballast(tmp_path: Path):
