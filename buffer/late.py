@@ -76,7 +76,7 @@ def add_and_book(
 def _by_meter(readings: Sequence[StoredReading], rules: Mapping[int, Rule]) -> dict[int, dict[int, int]]:
     """The samples of meters whose every reading is energy; of one instant the first."""
     found: dict[int, dict[int, int]] = {}
-    for reading in readings:
+    for reading in readings if rules else ():
         if reading.meter in rules and rules[reading.meter].kind != "counter":
             found.setdefault(reading.meter, {}).setdefault(reading.at, reading.value)
     return found

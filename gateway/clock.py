@@ -137,8 +137,8 @@ class Timeline:
         last = self._eras[-1]
         if boottime < last.until:
             return None  # another thread's look has overtaken this one
-        if abs(origin - last.origin) <= STEP:
-            self._eras[-1] = last._replace(until=boottime, origin=origin)
+        if -STEP <= origin - last.origin <= STEP:
+            self._eras[-1] = _Era(last.since, boottime, origin)
             return None
         self._eras.append(_Era(boottime, boottime, origin))
         return origin - last.origin
@@ -340,7 +340,8 @@ class SystemClock:
         """Wait for `wake` or for boottime `until`."""
         if until is None:
             return wake.wait()
-        return wake.wait(max(0.0, until - time.clock_gettime(time.CLOCK_BOOTTIME)))
+        left = until - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return wake.wait(left) if left > 0 else wake.is_set()
 
 
 def _both() -> tuple[float, datetime]:

@@ -203,8 +203,7 @@ class Closer:
 
     def saw(self, newest: Mapping[int, int], boottime: float) -> None:
         """The collector stored readings; `newest` is each meter's latest instant (ms). Called by any thread."""
-        passed = [self._marks.saw(meter, self._reach(meter, at), boottime) for meter, at in newest.items()]
-        if any(passed):
+        if self._marks.saw_all([(meter, self._reach(meter, at)) for meter, at in newest.items()], boottime):
             self.wake.set()
 
     def step(self, now: Now) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,10 +18,12 @@ from buffer.ring import Ring
 from buffer.store import Full, StoreError
 from drivers.base import NotStored
 from drivers.reading import Reading, Rejected
-from gateway.units import to_micro
+from gateway.units import micro_by
 from gateway.verdicts import late_told
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
     from fractions import Fraction
 
     from buffer.hours import Rule
@@ -46,6 +48,11 @@ class CollectedMeter:
     id: int
     factor: Fraction
     rule: Rule | None = None
+    micro: Callable[[Decimal], int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """The factor is the same for every reading."""
+        object.__setattr__(self, "micro", micro_by(self.factor))
 
 
 class _Taken(NamedTuple):
@@ -75,7 +82,9 @@ class Collector:
         self._store = store
         self._meters = meters
         self._names = {meter.id: name for name, meter in meters.items()}
-        self._rules = {meter.id: meter.rule for meter in meters.values() if meter.rule}
+        self._rules = {
+            meter.id: meter.rule for meter in meters.values() if meter.rule and meter.rule.kind != "counter"
+        }  # of those whose every reading is energy
         self._clock = clock
         self._boot_id = boot_id
         self._on_stored = on_stored
@@ -129,9 +138,8 @@ class Collector:
     def _keep(self, connection: str, taken: Sequence[_Taken]) -> None:
         with self._flushing:
             for each in taken:
-                rule = self._rules.get(each.meter)
-                whole = rule is not None and rule.kind != "counter"
-                self._ring.keep(each.meter, to_ms(each.reading.at), _Held(connection, each), whole=whole)
+                held = _Held(connection, each)
+                self._ring.keep(each.meter, to_ms(each.reading.at), held, whole=each.meter in self._rules)
 
     def _flush(self, *, last: bool = False) -> None:
         while held := self._ring.oldest(FLUSHED_AT_ONCE):
@@ -154,7 +162,7 @@ class Collector:
         """A reading in the meter's unit, or why it can be none (R2)."""
         meter = self._meters[item.source]
         try:
-            value = to_micro(item.value, meter.factor)
+            value = meter.micro(item.value)
         except OverflowError:
             return "beyond what a counter can hold"
         reason = implausible(value, meter.rule) if meter.rule else ""
@@ -182,29 +190,37 @@ class Collector:
             reject(db, rejections)
             return {}
         received = to_ms(now.wall)
-        placed: list[StoredReading] = []
-        unchecked = self._clock.trust.changed_lately(now.boottime)  # drivers compare stamps with a trusted clock only
-        for each in taken:
-            why = unbelievable(to_ms(each.reading.at), received) if unchecked and each.reading.stamped else None
-            if why:
-                rejections = [*rejections, _rejected(connection, each, received, *why)]
-            else:
-                placed.append(self._placed(each, now))
+        if self._clock.trust.changed_lately(now.boottime):  # drivers compare stamps with a trusted clock only
+            taken, unbelieved = _believed(connection, taken, received)
+            rejections = [*rejections, *unbelieved]
+        placed = self._placed(taken, now, received)
         conflicts, late = add_and_book(db, placed, self._rules, received)
         self._tell(db, late, received)
         reject(db, [*rejections, *(self._conflict(connection, row, first) for row, first in conflicts)])
         newest: dict[int, int] = {}
         for row in placed:
-            newest[row.meter] = max(row.at, newest.get(row.meter, row.at))
+            if row.meter not in newest or row.at > newest[row.meter]:
+                newest[row.meter] = row.at
         return newest
 
-    def _placed(self, taken: _Taken, now: Now) -> StoredReading:
-        """At the source's time; at the time we gave it, or what that became if the clock was set since (R1)."""
-        at, received = to_ms(taken.reading.at), to_ms(now.wall)
-        boottime = None if taken.reading.stamped else self._clock.trust.boottime_of(taken.reading.at, now)
-        if boottime is not None and abs(moved := _ms(now.boottime - boottime) - (received - at)) > SET_MS:
-            return StoredReading(at - moved, taken.meter, taken.value, at)
-        return StoredReading(at, taken.meter, taken.value, received)
+    def _placed(self, taken: Sequence[_Taken], now: Now, received: int) -> list[StoredReading]:
+        placed: list[StoredReading] = []
+        moments: dict[datetime, tuple[int, int]] = {}  # the values of one answer share theirs
+        for reading, meter, value in taken:
+            if reading.stamped:
+                placed.append(StoredReading(to_ms(reading.at), meter, value, received))
+                continue
+            moment = moments.get(reading.at)
+            if moment is None:
+                moment = moments[reading.at] = self._moment(reading.at, now, received)
+            placed.append(StoredReading(moment[0], meter, value, moment[1]))
+        return placed
+
+    def _moment(self, wall: datetime, now: Now, received: int) -> tuple[int, int]:
+        """A time that we gave, or what it became if the clock was set since; and what is noted as received (R1)."""
+        at = to_ms(wall)
+        moved = _ms(now.boottime - self._clock.trust.boottime_of(wall, now)) - (received - at)
+        return (at - moved, at) if abs(moved) > SET_MS else (at, received)
 
     def _unplaced(self, taken: _Taken, now: Now) -> UnplacedReading:
         at, wall = to_ms(taken.reading.at), to_ms(now.wall)
@@ -222,6 +238,19 @@ class Collector:
 
     def _conflict(self, connection: str, row: StoredReading, first: int) -> Rejection:
         return differing(row, first, connection, self._names.get(row.meter))
+
+
+def _believed(connection: str, taken: Sequence[_Taken], received: int) -> tuple[list[_Taken], list[Rejection]]:
+    """What may be placed, and what a source stamped with a time that cannot be."""
+    found: list[_Taken] = []
+    rejections: list[Rejection] = []
+    for each in taken:
+        why = unbelievable(to_ms(each.reading.at), received) if each.reading.stamped else None
+        if why:
+            rejections.append(_rejected(connection, each, received, *why))
+        else:
+            found.append(each)
+    return found, rejections
 
 
 def _ms(seconds: float) -> int:

@@ -6,11 +6,14 @@ A factor is a `Fraction`: a joule in kilowatt-hours (1/3 600 000) has no finite 
 from __future__ import annotations
 
 import difflib
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException, Inexact, Overflow
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.model import INT64, MICRO, round_half_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Unit(NamedTuple):
@@ -109,4 +112,29 @@ def to_micro(value: Decimal, by: Fraction) -> int:
     micro = round_half_up(above * by.numerator * MICRO, below * by.denominator)
     if abs(micro) > INT64:
         raise OverflowError(f"{value} is beyond what a counter can hold")
+    return micro
+
+
+_EXACT = Context(prec=60, Emax=99, Emin=-99, clamp=0, traps=[Inexact, Overflow])  # what does not fit is no product
+
+
+def micro_by(by: Fraction) -> Callable[[Decimal], int]:
+    """`to_micro` for one factor, the same to the last micro.
+
+    Where the factor has a finite decimal the product is one exact multiplication; it is checked to be exact, and what is
+    not goes the long way.
+    """
+    try:
+        factor = _EXACT.divide(Decimal(by.numerator * MICRO), Decimal(by.denominator))
+    except DecimalException:
+        return lambda value: to_micro(value, by)
+
+    def micro(value: Decimal) -> int:
+        try:
+            product = _EXACT.multiply(value, factor)
+        except DecimalException:
+            return to_micro(value, by)
+        found = int(product.to_integral_value(ROUND_HALF_UP))
+        return found if -INT64 <= found <= INT64 else to_micro(value, by)
+
     return micro

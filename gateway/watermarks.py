@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 NEVER = math.inf
 SLOTS = 16  # arrivals are told apart to a sixteenth of `grace`: a year of edges in one second is one entry, not 8760
@@ -46,6 +46,13 @@ class _Mark:
         known = [self.closed, self.before_start, self.passed[-1][1] if self.passed else None]
         return max((edge for edge in known if edge is not None), default=None)
 
+    def is_passed(self, edge: int) -> bool:
+        """Whether it is `newest` or before; mostly the first look says so."""
+        if self.passed and edge <= self.passed[-1][1]:
+            return True
+        newest = self.newest()
+        return newest is not None and edge <= newest
+
 
 class Watermarks:
     """The marks of all meters. Thread-safe: the drivers' threads tell, the closer asks."""
@@ -75,19 +82,28 @@ class Watermarks:
 
     def saw(self, meter: int, edge: int, boottime: float) -> bool:
         """A reading that reaches `edge` was stored at `boottime`; True when that edge was not passed before."""
+        return self.saw_all([(meter, edge)], boottime)
+
+    def saw_all(self, reached: Iterable[tuple[int, int]], boottime: float) -> bool:
+        """The same for several meters and the edges that they reach; True when one of them was not passed before."""
+        passed = False
         with self._lock:
-            mark = self._marks.setdefault(meter, _Mark())
-            newest = mark.newest()
-            if newest is not None and edge <= newest:
-                return False
-            slot = self._rest(meter) / SLOTS
-            since = math.ceil(boottime / slot) * slot if slot else boottime
-            if mark.passed and mark.passed[-1][0] >= since:
-                mark.passed[-1] = (mark.passed[-1][0], edge)
-            else:
-                mark.passed.append((since, edge))
-            mark.fruitless, mark.not_before = 0, -NEVER
-            return True
+            for meter, edge in reached:
+                mark = self._marks.get(meter)
+                if mark is None or not mark.is_passed(edge):
+                    self._pass(meter, edge, boottime)
+                    passed = True
+        return passed
+
+    def _pass(self, meter: int, edge: int, boottime: float) -> None:
+        mark = self._marks.setdefault(meter, _Mark())
+        slot = self._rest(meter) / SLOTS
+        since = math.ceil(boottime / slot) * slot if slot else boottime
+        if mark.passed and mark.passed[-1][0] >= since:
+            mark.passed[-1] = (mark.passed[-1][0], edge)
+        else:
+            mark.passed.append((since, edge))
+        mark.fruitless, mark.not_before = 0, -NEVER
 
     def closed(self, meter: int, edge: int | None, *, progress: bool, boottime: float) -> None:
         """The meter is frozen up to `edge`; without progress it is looked at again after a growing while."""

@@ -41,6 +41,7 @@ BUSY_RETRIES = 2
 BUSY_PAUSE = (0.1, 0.5)  # s; between these by chance
 ACKNOWLEDGE_PAUSE = 1.0  # s: the device has begun something long
 REFUSED_AT_MOST = HOUR  # s between two attempts at a value that the device refuses
+MOST_PLANS = 100  # kept of one device: as many sets of values as may rest at the same time, mostly none
 DOUBTED = 2  # times in a row that a request brings nothing, until it is made smaller
 
 EARLY = 0.5  # s by which a poll may come before the end of a refused value's pause and still ask for it
@@ -132,6 +133,8 @@ class Device:
         self._walks = 0  # along the SunSpec models
         self._cost = cost
         self._key = shape_key(number, targets, limits)
+        self._at: dict[Place, list[Target]] = {}  # the targets by place, made anew when they move
+        self._plans: dict[frozenset[Place], list[Block]] = {}  # made anew when the shape changes
 
     @property
     def costs(self) -> float:
@@ -143,9 +146,7 @@ class Device:
         gap = self.limits.gap_on_change if changed else self.limits.gap
         if self._floating and not self._finds_models(bus, gap, into):
             return
-        wanted = {
-            target.place for target in self.targets if not (target.sunspec or self._resting(target.place, into.now))
-        }
+        wanted = {place for place in self._places() if not self._resting(place, into.now)}
         self._test(into)
         while wanted:
             block = self._next(wanted, into)
@@ -163,7 +164,7 @@ class Device:
             else:
                 self._answered(block, answer, into)
             gap = self.limits.gap
-            wanted -= set(block.places)
+            wanted.difference_update(block.places)
         self._mute = self._mute and not into.heard
         if self._tested is not None:
             self._tested = None
@@ -199,6 +200,7 @@ class Device:
         ours = {(target.source, target.nth) for target in self._floating}
         fixed = [target for target in self.targets if (target.source, target.nth) not in ours]
         self.targets = [*fixed, *(placed(target, models) or target for target in self._floating)]
+        self._at = {}
 
     @property
     def shape(self) -> Shape:
@@ -221,12 +223,19 @@ class Device:
             self._again = into.now.boottime + rest(self._confirmed)
         into_hour = into.now.wall.timestamp() % HOUR
         if into.now.boottime >= self._again and not self.failures and (into_hour >= into.poll or into.poll > HOUR / 2):
-            self._tested, self._shape = self.shape, fresh
+            self._tested, self._shape, self._plans = self.shape, fresh, {}
 
     def _as_before(self) -> bool:
         """The test went wrong: what was learned is still so."""
         tested, self._tested = self._tested, None
         return tested is not None and self._remember(tested, self._confirmed + 1)
+
+    def _places(self) -> Iterable[Place]:
+        """Where there is something to be read."""
+        if not self._at:
+            for target in self.targets:
+                self._at.setdefault(target.place, []).append(target)
+        return [place for place, targets in self._at.items() if not targets[0].sunspec] if self._floating else self._at
 
     def _resting(self, place: Place, now: Now) -> bool:
         refusal = self._refusals.get(place)
@@ -258,7 +267,17 @@ class Device:
         if self._mute and not into.heard:
             place = min(sorted(wanted), key=lambda place: self._doubts[place,])
             return plan([place], self.shape, self._cost)[0]
-        return min(plan(wanted, self.shape, self._cost), key=lambda block: self._doubts[block.places])
+        blocks = self._planned(wanted)
+        return min(blocks, key=lambda block: self._doubts[block.places]) if self._doubts else blocks[0]
+
+    def _planned(self, wanted: set[Place]) -> list[Block]:
+        """A plan costs more than its requests, and is mostly the one of the round before."""
+        key = frozenset(wanted)
+        if key not in self._plans:
+            if len(self._plans) > MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan(wanted, self.shape, self._cost)
+        return self._plans[key]
 
     def _learns(self, error: ExceptionAnswer, block: Block) -> bool:
         """Whether smaller requests may go better; they are remembered over restarts."""
@@ -271,7 +290,7 @@ class Device:
     def _remember(self, shape: Shape | None, confirmed: int = 0) -> bool:
         if shape is None:
             return False
-        self._shape, self._confirmed, self._again = shape, confirmed, None
+        self._shape, self._confirmed, self._again, self._plans = shape, confirmed, None, {}
         with suppress(NotStored):  # learned again after the next start
             self._ports.memory.put(self._key, with_confirmed(to_text(shape), confirmed))
         return True
@@ -285,10 +304,14 @@ class Device:
 
     def _answered(self, block: Block, answer: Answer, into: Round) -> None:
         into.heard = True
-        self._doubts.pop(block.places, None)
+        if self._doubts:
+            self._doubts.pop(block.places, None)
+        at, (words, took) = self._ports.clock.now().wall, answer
         for place in block.places:
-            self._refusals.pop(place, None)
-            self._look((place,), block.words_of(place, answer.words), None, answer.took, into)
+            if self._refusals:
+                self._refusals.pop(place, None)
+            part = block.words_of(place, words)
+            into.looks += [Look(target, at, part, None, took) for target in self._at[place]]
 
     def _unanswered(self, wanted: set[Place], block: Block, error: AnswerError, into: Round) -> None:
         """The round is over: one timeout is what a device may cost the others.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer.model import INT64
-from gateway.units import AMOUNTS, RATES, allowed, factor, nearest, to_micro
+from gateway.units import AMOUNTS, RATES, allowed, factor, micro_by, nearest, to_micro
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,34 @@ def test_micro_is_never_more_than_half_a_millionth_off(value: Decimal):
     micro = to_micro(value, Fraction(1))
     assert abs(Fraction(value) * 10**6 - micro) <= Fraction(1, 2)
     assert abs(micro) <= INT64
+
+
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False) | st.decimals(-(10**13), 10**13, places=7),
+    st.sampled_from([unit.size / AMOUNTS["kWh"].size for unit in AMOUNTS.values()])
+    | st.fractions(Fraction(1, 10**9), Fraction(10**9)),
+)
+def test_a_factor_that_is_known_before_gives_the_same_micro(value, by):
+    """The quick way rounds as the long one does, at every exponent and for factors without a finite decimal."""
+    try:
+        expected = to_micro(value, by)
+    except OverflowError:
+        with pytest.raises(OverflowError):
+            micro_by(by)(value)
+    else:
+        assert micro_by(by)(value) == expected
+
+
+@pytest.mark.parametrize("value", ["1E+999999999", "-9.3E+12", "9223372036854.7758075"])
+def test_a_factor_that_is_known_before_lets_nothing_overflow(value):
+    """Neither a hostile exponent nor a value just beyond int64 becomes a micro."""
+    with pytest.raises(OverflowError):
+        micro_by(Fraction(1))(Decimal(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "micro"), [("0.0000005", 1), ("-0.0000005", -1), ("0.00000049", 0), ("1E-999999", 0)]
+)
+def test_a_factor_that_is_known_before_rounds_half_up_once(value, micro):
+    """Halves go away from zero; what is too small to count is 0."""
+    assert micro_by(Fraction(1))(Decimal(value)) == micro
