@@ -101,18 +101,18 @@ class _Line:
             self.heard += data
         return data
 
-    def quiet(self, until: float, gap: float) -> int:
-        """Discard what comes until `until`, and until nothing was heard for `gap`; not for ever. How many bytes came."""
-        discarded = 0
+    def quiet(self, until: float, gap: float) -> bytes:
+        """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
+        stray = b""
         latest = max(until, monotonic()) + LONGEST_DRAIN
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self._ready():
                 break
             if data := self._take(left):
-                discarded += len(data)
                 self.last = monotonic()
-        return discarded
+                stray += data
+        return stray
 
     def _ready(self) -> bool:
         return bool(select.select([self.socket], [], [], 0)[0])
@@ -236,12 +236,12 @@ class PymodbusBus:
         """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
         gap = max(gap, self._silence)
         try:
-            self.discarded += self._line.quiet(self._quiet_until, gap)
+            self.discarded += len(self._line.quiet(self._quiet_until, gap))
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self.discarded += self._line.quiet(self._quiet_until, gap)
+                self.discarded += len(self._line.quiet(self._quiet_until, gap))
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
 

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
     from drivers.modbus.scan import Found, Search
     from gateway.commands.scanning import Device, Wire
 
-TIMEOUTS = {
-    "tcp": 0.3,
-    "tls": 0.3,
-    "rtu": 0.3,
-    "rtu+tcp": 0.5,
-}  # s; who is slower is heard all the same and asked again
-THOROUGH = {"tcp": 1.0, "tls": 1.0, "rtu": 1.0, "rtu+tcp": 1.5}  # s
+TIMEOUT = 0.3  # s; who is slower is heard all the same, and asked again
+THROUGH_A_SERVER = 0.5  # s: a serial server adds time of its own
+PATIENT = 1.0  # s at least
 TRIED_LINES = 8  # settings of a serial line, unless they are named
 
 
@@ -76,14 +72,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _search(args: argparse.Namespace, address: Address) -> Search:
     from drivers.modbus.config import RTU_DEVICES, TCP_DEVICES  # noqa: PLC0415
-    from drivers.modbus.scan import KNOCK, MORE_KNOCKS, Search, ids_of  # noqa: PLC0415
+    from drivers.modbus.limits import TIMEOUTS  # noqa: PLC0415
+    from drivers.modbus.scan import KNOCK, MORE_KNOCKS, TAGGED, Search, ids_of  # noqa: PLC0415
 
+    allowed = TCP_DEVICES if address.scheme in TAGGED else RTU_DEVICES
     try:
-        ids = ids_of(args.ids, RTU_DEVICES if address.rtu else TCP_DEVICES) if args.ids else list(RTU_DEVICES)
+        ids = ids_of(args.ids, allowed) if args.ids else list(RTU_DEVICES)
     except ValueError as error:
         raise WrongUsage(f"--ids {error}") from None
-    longest = THOROUGH[address.scheme]
-    usual = longest if args.thorough else TIMEOUTS[address.scheme]
+    longest = max(PATIENT, TIMEOUTS[address.scheme])
+    short = THROUGH_A_SERVER if address.scheme not in TAGGED and address.serial is None else TIMEOUT
+    usual = longest if args.thorough else short
     timeout = usual if args.timeout is None else args.timeout
     if timeout < 0.05:
         raise WrongUsage("--timeout must be a number of seconds from 0.05 to 3600")
@@ -113,7 +112,7 @@ def _lines(args: argparse.Namespace, address: Address) -> Sequence[Serial | None
     parities = [each.upper() for each in _listed(args.parity)]
     if not set(parities) <= {"N", "E", "O"}:
         raise WrongUsage(f"--parity {args.parity} must be of N, E, O")
-    if "?" in args.url and not (speeds or parities):
+    if not (speeds or parities) and ("?" in args.url or address.scheme != "rtu"):
         return [address.serial]
     likely = likely_lines([profile.load(name) for name in profile.names()])
     if not (speeds or parities):
