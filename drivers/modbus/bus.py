@@ -31,8 +31,8 @@ from drivers.modbus.awaited import Awaited
 from drivers.modbus.decode import hexed
 from drivers.modbus.opening import explained, reason
 from drivers.modbus.plan import MOST_REGISTERS
-from drivers.modbus.tagged import CHUNK, FUNCTIONS, Unblocking, ask
-from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+from drivers.modbus.tagged import CHUNK, Unblocking, ask
+from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
 if TYPE_CHECKING:

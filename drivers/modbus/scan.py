@@ -40,6 +40,8 @@ USUAL_LINES = {(9600, "N"): 3, (19_200, "E"): 2, (9600, "E"): 1, (19_200, "N"): 
 OTHER_SPEEDS = (38_400, 4800, 2400, 115_200, 57_600, 1200)
 SMALLEST_SAMPLE = 3  # requests, before the time they take says something of the others'
 
+TAGGED = {"tcp", "tls"}  # schemes whose frames carry a transaction id; on the others a device needs its silence
+
 Line = Serial | None  # None: a network has no speed
 
 

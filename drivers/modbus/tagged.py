@@ -13,12 +13,13 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from drivers.modbus.wire import FUNCTIONS
+
 if TYPE_CHECKING:
     import socket
 
     from drivers.modbus.wire import Request
 
-FUNCTIONS = {"holding": 3, "input": 4}
 PROTOCOL = 0
 CHUNK = 4096
 _REQUEST = struct.Struct(">HHHBBHH")  # transaction, protocol, bytes that follow, device, function, start, count

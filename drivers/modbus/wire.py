@@ -9,6 +9,8 @@ from drivers.base import AnswerError
 if TYPE_CHECKING:
     from drivers.modbus.plan import Block
 
+FUNCTIONS = {"holding": 3, "input": 4}
+
 ILLEGAL_FUNCTION = 0x01
 ILLEGAL_ADDRESS = 0x02
 ILLEGAL_VALUE = 0x03

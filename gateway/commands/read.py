@@ -6,8 +6,9 @@ which finds the URL in `args.url`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from drivers.modbus.address import Scheme
 from gateway.commands import read_meters, read_modbus, read_mqtt
 from gateway.commands.common import seconds
 from gateway.commands.watching import EVERY, every
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
 MODULES: dict[str, Any] = {
-    "tcp": read_modbus,
-    "rtu+tcp": read_modbus,
-    "tls": read_modbus,
-    "rtu": read_modbus,
+    **dict.fromkeys(get_args(Scheme), read_modbus),
     "mqtt": read_mqtt,
     "mqtts": read_mqtt,
 }

@@ -11,7 +11,7 @@ from gateway import logs
 from gateway.commands.lines import connection_to, must_be_free
 from gateway.errors import WrongUsage
 
-FLAGS = ("--device", "--register", "--count", "--table", "--type", "--profile", "--timeout")
+FLAGS = ("--device", "--register", "--count", "--table", "--type", "--profile", "--local-echo", "--timeout")
 USUAL_COUNT = 4  # registers: enough for every type
 FEWER = 2  # where the device does not have four
 
@@ -26,6 +26,9 @@ def configure(group: Any) -> None:  # noqa: ANN401 - argparse's group has no pub
     group.add_argument("--table", choices=("holding", "input"), help="default: holding")
     group.add_argument("--type", choices=tuple(WIDTHS), metavar="TYPE", help=f"one of {', '.join(WIDTHS)}")
     group.add_argument("--profile", metavar="NAME", help="all values of a meter family, see docs/meters.md")
+    group.add_argument(
+        "--local-echo", action="store_true", default=None, help="the RS-485 adapter hears its own requests: skip them"
+    )
     group.add_argument("--timeout", type=_timeout, metavar="SECONDS", help="for its answer (default: the line's)")
 
 
@@ -33,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """0 when what was asked for was read, else 1."""
     logs.configure(verbose=args.verbose, usual=logging.CRITICAL)
     _make_sense(args)
-    connection = connection_to(args.url)
+    if args.local_echo and not args.url.startswith(("rtu", "ascii")):
+        raise WrongUsage("--local-echo is for RS-485 adapters: rtu:// or rtu+tcp://")
+    connection = connection_to(args.url, local_echo=bool(args.local_echo))
     must_be_free(args, connection)
     if args.profile is not None:
         from gateway.commands import read_points  # noqa: PLC0415 - pymodbus

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from drivers.modbus.scan import Found, Search
     from gateway.commands.scanning import Device, Wire
 
-QUICK, QUICK_BEHIND_A_GATEWAY = 0.3, 0.5  # s; who is slower is heard all the same and asked again
+TIMEOUT = 0.3  # s; who is slower is heard all the same, and asked again
+THROUGH_A_SERVER = 0.5  # s: a serial server adds time of its own
+PATIENT = 1.0  # s at least
 TRIED_LINES = 8  # settings of a serial line, unless they are named
 
 
@@ -71,15 +73,16 @@ def run(args: argparse.Namespace) -> int:
 def _search(args: argparse.Namespace, address: Address) -> Search:
     from drivers.modbus.config import RTU_DEVICES, TCP_DEVICES  # noqa: PLC0415
     from drivers.modbus.limits import TIMEOUTS  # noqa: PLC0415
-    from drivers.modbus.scan import KNOCK, MORE_KNOCKS, Search, ids_of  # noqa: PLC0415
+    from drivers.modbus.scan import KNOCK, MORE_KNOCKS, TAGGED, Search, ids_of  # noqa: PLC0415
 
+    allowed = TCP_DEVICES if address.scheme in TAGGED else RTU_DEVICES
     try:
-        ids = ids_of(args.ids, RTU_DEVICES if address.untagged else TCP_DEVICES) if args.ids else list(RTU_DEVICES)
+        ids = ids_of(args.ids, allowed) if args.ids else list(RTU_DEVICES)
     except ValueError as error:
         raise WrongUsage(f"--ids {error}") from None
-    longest = TIMEOUTS[address.scheme]
-    quick = QUICK_BEHIND_A_GATEWAY if address.untagged and address.serial is None else QUICK
-    usual = longest if args.thorough else quick
+    longest = max(PATIENT, TIMEOUTS[address.scheme])
+    short = THROUGH_A_SERVER if address.scheme not in TAGGED and address.serial is None else TIMEOUT
+    usual = longest if args.thorough else short
     timeout = usual if args.timeout is None else args.timeout
     if timeout < 0.05:
         raise WrongUsage("--timeout must be a number of seconds from 0.05 to 3600")

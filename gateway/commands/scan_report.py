@@ -42,6 +42,7 @@ class Report:
             "every_id_answers": search.everybody,
             "failing": [_where(*each) for each in search.failing],
             "garbled": [_where(*each) for each in search.garbled],
+            "local_echo": self._wire.local_echo,
             "unusable": [in_words(line) for line in search.unusable],
             "devices": [self._device(found) for found in search.found],
             "config": self.config(),
@@ -71,6 +72,7 @@ class Report:
             return ""
         line = next(iter(self._known))[0]
         head = f'[connections.main]\ndriver = "modbus"\nurl = "{self._wire.url(line)}"\n'
+        head += "local_echo = true\n" if self._wire.local_echo else ""
         return "\n".join([head, *blocks])
 
     def _remarks(self) -> Iterator[str]:
@@ -86,6 +88,8 @@ class Report:
         if search.garbled:
             ids = _some([device for _, device in search.garbled])
             yield f"{ids}: something answers that is no answer: two devices with one id, noise, or another speed"
+        if self._wire.local_echo:
+            yield "The adapter hears its own requests: local_echo = true"
         if search.unusable:
             yield f"not tried, because the port cannot have it: {', '.join(filter(None, map(in_words, search.unusable)))}"
         if not (search.found or search.failing or search.garbled):

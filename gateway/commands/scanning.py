@@ -10,8 +10,8 @@ from drivers.modbus.bus import DRAIN, PymodbusBus
 from drivers.modbus.examine import Examination, Suggestion
 from drivers.modbus.limits import limits_of
 from drivers.modbus.plan import Block
-from drivers.modbus.scan import in_words
-from drivers.modbus.wire import BUSY, NoAnswer, Request
+from drivers.modbus.scan import TAGGED, in_words
+from drivers.modbus.wire import BUSY, FUNCTIONS, NoAnswer, Request
 from gateway.clock import SystemClock
 from gateway.commands.lines import failure
 from gateway.commands.progress import Progress, span
@@ -47,7 +47,7 @@ class Wire:
     def __init__(self, connection: Connection, address: Address) -> None:
         """Opens nothing."""
         self.limits = limits_of(connection, address, ())
-        self.rtu = address.untagged
+        self.local_echo = False  # the adapter hears its own requests, as was found out
         self.address = address
         self._connection = connection
         self._bus: PymodbusBus | None = None
@@ -68,12 +68,25 @@ class Wire:
         try:
             outcome = bus.read(request)
         except AnswerError as error:
+            if self._echoed(error, request):
+                return self.ask(line, request)
             outcome = error
         except LineError as error:  # some gateways close the connection at an id that they do not know
             outcome = NoAnswer(str(error))
         except SetupError as error:
             raise failure(error, self.address) from None
         return outcome, bus.discarded > before
+
+    def _echoed(self, error: AnswerError, request: Request) -> bool:
+        """Whether our own request came back: from now on echoes are skipped."""
+        head = bytes((request.device, FUNCTIONS[request.block.table])) + request.block.start.to_bytes(2, "big")
+        if self.local_echo or self.address.scheme in TAGGED or not error.raw.startswith(head):
+            return False
+        self.local_echo = True
+        self._connection = self._connection.model_copy(update={"local_echo": True})
+        self.close()
+        self._bus = None
+        return True
 
     def close(self) -> None:
         """Release the line."""
@@ -82,7 +95,8 @@ class Wire:
 
     def url(self, line: Line) -> str:
         """The connection's URL at a setting."""
-        if line is None:
+        said = "?" in self._connection.url  # by the operator, not found out
+        if line is None or (said and line == self.address.serial):
             return self._connection.url
         stopbits = "" if line.stopbits == 1 else f"&stopbits={line.stopbits}"
         return f"{self._connection.url.partition('?')[0]}?baudrate={line.baudrate}&parity={line.parity}{stopbits}"
@@ -106,7 +120,8 @@ class Wire:
 
 def search_through(search: Search, wire: Wire, progress: Progress, tell: Callable[[Found], None] | None) -> None:
     """Until nothing is wanted any more. Raises GatewayError where there is no line (any more)."""
-    silence = search.timeout + (DRAIN if wire.rtu else 0.0) + wire.limits.gap_on_change
+    drain = 0.0 if wire.address.scheme in TAGGED else DRAIN
+    silence = search.timeout + drain + wire.limits.gap_on_change
     refused: Refused | None = None
     while (knock := search.wanted) is not None:
         left = span(search.seconds_left(wire.elapsed, silence))

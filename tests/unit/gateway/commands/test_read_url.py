@@ -126,11 +126,17 @@ def test_nobody_who_listens_is_told(unconfigured, meter_gateway):
 
 
 def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
-    """Over a pseudo-terminal, with RTU frames."""
+    """Over a pseudo-terminal, with RTU frames; also where the adapter hears itself."""
+    words = ("--device", "5", "--register", "0", "--type", "f32")
     with RtuLine({5: {0: 0x4366, 1: 0x199A}}) as line:
-        done = meter_gateway("read", line.url, "--device", "5", "--register", "0", "--type", "f32")
-    assert done.code == 0
+        done = meter_gateway("read", line.url, *words)
+        line.echo = True
+        echoed = meter_gateway("read", line.url, *words)
+        skipped = meter_gateway("read", line.url, *words, "--local-echo")
+    assert (done.code, skipped.code) == (0, 0)
     assert "0 f32  * 230.1" in done.out
+    assert "0 f32  * 230.1" in skipped.out
+    assert "local_echo" in echoed.err
 
 
 @pytest.mark.parametrize(
@@ -151,6 +157,7 @@ def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
         (("tcp://127.0.0.1:1", "--register", "1", "--timeout", "99"), "must be a number of seconds from 0.05 to 30"),
         (("tcp://127.0.0.1:1", "--profile", "abb-b21", "--type", "u32"), "--type goes with --register"),
         (("tcp://127.0.0.1:1", "--register", "1", "--topic", "a"), "--topic goes with a URL such as mqtt://"),
+        (("tcp://127.0.0.1:1", "--register", "1", "--local-echo"), "--local-echo is for RS-485 adapters"),
         (("chiller", "--register", "1"), "--register goes with a URL such as tcp://192.0.2.10:502"),
         (("chiller", "--watch", "0"), "must be a number of seconds from 0.1 to 3600"),
         (("--watch", "chiller"), "a name goes before it: read chiller --watch"),
