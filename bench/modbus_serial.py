@@ -11,19 +11,21 @@ before 3.5 characters had passed since the end of the answer before: a ratio bel
 every 10 s with all defaults, 1 or 5 of them silent for ever. The slowdown is the share of the line's time that asking
 them takes (timeout, and the quiet behind it in which a late answer would be thrown away) in the steady state, after two hours.
 
-    .venv/bin/python -m bench.modbus_serial [--rounds 15]
+    .venv/bin/python bench/modbus_serial.py [--rounds 15]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -110,7 +112,8 @@ class Measured(NamedTuple):
 
 def on_the_wire(baudrate: int, rounds: int) -> Measured:
     meters = [WordMeter(device, words_of(device)) for device in range(1, METERS + 1)]
-    simulator = SerialSimulator(meters, SystemClock(), baudrate, "E", turnaround=TURNAROUND)
+    with first_in_line():  # its thread keeps the priority: meters are never late because a program is busy
+        simulator = SerialSimulator(meters, SystemClock(), baudrate, "E", turnaround=TURNAROUND)
     try:
         # eleven bits on both sides: a pseudo-terminal takes a second stop bit, and no parity
         url = f"{simulator.url.partition('?')[0]}?baudrate={baudrate}&parity=N&stopbits=2"
@@ -135,6 +138,15 @@ def on_the_wire(baudrate: int, rounds: int) -> Measured:
         "silence_ms_needed": wire.silence * 1000,
     }
     return Measured(figures, simulator.early, statistics.mean(cycle.requests for cycle in cycles), best.requests)
+
+
+@contextmanager
+def first_in_line() -> Iterator[None]:
+    """Threads that are started here go before others on the processor, where that is permitted."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -15)
+    yield
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 class Cycle(NamedTuple):
