@@ -191,7 +191,9 @@ class Device:
     def shape(self) -> Shape:
         """What is known of the requests that the device takes."""
         if self._shape is None:
-            self._shape = from_text(self._ports.memory.get(self._key) or "", self.limits.max_registers)
+            remembered = self._ports.memory.get(self._key)
+            limit = self.limits.max_registers
+            self._shape = from_text(remembered, limit) if remembered else Shape(limit)
         return self._shape
 
     def _resting(self, place: Place, now: Now) -> bool:
