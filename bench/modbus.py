@@ -1,6 +1,6 @@
 """The whole Modbus bench: the serial half and the TCP half, as one JSON document. What they measure stands in each.
 
-.venv/bin/python -m bench.modbus
+.venv/bin/python bench/modbus.py
 """
 
 from __future__ import annotations

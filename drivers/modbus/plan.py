@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,7 +21,6 @@ Table = Literal["holding", "input"]
 MOST_REGISTERS = 125  # the protocol's limit for FC3 and FC4
 USUAL_REGISTERS = 60  # many meters take less than 125 (10 to 96 are all seen)
 REGISTERS = 65_536
-PLANS_KEPT = 512  # each with some dozen values; most devices of a site have the same few
 
 
 class Place(NamedTuple):
@@ -88,7 +86,13 @@ def plan(places: Iterable[Place], shape: Shape, cost: Cost = USUAL_COST) -> list
     No request is above the limit, but a value wider than it still gets its own. A value that begins at a cut begins a
     request, and no hole is read over one. Two values that overlap may share a request.
     """
-    return list(_cheapest(tuple(sorted(set(places))), shape, cost))
+    wanted = sorted(set(places))
+    blocks = [Block(*place, (place,)) for place in wanted if place.width > shape.limit]
+    for table in sorted({place.table for place in wanted}):
+        row = [place for place in wanted if place.table == table and place.width <= shape.limit]
+        cuts = sorted(register for of, register in shape.cuts if of == table)
+        blocks += _cheapest(row, cuts, shape.limit, cost)
+    return sorted(blocks, key=lambda block: block.places)
 
 
 def split(block: Block, shape: Shape) -> Shape | None:
@@ -150,17 +154,6 @@ def _cut(block: Block, shape: Shape, registers: Iterable[int]) -> Shape | None:
     return replace(shape, cuts=cuts) if cuts != shape.cuts else None
 
 
-@lru_cache(maxsize=PLANS_KEPT)
-def _cheapest(places: tuple[Place, ...], shape: Shape, cost: Cost) -> tuple[Block, ...]:
-    alone = [place for place in places if place.width > shape.limit]
-    blocks = [Block(place.table, place.register, place.width, (place,)) for place in alone]
-    for table in sorted({place.table for place in places}):
-        row = [place for place in places if place.table == table and place.width <= shape.limit]
-        cuts = sorted(register for of, register in shape.cuts if of == table)
-        blocks += _cheapest_of_row(row, cuts, shape.limit, cost)
-    return tuple(sorted(blocks, key=lambda block: block.places))
-
-
 class _Way(NamedTuple):
     """To have fetched the first values of a row: seconds and requests so far, and the value with which the last begins."""
 
@@ -169,7 +162,7 @@ class _Way(NamedTuple):
     began: int
 
 
-def _cheapest_of_row(row: Sequence[Place], cuts: Sequence[int], limit: int, cost: Cost) -> list[Block]:
+def _cheapest(row: Sequence[Place], cuts: Sequence[int], limit: int, cost: Cost) -> list[Block]:
     """Dynamic programming over the sorted values: the best way to the first n of them, for each n.
 
     Requests over neighbours are enough: where two requests' values interleave, either takes the other's without growing.

@@ -67,9 +67,6 @@ def show(config: Config) -> None:
         devices, requests = counted(len(line.devices), "device"), counted(line.requests, "request")
         share = f"{line.seconds:.2f} s of the {line.poll:g} s between two polls ({_share(line.share)})"
         _say(f"a round: {requests} to {devices}, {share}, taking {line.assumed}", 2)
-        if line.share > 1:
-            words = "a round takes longer than that: ask less often (poll), or raise the line's speed"
-            _say(f"{terminal.coloured('warning', 'warn')}: {words}", 2)
         for device in line.devices:
             learned = ", as it has taught" if device.learned else ""
             _say(

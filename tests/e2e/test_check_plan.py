@@ -118,18 +118,15 @@ def test_the_same_as_json(config: Path):
     }
 
 
-def test_a_round_that_does_not_fit_between_two_polls_is_warned_of(config: Path):
-    """31 requests a second at 300 baud are not to be had."""
+def test_a_round_that_does_not_fit_between_two_polls_has_more_than_all_of_the_time(config: Path):
+    """A request takes most of a second at 300 baud, and there a hole of 18 registers is dearer than another request."""
     config.write_text(config.read_text().replace("baudrate=9600", "baudrate=300").replace('"10s"', '"1s"'))
-    done = command("check", "--plan", "-c", config)
-    assert done.code == 0
-    assert "  warning: a round takes longer than that: ask less often (poll), or raise the line's speed\n" in done.out
+    said = " ".join(command("check", "--plan", "-c", config).out.split())
+    assert "a round: 4 requests to 2 devices, 3.74 s of the 1 s between two polls (374.0%)" in said
 
 
 def test_the_plan_is_what_a_device_has_taught(config: Path):
     """It has refused the hole before its energy, and the driver remembers it: what is shown is what will be asked."""
-    done = command("check", "--plan", "-c", config)
-    assert "device 7: 2 requests, 334 ms\n" in done.out
     loaded = load(config)
     store = open_store(loaded, command="run", threaded=False)
     want = next(each for each in wants_of(connection_of(loaded), sources_of(loaded)) if each.number == 7)
@@ -141,16 +138,13 @@ def test_the_plan_is_what_a_device_has_taught(config: Path):
 
 
 def test_a_network_connection_says_what_its_times_stand_on(config: Path):
-    """Nobody knows the speed behind a gateway, nor whether there is a line behind at all."""
-    text = config.read_text()
-    config.write_text(text.replace("rtu:///dev/ttyUSB0?baudrate=9600&parity=E", "rtu+tcp://192.0.2.7:4001"))
+    """Nobody knows the speed behind it."""
+    config.write_text(
+        config.read_text().replace("rtu:///dev/ttyUSB0?baudrate=9600&parity=E", "rtu+tcp://192.0.2.7:4001")
+    )
     done = command("check", "--plan", "-c", config)
     assert "taking 9600 baud behind the gateway, and answers that begin after 40 ms" in done.out
     assert "on the wire" not in done.out
-    config.write_text(text.replace("rtu:///dev/ttyUSB0?baudrate=9600&parity=E", "tcp://192.0.2.7"))
-    line = line_of(command("check", "--plan", "--json", "-c", config))
-    assert line["assumed"] == "20 ms a request and 1 ms a register"
-    assert line["devices"][1]["requests"][0]["wire_ms"] is None
 
 
 def test_registers_of_a_sunspec_model_count_from_its_beginning(config: Path):
@@ -169,7 +163,6 @@ def test_without_modbus_there_is_no_plan(config: Path):
     done = command("check", "--plan", "-c", config)
     assert done.code == 0
     assert done.out.startswith("no connection speaks Modbus: there are no requests to plan\n")
-    assert json.loads(command("check", "--plan", "--json", "-c", config).out)["plan"] == []
 
 
 def test_a_plan_and_a_message_are_not_looked_at_together(config: Path):

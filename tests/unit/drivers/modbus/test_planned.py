@@ -82,6 +82,15 @@ def test_the_rest_is_never_shorter_than_the_silence_between_frames():
     assert plan.seconds == pytest.approx(2 * (17 * 10 / 9600 + 0.040 + 3.5 * 10 / 9600))
 
 
+def test_behind_a_network_nobody_knows_the_time_of_the_frames_alone():
+    """What the round's time stands on is said instead."""
+    tcp, rtu = (planned(connection(url=f"{scheme}://192.0.2.7"), SOURCES, {}) for scheme in ("tcp", "rtu+tcp"))
+    assert {request.wire for plan in (tcp, rtu) for device in plan.devices for request in device.requests} == {None}
+    assert tcp.assumed == "20 ms a request and 1 ms a register"
+    assert tcp.seconds == pytest.approx(3 * 0.020 + 16 * 0.001)
+    assert rtu.assumed == "9600 baud behind the gateway, and answers that begin after 40 ms"
+
+
 def test_every_register_of_a_request_is_a_value_or_in_a_hole():
     """Each source by its name; two that read the same stand together."""
     sources = holding(10, 14) | {"again": source(1, 14, "u16"), "wide": source(1, 14, "u32")}
