@@ -75,7 +75,8 @@ class Unreadable(Exception):  # noqa: N818 - says what was found
 class Store:
     """The database of one data directory, owned by this process.
 
-    `threaded=False` runs every write inline in the caller's one thread: for the simulation and for commands.
+    `threaded=False` runs every write inline in the caller's one thread, and keeps the connection that it reads by: for the
+    simulation and for commands.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Store:
         self.room = room or Room(data_dir)
         self._lock = Lock(data_dir / LOCK, facts or {})
         self._db: Connection | None = None  # None after a failure, until the next write opens it again
+        self._reader: Connection | None = None  # kept without threads
         self.damaged = False  # SQLite met damage: the next opening salvages what can be read
         self._log_in_doubt = True  # whether all that the log shows is on the disk
         try:
@@ -148,9 +150,13 @@ class Store:
         self._gathering.hurry()
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on a short-lived read-only connection; StoreError when the file cannot be read."""
+        """Run `work` on a read-only connection; StoreError when the file cannot be read.
+
+        A short-lived one: it keeps no memory, and does not stand in the way when the writer closes. Opening it, and
+        reading the schema by it, costs more than most looks; where there is one thread, it is kept.
+        """
         try:
-            with read_only(self.path) as db:
+            with read_only(self.path) if self._thread else self._kept() as db:
                 return work(db)
         except Unreadable as error:
             if is_damage(error):
@@ -184,9 +190,28 @@ class Store:
             self._gathering.end()
         if self._thread:
             self._thread.join()
+        self._drop_reader()
         if self._db:
             self._db.close()
         self._lock.release()
+
+    @contextmanager
+    def _kept(self) -> Iterator[Connection]:
+        """The one thread's reader, opened anew after any failure."""
+        try:
+            if self._reader is None:
+                self._reader = files.read_only(self.path)
+            yield self._reader
+        except BaseException as error:
+            self._drop_reader()
+            if isinstance(error, sqlite3.Error):
+                raise Unreadable(str(error)) from error
+            raise
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader:
+            reader.close()
 
     def _opened(self, heal: Callable[[Path, Callable[[], Connection]], Connection]) -> Connection:
         """On a full disk, in the room of the ballast."""
@@ -264,6 +289,7 @@ class Store:
         self.room.give_up()  # before the closing, which folds the log in where it can
         if not _is_full(error):  # a disk may be full for days: what did not fit was no commit, and the rest is synced
             self._log_in_doubt = True
+        self._drop_reader()
         if self._db:
             self._db.close()
         self._db = None

@@ -235,6 +235,47 @@ def test_what_a_read_itself_raises_comes_back_as_it_is(store):
         store.read(lambda db: 1 // 0)
 
 
+def test_a_read_after_a_read_that_broke_off_shows_what_was_written_since(store):
+    """Also where the one that broke off has left rows unread: nobody goes on in its snapshot."""
+    kept = []
+
+    def breaks_off(db):
+        kept.append(db.execute("SELECT key FROM meta"))
+        next(kept[0])
+        raise ZeroDivisionError
+
+    store.write(put("a"))
+    store.write(put("b"))
+    with pytest.raises(ZeroDivisionError):
+        store.read(breaks_off)
+    store.write(put("c"))
+    assert keys(store) == ["a", "b", "c"]
+
+
+def test_the_log_is_folded_in_at_the_close_whoever_has_read_before(store, tmp_path):
+    store.write(put("a"))
+    assert keys(store) == ["a"]
+    store.close()
+    assert not (tmp_path / f"{DATABASE}-wal").exists()
+
+
+def test_a_failed_write_leaves_no_reader_in_the_way_of_the_log(store, tmp_path):
+    """Folded in where it can be: it gives its room back on a full disk."""
+    store.write(put("a"))
+    assert keys(store) == ["a"]
+    with pytest.raises(StoreError):
+        store.write(raises(disk_error(sqlite3.SQLITE_FULL)))
+    assert not (tmp_path / f"{DATABASE}-wal").exists()
+    assert keys(store) == ["a"]
+
+
+def test_one_thread_alone_reads_by_one_connection(tmp_path):
+    """Opening one costs more than most looks."""
+    opened = Store(tmp_path, threaded=False)
+    assert opened.read(lambda db: db) is opened.read(lambda db: db)
+    opened.close()
+
+
 def test_nobody_else_opens_the_same_database(store, tmp_path):
     """R20."""
     with pytest.raises(LockHeld, match=f"process {os.getpid()}"):
