@@ -68,7 +68,7 @@ class MqttDriver:
             each: Expected(source.topic, pace(connection, source), mark_of(source)) for each, source in sources.items()
         }
         self._staleness = Staleness(expected)
-        self._resumed_at: float | None = None
+        self._connects = 0  # those that were noticed
         self._taken: deque[Message] = deque()  # not translated yet
         self._batch: list[Reading | Rejected] = []  # translated, not stored yet
         self._unacknowledged: list[Message] = []  # translated, in the order of their arrival
@@ -139,15 +139,17 @@ class MqttDriver:
         }
 
     def _notice_connection(self) -> None:
-        resumed_at = self._supervisor.resumed_at
-        five = self._supervisor.version == "5"
-        window = self._connection.receive_maximum if five else WINDOW
-        if resumed_at is not None and resumed_at != self._resumed_at:
-            self._backlog.begin(resumed_at, max(1, window // 2))
-        self._resumed_at = resumed_at
-        if five:
-            window = max(1, window // 2)  # but all of the 20: a commit for every 10 would wear the card twice as fast
-        self._gathering.window(window)
+        if self._connects == self._supervisor.connects:
+            return
+        self._connects = self._supervisor.connects
+        window = self._connection.receive_maximum
+        if self._supervisor.version == "5":
+            self._gathering.window(max(1, window // 2))
+        else:
+            window = WINDOW
+            self._gathering.window(MOST, usual=WINDOW)
+        if self._supervisor.resumed_at is not None:
+            self._backlog.begin(self._supervisor.resumed_at, max(1, window // 2))
 
     def _translate(self, now: Now, *, drained: bool) -> float:
         """Into the batch; returns when (boottime) it is to be stored. `drained`: no more messages wait in the session."""
