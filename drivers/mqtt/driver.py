@@ -17,6 +17,7 @@ from drivers.mqtt.staleness import Expected, Staleness
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
+from drivers.mqtt.wear import Wear
 from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class MqttDriver:
         self._outgoing = Outgoing(sources.values(), self._translator.births.lost, session.publish)
         self._backlog = Backlog(AT_ONCE)
         self._gathering = Gathering(connection.flush, MOST)
+        self._wear = Wear(WINDOW)
         expected = {
             each: Expected(source.topic, pace(connection, source), mark_of(source)) for each, source in sources.items()
         }
@@ -148,6 +150,7 @@ class MqttDriver:
         else:
             window = WINDOW
             self._gathering.window(MOST, usual=WINDOW)
+        self._wear.begin(self._ports.clock.now().boottime, limited=self._supervisor.version != "5")
         if self._supervisor.resumed_at is not None:
             self._backlog.begin(self._supervisor.resumed_at, max(1, window // 2))
 
@@ -217,7 +220,10 @@ class MqttDriver:
         done = [message for message in self._unacknowledged if id(message) not in held]
         self._unacknowledged = [message for message in self._unacknowledged if id(message) in held]
         self._acknowledged += self._session.acknowledge(done)
-        self._gathering.stored(self._ports.clock.now().boottime)
+        boottime = self._ports.clock.now().boottime
+        self._gathering.stored(boottime)
+        if done and (hint := self._wear.stored(boottime, sum(message.qos > 0 for message in done))):
+            self._ports.note("info", self.name, hint)
 
     def _devices(self) -> dict[str, str]:
         refused = self._refused()

@@ -691,6 +691,20 @@ def test_a_broker_of_3_1_1_that_sends_more_ahead_costs_no_more_commits_than_one_
     assert [len(batch) for batch in house.store.batches] == [80]
 
 
+def test_a_broker_of_3_1_1_with_the_usual_window_is_told_what_it_costs():
+    """After an hour of commits of 20, once: how much is written a day, and the two remedies."""
+    house = House(settings={"flush": "25s", "protocol": "3.1.1"})
+    house.connect()
+    for batch in range(700):
+        for number in range(WINDOW):
+            house.session.arrive("heat", str(batch * WINDOW + number))
+        house.step()
+        house.step(5.5)
+    [(level, subject, text)] = house.store.notes
+    assert (level, subject) == ("info", "hall")
+    assert "max_inflight_messages 1000" in text
+
+
 def test_what_was_gathered_is_stored_when_the_connection_ends_but_not_acknowledged():
     """Nothing more will come to fill the batch, and the broker will send it again: duplicates are known by their time."""
     house = House(settings={"flush": "25s"})

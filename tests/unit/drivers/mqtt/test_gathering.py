@@ -107,7 +107,7 @@ def test_a_broker_of_3_1_1_with_any_window_is_not_kept_waiting(window: int):
 def test_a_broker_of_3_1_1_with_a_wide_window_is_gathered_from_as_one_of_5():
     """Random meters: nearly every batch is as long as the patience."""
     chance = random.Random(7)
-    published = [chance.uniform(0, 600) for _ in range(2000)]
+    published = [chance.uniform(0, 600) for _ in range(6000)]
     broker = Broker(window=1000, assumed=500, usual=20)
     broker.run(published)
     assert len(broker.commits) < 1.35 * 600 / PATIENCE
