@@ -7,7 +7,7 @@ a slow card, to the rate without: strace holds up the calls in the one and not i
 `wal_mb_per_day` is what `--meters` meters at 60 s write when their messages come evenly, from `--calm` seconds of them.
 Medians of `--rounds`.
 
-    .venv/bin/python bench/mqtt.py [--messages 100000] [--rounds 3] [--dir DIR]
+    .venv/bin/python bench/mqtt.py [--messages 100000] [--rounds 3] [--protocol 3.1.1] [--dir DIR]
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument(
         "--calm", type=float, default=300.0, help="seconds of messages at 60 s a meter; 0: leave it out"
     )
+    parser.add_argument("--protocol", choices=("auto", "3.1.1"), default="auto", help="that the gateway speaks")
     parser.add_argument("--dir", type=Path, help="where the databases are made (default: the system's)")
     parser.add_argument("--as", dest="role", choices=("gateway", "paho"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
@@ -112,7 +113,12 @@ def measured(args: argparse.Namespace, port: int, directory: Path) -> dict[str, 
         figures["calm_bytes_per_message"] = run["bytes_per_message"]
         figures["wal_mb_per_day"] = run["bytes_per_message"] * args.meters * DAY / 60 / 1e6
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
-    return rounded | {"messages": args.messages, "meters": args.meters, "rounds": args.rounds}
+    return rounded | {
+        "protocol": args.protocol,
+        "messages": args.messages,
+        "meters": args.meters,
+        "rounds": args.rounds,
+    }
 
 
 def ratio(runs: dict[str, list[dict[str, float]]], ours: str, other: str) -> float:
@@ -139,6 +145,7 @@ def one_run(  # noqa: PLR0913 - what is compared
         "meters": args.meters,
         "dir": directory,
         "calm": calm,
+        "protocol": args.protocol,
     }
     options = [f"--{key}={value}" for key, value in settings.items()]
     command = [*tracer, sys.executable, __file__, *options]
@@ -231,7 +238,8 @@ def driver_of(args: argparse.Namespace, names: Sequence[str], ports: Ports) -> M
     found = {"value": "energy.total", "time": "time"} if args.format == "json" else {}
     sources = {name: Source(connection="hall", topic=f"site/{name}/energy", unit="kWh", **found) for name in names}
     flush = {} if args.calm else {"flush": FLUSH}
-    connection = Connection(driver="mqtt", url=f"mqtt://{HOST}:{args.port}", session_expiry="0s", **flush)
+    url = f"mqtt://{HOST}:{args.port}"
+    connection = Connection(driver="mqtt", url=url, session_expiry="0s", protocol=args.protocol, **flush)
     return build("hall", connection, sources, ports)
 
 

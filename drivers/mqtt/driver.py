@@ -17,6 +17,7 @@ from drivers.mqtt.staleness import Expected, Staleness
 from drivers.mqtt.supervisor import NEVER, Supervisor
 from drivers.mqtt.topics import covers
 from drivers.mqtt.translator import Translator
+from drivers.mqtt.wear import Wear
 from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ class MqttDriver:
         self._outgoing = Outgoing(sources.values(), self._translator.births.lost, session.publish)
         self._backlog = Backlog(AT_ONCE)
         self._gathering = Gathering(connection.flush, MOST)
+        self._wear = Wear(WINDOW)
         expected = {
             each: Expected(source.topic, pace(connection, source), mark_of(source)) for each, source in sources.items()
         }
         self._staleness = Staleness(expected)
-        self._resumed_at: float | None = None
+        self._connects = 0  # those that were noticed
         self._taken: deque[Message] = deque()  # not translated yet
         self._batch: list[Reading | Rejected] = []  # translated, not stored yet
         self._unacknowledged: list[Message] = []  # translated, in the order of their arrival
@@ -139,15 +141,18 @@ class MqttDriver:
         }
 
     def _notice_connection(self) -> None:
-        resumed_at = self._supervisor.resumed_at
-        five = self._supervisor.version == "5"
-        window = self._connection.receive_maximum if five else WINDOW
-        if resumed_at is not None and resumed_at != self._resumed_at:
-            self._backlog.begin(resumed_at, max(1, window // 2))
-        self._resumed_at = resumed_at
-        if five:
-            window = max(1, window // 2)  # but all of the 20: a commit for every 10 would wear the card twice as fast
-        self._gathering.window(window)
+        if self._connects == self._supervisor.connects:
+            return
+        self._connects = self._supervisor.connects
+        window = self._connection.receive_maximum
+        if self._supervisor.version == "5":
+            self._gathering.window(max(1, window // 2))
+        else:
+            window = WINDOW
+            self._gathering.window(MOST, usual=WINDOW)
+        self._wear.begin(self._ports.clock.now().boottime, limited=self._supervisor.version != "5")
+        if self._supervisor.resumed_at is not None:
+            self._backlog.begin(self._supervisor.resumed_at, max(1, window // 2))
 
     def _translate(self, now: Now, *, drained: bool) -> float:
         """Into the batch; returns when (boottime) it is to be stored. `drained`: no more messages wait in the session."""
@@ -215,7 +220,10 @@ class MqttDriver:
         done = [message for message in self._unacknowledged if id(message) not in held]
         self._unacknowledged = [message for message in self._unacknowledged if id(message) in held]
         self._acknowledged += self._session.acknowledge(done)
-        self._gathering.stored(self._ports.clock.now().boottime)
+        boottime = self._ports.clock.now().boottime
+        self._gathering.stored(boottime)
+        if done and (hint := self._wear.stored(boottime, sum(message.qos > 0 for message in done))):
+            self._ports.note("info", self.name, hint)
 
     def _devices(self) -> dict[str, str]:
         refused = self._refused()

@@ -58,6 +58,9 @@ def configure(group: Any) -> None:  # noqa: ANN401 - argparse's group has no pub
 def run(args: argparse.Namespace) -> int:
     """0 when something was heard, else 1."""
     logs.configure(verbose=args.verbose, usual=logging.CRITICAL)
+    for other in ("watch", "orders"):
+        if getattr(args, other, None):
+            raise WrongUsage(f"--{other} is for meters and Modbus devices; here --wait says how long to listen")
     connection, written = _connection(args)
     filters = _filters(args)
     from gateway.wiring import listener_for_url  # noqa: PLC0415 - paho

@@ -664,7 +664,7 @@ def test_in_the_first_minute_of_a_connection_messages_are_stored_soon():
 
 @pytest.mark.parametrize(("protocol", "filled"), [("5", 500), ("3.1.1", WINDOW)])
 def test_the_brokers_window_is_never_waited_out(protocol: str, filled: int):
-    """Half of our receive maximum, or the 20 that brokers of MQTT 3.1.1 send ahead."""
+    """Half of our receive maximum, or the 20 that brokers of MQTT 3.1.1 send ahead: when nothing more comes for a moment."""
     house = House(settings={"flush": "25s", "protocol": protocol})
     house.connect()
     house.step(YOUNG)
@@ -674,7 +674,35 @@ def test_the_brokers_window_is_never_waited_out(protocol: str, filled: int):
     assert house.session.acknowledged == []
     house.session.arrive("heat", "0")
     house.step()
+    house.step(AT_ONCE if protocol == "3.1.1" else 0)
     assert len(house.session.acknowledged) == filled
+
+
+def test_a_broker_of_3_1_1_that_sends_more_ahead_costs_no_more_commits_than_one_of_5():
+    """`max_inflight_messages 1000`: what still comes after the 20th belongs to the same commit."""
+    house = House(settings={"flush": "25s", "protocol": "3.1.1"})
+    house.connect()
+    house.step(YOUNG)
+    for number in range(80):
+        house.session.arrive("heat", str(number))
+        house.step(0.3)
+    assert house.store.batches == []
+    house.step(25)
+    assert [len(batch) for batch in house.store.batches] == [80]
+
+
+def test_a_broker_of_3_1_1_with_the_usual_window_is_told_what_it_costs():
+    """After an hour of commits of 20, once: how much is written a day, and the two remedies."""
+    house = House(settings={"flush": "25s", "protocol": "3.1.1"})
+    house.connect()
+    for batch in range(700):
+        for number in range(WINDOW):
+            house.session.arrive("heat", str(batch * WINDOW + number))
+        house.step()
+        house.step(5.5)
+    [(level, subject, text)] = house.store.notes
+    assert (level, subject) == ("info", "hall")
+    assert "max_inflight_messages 1000" in text
 
 
 def test_what_was_gathered_is_stored_when_the_connection_ends_but_not_acknowledged():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.mqtt.gathering import AT_ONCE, INFINITY, Gathering
+from drivers.mqtt.gathering import AT_ONCE, INFINITY, QUIET_AT_MOST, Gathering
 from drivers.mqtt.port import Message
 from tests.fakes.clock import FakeClock
 
@@ -19,9 +21,9 @@ def message(boottime: float, qos: int = 1) -> Message:
     return Message(1, 1, qos, "heat", b"1", retain=False, arrived=NOW._replace(boottime=boottime))
 
 
-def gathering(window: int = MOST) -> Gathering:
+def gathering(window: int = MOST, usual: int | None = None) -> Gathering:
     made = Gathering(PATIENCE, MOST)
-    made.window(window)
+    made.window(window, usual)
     return made
 
 
@@ -31,8 +33,8 @@ class Broker:
     Everything takes no time but waiting.
     """
 
-    def __init__(self, window: int, assumed: int):
-        self.window, self.gathering = window, gathering(assumed)
+    def __init__(self, window: int, assumed: int, usual: int | None = None):
+        self.window, self.gathering = window, gathering(assumed, usual)
         self.commits: list[int] = []
         self.waits: list[float] = []
 
@@ -86,6 +88,41 @@ def test_the_window_of_mqtt_3_1_1_is_not_waited_out():
         made.add(message(5.0))
     assert made.due(hurry=False) == 5.0 + PATIENCE
     made.add(message(5.0))
+    assert made.due(hurry=False) == -INFINITY
+
+
+@pytest.mark.parametrize("window", [1, 5, 10, 20, 32, 100])
+def test_a_broker_of_3_1_1_with_any_window_is_not_kept_waiting(window: int):
+    """20 is what most have: one that stopped there waits for a moment only, the others as with MQTT 5."""
+    broker = Broker(window, assumed=500, usual=20)
+    broker.run([number * 0.3 for number in range(2000)])
+    assert sum(broker.commits) == 2000
+    assert max(broker.waits) <= (20 * 0.3 + QUIET_AT_MOST + 0.01 if window == 20 else 2 * PATIENCE + 1)
+    flooded = Broker(window, assumed=500, usual=20)
+    flooded.run([0.0] * 4800)
+    learned = AT_ONCE if window >= 20 else PATIENCE
+    assert max(flooded.waits) <= learned + 0.001 * len(flooded.commits) + 2 * AT_ONCE
+
+
+def test_a_broker_of_3_1_1_with_a_wide_window_is_gathered_from_as_one_of_5():
+    """Random meters: nearly every batch is as long as the patience."""
+    chance = random.Random(7)
+    published = [chance.uniform(0, 600) for _ in range(6000)]
+    broker = Broker(window=1000, assumed=500, usual=20)
+    broker.run(published)
+    assert len(broker.commits) < 1.35 * 600 / PATIENCE
+
+
+def test_a_limit_that_was_learned_is_kept_until_the_next_batch():
+    """Messages of one batch may come in several looks."""
+    made = gathering()
+    for _ in range(10):
+        made.add(message(5.0))
+    made.stored(5.1)
+    for _ in range(9):
+        made.add(message(5.15))
+        assert made.due(hurry=False) != -INFINITY
+    made.add(message(5.15))
     assert made.due(hurry=False) == -INFINITY
 
 
