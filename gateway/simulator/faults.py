@@ -189,7 +189,7 @@ KINDS: dict[str, Kind] = {
     "reset": Kind("the connection is cut instead of an answer", _reset, NETWORK),
     "half-close": Kind("the connection is half closed", _half, NETWORK),
     "counter-reset": Kind("the counter begins at 0 again"),
-    "rollover": Kind("the counter is full (1 000 000) and begins at 0, once"),
+    "rollover": Kind("the counter is nearly full at first; rolls over at 1 000 000"),
     "nan": Kind("NaN for the counter (floats; else as sentinel)"),
     "sentinel": Kind("the marker for no value: all ones, or the largest number"),
 }
