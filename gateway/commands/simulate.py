@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from buffer.model import from_micro
 from gateway import logs, terminal
 from gateway.clock import SystemClock
-from gateway.commands import simulate_field
+from gateway.commands import simulate_field, simulate_modbus
 from gateway.commands.common import port, until_interrupted
 from gateway.errors import OK, GatewayError, NoDatabase
 from gateway.simulator.books import HourStamp, SameHour, Unusable
@@ -183,6 +183,6 @@ def _items(count: int) -> str:
 
 PARTS: dict[str, Part] = {
     "enerkey": Part("the EnerKey API over HTTP", _configure_enerkey, _run_enerkey),
-    "modbus": Part("Modbus meters over TCP", simulate_field.configure_modbus, simulate_field.run_modbus),
+    "modbus": Part("Modbus meters, and what goes wrong with them", simulate_modbus.configure, simulate_modbus.run),
     "mqtt": Part("MQTT devices that publish", simulate_field.configure_mqtt, simulate_field.run_mqtt),
 }

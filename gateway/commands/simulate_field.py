@@ -1,4 +1,4 @@
-"""`simulate modbus` and `simulate mqtt`: meters to point a gateway at, with the configuration that reads them."""
+"""`simulate mqtt`: devices to point a gateway at; and how the simulated meters introduce themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.common import port, until_interrupted
+from gateway.commands.common import until_interrupted
 from gateway.errors import OK, GatewayError
 
 if TYPE_CHECKING:
@@ -19,45 +19,9 @@ if TYPE_CHECKING:
 
     from gateway.simulator.building import SimulatedMeter
 
-MODBUS_PORT = 5020  # 502 is root's
 MQTT_URL = "mqtt://127.0.0.1:1883"
-MOST_DEVICES = 247  # ids on one line, Modbus over serial line 2.2
 
-# The simulators themselves are imported when they run: they load pymodbus and paho.
-
-
-def configure_modbus(parser: argparse.ArgumentParser) -> None:
-    """Where it listens and what is there."""
-    parser.add_argument("--port", type=port, default=MODBUS_PORT, help=f"default {MODBUS_PORT}; 0 takes a free one")
-    parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
-    parser.add_argument("--devices", type=_devices, default=5, metavar="N", help="meters with ids 1 to N (default: 5)")
-    parser.add_argument(
-        "--mute", action="append", type=_devices, default=[], metavar="ID", help="one that does not answer; repeatable"
-    )
-    parser.add_argument("--missing", choices=("silent", "0x04"), default="silent", help="what other ids answer")
-
-
-def run_modbus(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
-    from gateway.simulator import building  # noqa: PLC0415 - see above
-    from gateway.simulator.modbus import ModbusSimulator  # noqa: PLC0415
-
-    meters = building.bus(args.devices, push="off")
-    try:
-        simulator = ModbusSimulator(
-            building.devices_on_the_bus(meters), SystemClock(), args.host, args.port, missing=args.missing
-        )
-    except OSError as error:
-        raise GatewayError(f"cannot listen on {args.host} port {args.port}: {error.strerror}; try --port 0") from None
-    simulator.mute.update(args.mute)
-    say = _Voice(as_json=args.json)
-    with until_interrupted() as interrupted:
-        connection = building.bus_connection(simulator.url, "10s")
-        say.listening(f"Modbus simulator listening on {simulator.url}", simulator.url, meters, connection)
-        interrupted.wait()
-    simulator.stop()
-    say.line(f"{simulator.requests} requests answered", event="summary", requests=simulator.requests)
-    return OK
+# The simulator itself is imported when it runs: it loads paho.
 
 
 def configure_mqtt(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +47,7 @@ def run_mqtt(args: argparse.Namespace) -> int:
     host, number = _address(args.url)
     every = timedelta(seconds=args.every)
     meters = building.hall(building.Pace(every, every, every), push="off")
-    say = _Voice(as_json=args.json)
+    say = Voice(as_json=args.json)
     with ExitStack() as stack:
         interrupted = stack.enter_context(until_interrupted())
         protocol = stack.enter_context(_broker(args, host, number)) if args.broker else "auto"
@@ -130,12 +94,6 @@ def _address(url: str) -> tuple[str, int]:
     return host, number
 
 
-def _devices(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_DEVICES:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 1 to {MOST_DEVICES}")
-    return int(text)
-
-
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -146,7 +104,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-class _Voice:
+class Voice:
     """What the command says: lines for people, or one JSON document per line."""
 
     def __init__(self, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gateway.simulator.frames import Damage
@@ -25,6 +26,8 @@ NUMBERED: frozenset[Transport] = frozenset({"tcp"})
 
 EVERY = 5  # answers of a device, of which one meets a fault, when nothing else is said
 LONGEST_EVERY = 1_000_000
+LAST_DEVICE = 247  # Modbus over serial line 2.2
+SHOWN = 40  # characters of what somebody wrote
 UNASKED = (0.005, 0.4)  # s after an answer
 NOISE = 12  # bytes at most
 STRANGER = 101  # added to a device's id to make another's
@@ -184,9 +187,9 @@ KINDS: dict[str, Kind] = {
     "target": Kind("exception 0x0B, the gateway got no answer", _refusal(0x0B)),
     "unknown": Kind("exception 0xF4, which means nothing", _refusal(0xF4)),
     "reset": Kind("the connection is cut instead of an answer", _reset, NETWORK),
-    "half-close": Kind("the meter's side ends the connection and still listens", _half, NETWORK),
+    "half-close": Kind("the connection is half closed", _half, NETWORK),
     "counter-reset": Kind("the counter begins at 0 again"),
-    "rollover": Kind("the counter is full (1 000 000) and begins at 0, once"),
+    "rollover": Kind("the counter is nearly full at first; rolls over at 1 000 000"),
     "nan": Kind("NaN for the counter (floats; else as sentinel)"),
     "sentinel": Kind("the marker for no value: all ones, or the largest number"),
 }
@@ -209,17 +212,19 @@ def fault_of(text: str) -> Fault:
     said, at, device = text.partition("@")
     kind, equals, every = said.partition("=")
     if kind not in KINDS:
-        raise ValueError(f"{kind!r} is no kind of fault; --list-faults shows them")
+        near = get_close_matches(kind, KINDS, n=1)
+        meant = f' (did you mean "{near[0]}"?)' if near else ""
+        raise ValueError(f"{kind[:SHOWN]!r} is no kind of fault{meant}; --list-faults shows them")
     return Fault(
         kind,
-        _number(every, "after = how many answers, from", LONGEST_EVERY) if equals else EVERY,
-        _number(device, "after @ a device, from", 255) if at else None,
+        _number(every, "=N: every how many answers", LONGEST_EVERY) if equals else EVERY,
+        _number(device, "@ID: the device", LAST_DEVICE) if at else None,
     )
 
 
 def _number(text: str, what: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
-        raise ValueError(f"{text!r} is wrong: it must say {what} 1 to {most}, as in late=5@2")
+        raise ValueError(f"{what}, must be a number from 1 to {most} and not {text[:SHOWN]!r}; as in late=5@2")
     return int(text)
 
 

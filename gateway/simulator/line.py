@@ -85,6 +85,7 @@ class Line:
         self.chance = Random()
         self.heard = 0  # requests, to whomever
         self.answered = 0  # with registers, as far as the meter goes
+        self.spoilt = 0  # answers that met a fault
         self.speed = speed
         self.framing: Framing = Mbap() if transport == "tcp" else Rtu()
         self._meters = {meter.device: meter for meter in meters}
@@ -102,6 +103,7 @@ class Line:
         if meter is None:
             return self._sent(self._nobody(request), request, ended) if self._missing != "silent" else []
         kinds = self._turns.next(request.device, self.faults)
+        self.spoilt += bool(kinds)
         reply = self._read(meter, request, kinds, at)
         given = Circumstances(request, self.chance, self.late)
         for kind in kinds:

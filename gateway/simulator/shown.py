@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from gateway.simulator.meters import Register
 
-NEARLY_FULL = 2  # counts before a counter that is to roll over is full
+LEFT = 10_000_000  # micro of the truth's unit until a counter that is to roll over is full
 
 
 class Shown:
@@ -19,13 +19,12 @@ class Shown:
     def __init__(self, counters: Sequence[Register]) -> None:
         """They show the truth."""
         self._counters = counters
-        self._rolled = False
         self._from: dict[int, float] = {}  # register -> count from which on it shows what has been counted since
 
     def words(self, words: Sequence[int], first: int, kinds: AbstractSet[str], *, rolls: bool) -> list[int]:
         """The registers from `first` on, in an answer that meets these kinds of fault.
 
-        `rolls`: a counter is to roll over one day, so until then it is nearly full.
+        `rolls`: they are nearly full when they are read for the first time.
         """
         shown = list(words)
         for counter in self._counters:
@@ -39,11 +38,9 @@ class Shown:
         if kinds & {"nan", "sentinel"}:
             return counter.absent(nan="nan" in kinds)
         counted = counter.unpack(words)
+        if "counter-reset" in kinds:
+            self._from[counter.address] = counted
+        elif rolls and counter.address not in self._from:
+            self._from[counter.address] = counted - counter.full + max(1, LEFT // counter.step)
         begun = self._from.get(counter.address)
-        if "counter-reset" in kinds or ("rollover" in kinds and not self._rolled):
-            self._rolled = True
-            begun = self._from[counter.address] = counted
-        if rolls and not self._rolled:
-            begun = self._from.setdefault(counter.address, counted)
-            return counter.pack(counter.full - NEARLY_FULL + min(counted - begun, NEARLY_FULL - 1))
-        return words if begun is None else counter.pack(counted - begun)
+        return words if begun is None else counter.pack((counted - begun) % counter.full)

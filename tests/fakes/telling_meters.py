@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from threading import Event
-from typing import Literal
 
+from buffer.model import MICRO, to_micro, to_ms
 from drivers.base import Clock
 from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
@@ -25,18 +25,19 @@ from drivers.modbus.config import Connection, Source, check
 from drivers.modbus.driver import ModbusDriver
 from drivers.reading import Reading, Rejected
 from gateway.clock import SystemClock
-from gateway.simulator.meters import Register, cut_out
+from gateway.simulator import building
+from gateway.simulator.meters import Meter, ModbusMeter, Register, cut_out
 from gateway.simulator.modbus import ModbusSimulator, SerialSimulator
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 
 PLACES = {0: 2, 2: 2, 40: 2, 80: 2, 120: 4}  # register -> words; 0 and 2 come in one request, as long as that of 120
+COUNTER = 40  # the one that faults of values change
 MOST_REGISTERS = 10  # in one request, so that the others come in requests of their own
 BAUDRATE = 230_400
 TIMEOUT, DRAIN = 0.06, 0.06  # s
 LONGEST_WAIT = 10.0  # s, as in gateway.service
 TRANSPORTS = ("tcp", "rtu+tcp", "rtu")
-MICRO = 1_000_000
 
 
 class TellingMeter:
@@ -44,7 +45,7 @@ class TellingMeter:
 
     def __init__(self, device: int) -> None:
         self.device = device
-        self.counters = (Register(40, "u32", MICRO),)
+        self.counters = (Register(COUNTER, "u32", MICRO),)
         self.told: dict[int, int] = {}  # register -> what the newest request got from it
         self._number = 0
 
@@ -89,15 +90,11 @@ class HastyBus(PymodbusBus):
 class TellingLine:
     """Telling meters, a simulated line, and the real driver on it: the wire's time is real, that of polls is not."""
 
-    def __init__(self, transport: Literal["tcp", "rtu+tcp", "rtu"], devices: int = 2, **keys) -> None:
+    def __init__(self, transport: str, devices: int = 2, **keys) -> None:
         self.clock = FakeClock()
         self.meters = [TellingMeter(device) for device in range(1, devices + 1)]
         self.store = Judge(self.clock, self.meters)
-        self.simulator: ModbusSimulator | SerialSimulator
-        if transport == "rtu":
-            self.simulator = SerialSimulator(self.meters, SystemClock(), BAUDRATE)
-        else:
-            self.simulator = ModbusSimulator(self.meters, SystemClock(), rtu=transport == "rtu+tcp")
+        self.simulator = simulator_of(transport, self.meters, SystemClock())
         url = self.simulator.url
         gap = "0ms" if transport == "tcp" else "4ms"
         usual = {"driver": "modbus", "url": url, "poll": "10s", "timeout": f"{TIMEOUT * 1000:g}ms", "gap": gap}
@@ -137,7 +134,57 @@ def telling_line(transport: str, **keys) -> Iterator[TellingLine]:
         line.stop()
 
 
+class LoneMeter:
+    """A meter of a family whose truth is known, with the real driver on its line; the meter's clock is that of the polls."""
+
+    def __init__(self, transport: str) -> None:
+        self.clock = FakeClock()
+        simulated = building.bus(2, push="off")[1]
+        assert isinstance(simulated.source, ModbusMeter)
+        self.meter = simulated.source
+        self.simulator = simulator_of(transport, [self.meter], self.clock)
+        self.store = FakePorts(self.clock)
+        model = self.meter.model
+        keys = {"connection": "main", "device": self.meter.device, "profile": model.profile, "point": model.point}
+        settings = Connection.model_validate(
+            {"driver": "modbus", "url": self.simulator.url, "poll": "20s", "gap": "4ms"}
+        )
+        sources = {"meter": Source.model_validate(keys)}
+        assert not check(settings, sources)
+        bus = HastyBus(settings, address_of(self.simulator.url), drain=DRAIN)
+        self.driver = ModbusDriver("main", settings, sources, self.store.ports, bus)
+
+    def read(self, polls: int) -> list[tuple[int, int]]:
+        """So many readings: milliseconds and micro."""
+        before = len(self.store.readings)
+        while len(self.store.readings) < before + polls:
+            self.clock.wait(Event(), self.driver.step(self.clock.now()))
+        return [(to_ms(reading.at), to_micro(reading.value)) for reading in self.store.readings[before:]]
+
+    def stop(self) -> None:
+        self.driver.close()
+        self.simulator.stop()
+
+
+@contextmanager
+def lone_meter(transport: str) -> Iterator[LoneMeter]:
+    """A running line with one meter."""
+    line = LoneMeter(transport)
+    try:
+        yield line
+    finally:
+        line.stop()
+
+
+def simulator_of(transport: str, meters: Sequence[Meter], clock: Clock) -> ModbusSimulator | SerialSimulator:
+    """Their line."""
+    if transport == "rtu":
+        return SerialSimulator(meters, clock, BAUDRATE)
+    return ModbusSimulator(meters, clock, rtu=transport == "rtu+tcp")
+
+
 def _source(device: int, register: int) -> Source:
     kind = {2: "u32", 4: "u64"}[PLACES[register]]
     keys = {"connection": "main", "device": device, "register": register, "type": kind, "unit": "kWh"}
-    return Source.model_validate(keys | {"max_registers": MOST_REGISTERS})
+    absent = {"na": ["0xFFFFFFFF"]} if register == COUNTER else {}
+    return Source.model_validate(keys | absent | {"max_registers": MOST_REGISTERS})

@@ -7,10 +7,12 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from pymodbus.client import ModbusSerialClient, ModbusTcpClient
+from pymodbus.framer import FramerType
 
 from gateway.simulator import building
 from gateway.simulator.meters import MODELS, ModbusMeter
-from gateway.simulator.modbus import ModbusSimulator
+from gateway.simulator.modbus import ModbusSimulator, SerialSimulator
 from gateway.simulator.world import SINCE, Load
 from tests.fakes.clock import FakeClock
 
@@ -136,6 +138,29 @@ def test_a_mute_device_is_silent_until_it_speaks_again(start):
     assert ask(simulator, 1, 4, 72, 2) is not None
     simulator.mute.clear()
     assert ask(simulator, 2, 3, 52, 2) is not None
+
+
+@pytest.mark.parametrize("transport", ["tcp", "rtu+tcp", "rtu"])
+def test_pymodbus_own_client_reads_every_family_on_every_kind_of_line(meters, clock, transport):
+    """Frames that are not ours on the other side."""
+    if transport == "rtu":
+        simulator = SerialSimulator(meters, clock, 115_200)
+        client = ModbusSerialClient(simulator.port, baudrate=115_200, retries=0)
+    else:
+        simulator = ModbusSimulator(meters, clock, rtu=transport == "rtu+tcp")
+        framer = FramerType.RTU if transport == "rtu+tcp" else FramerType.SOCKET
+        client = ModbusTcpClient("127.0.0.1", port=simulator.port, framer=framer, retries=0)
+    try:
+        assert client.connect()
+        for meter in meters:
+            function, address, layout, *_ = LAYOUT[next(key for key, model in MODELS.items() if model == meter.model)]
+            read = client.read_holding_registers if function == 3 else client.read_input_registers
+            answer = read(address, count=struct.calcsize(layout) // 2, device_id=meter.device)
+            assert answer.registers == meter.model.energy.words(meter.load.register(clock.now().wall))
+        assert client.read_holding_registers(1, count=1, device_id=meters[-1].device).exception_code == 2
+    finally:
+        client.close()
+        simulator.stop()
 
 
 def test_a_taken_port_is_an_error_and_a_stopped_one_is_free_again(start, clock, meters):

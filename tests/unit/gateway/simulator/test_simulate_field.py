@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from drivers.modbus.address import address_of
 from gateway.simulator.broker import find_mosquitto
+from gateway.simulator.faults import KINDS
+from gateway.simulator.frames import Rtu, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +63,53 @@ def test_modbus_says_what_it_serves_and_how_to_read_it():
         assert json.loads(ended(process, signal.SIGINT)) == {"event": "summary", "requests": 1}
 
 
+def test_modbus_on_a_serial_port_with_faults_says_what_came_of_it():
+    """The port can be opened as the URL says, every second answer has a wrong checksum, and it is summed up."""
+    arguments = ("--serial", "--baudrate", "38400", "--parity", "E", "--devices", "2", "--fault", "corrupt=2@1")
+    with running("modbus", *arguments, "--json") as process:
+        told = json.loads(process.stdout.readline())
+        assert told["url"].endswith("?baudrate=38400&parity=N")
+        address = address_of(told["url"])
+        port = os.open(address.host, os.O_RDWR | os.O_NOCTTY)
+        sound = []
+        for _ in range(4):
+            os.write(port, Rtu.wrap(0, 1, bytes([4, 0, 72, 0, 2])))
+            answer = b""
+            while len(answer) < 9:
+                answer += os.read(port, 100)
+            sound.append(checksum(answer[:-2]) == answer[-2:])
+        os.close(port)
+        assert sorted(sound) == [False, False, True, True]
+        summary = json.loads(ended(process, signal.SIGINT))
+        assert 0 <= summary.pop("early") <= 3
+        assert summary == {"event": "summary", "requests": 4, "faults": 2}
+
+
+def test_modbus_behind_a_serial_server_answers_rtu_frames():
+    """Without MBAP header."""
+    with running("modbus", "--rtu-over-tcp", "--port", "0", "--json") as process:
+        url = json.loads(process.stdout.readline())["url"]
+        assert url.startswith("rtu+tcp://127.0.0.1:")
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5) as channel:
+            channel.sendall(Rtu.wrap(0, 1, bytes([4, 0, 72, 0, 2])))
+            answer = channel.recv(300)
+        assert answer[:3] == bytes([1, 4, 4])
+        assert checksum(answer[:-2]) == answer[-2:]
+
+
+def test_the_kinds_of_faults_are_a_table_of_80_columns():
+    """Each with a line; as JSON with the lines of transport it can happen on."""
+    command = [*COMMAND, "modbus", "--list-faults"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"})
+    lines = shown.stdout.splitlines()
+    assert len(lines) == 1 + len(KINDS)
+    assert max(map(len, lines)) <= 80
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    kinds = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [kind["fault"] for kind in kinds] == list(KINDS)
+    assert next(kind for kind in kinds if kind["fault"] == "reset")["on"] == ["rtu+tcp", "tcp"]
+
+
 BROKERS = [
     pytest.param("mosquitto", marks=pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto here")),
     pytest.param("amqtt", marks=pytest.mark.skipif(not find_spec("amqtt"), reason="no amqtt here")),
@@ -92,6 +143,15 @@ def test_people_get_a_table_and_something_to_paste():
     [
         (("modbus", "--devices", "248"), 2, "1 to 247"),
         (("modbus", "--host", "192.0.2.1"), 1, "cannot listen on 192.0.2.1"),
+        (("modbus", "--serial", "--port", "502"), 2, "--port is of use only without --serial"),
+        (("modbus", "--baudrate", "9600"), 2, "--baudrate is of use only with --serial"),
+        (("modbus", "--serial", "--baudrate", "9601"), 2, "is none of 1200"),
+        (("modbus", "--serial", "--rtu-over-tcp"), 2, "not allowed with"),
+        (("modbus", "--fault", "latte"), 2, '(did you mean "late"?)'),
+        (("modbus", "--fault", "late=0"), 2, "1 to 1000000"),
+        (("modbus", "--fault", "late@6"), 2, "ids 1 to 5"),
+        (("modbus", "--serial", "--fault", "reset"), 2, "it needs TCP, so no --serial"),
+        (("modbus", "--rtu-over-tcp", "--fault", "zero-transaction"), 2, "it needs Modbus TCP"),
         (("mqtt", "--url", "mqtt://127.0.0.1:1"), 1, "--broker starts one"),
         (("mqtt", "--url", "http://x"), 1, "mqtt://host:1883"),
         (("mqtt", "--url", "mqtts://127.0.0.1"), 1, "plain mqtt://"),

@@ -1,0 +1,163 @@
+"""`simulate modbus`: meters on a socket or a serial port, with what goes wrong in buildings, to point a gateway at."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from drivers.modbus.address import BAUDRATES
+from gateway import terminal
+from gateway.clock import SystemClock
+from gateway.commands.common import port, until_interrupted
+from gateway.commands.simulate_field import Voice
+from gateway.errors import OK, USAGE, GatewayError
+from gateway.simulator.faults import ALL, KINDS, NETWORK, Fault, fault_of
+
+if TYPE_CHECKING:
+    from gateway.simulator.faults import Transport
+    from gateway.simulator.meters import ModbusMeter
+    from gateway.simulator.modbus import ModbusSimulator, SerialSimulator
+
+PORT = 5020  # 502 is root's
+HOST = "127.0.0.1"
+BAUDRATE = 9600
+MOST_DEVICES = 247  # ids on one line, Modbus over serial line 2.2
+
+# The simulators themselves are imported when they run.
+
+
+class Contradiction(GatewayError):  # noqa: N818 - named for what was said
+    """Options that do not go together."""
+
+    code = USAGE
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Where it listens, what is there and what goes wrong."""
+    line = parser.add_mutually_exclusive_group()
+    line.add_argument("--serial", action="store_true", help="a serial port (a pseudo-terminal) instead of Modbus TCP")
+    line.add_argument("--rtu-over-tcp", action="store_true", help="RTU frames on TCP, as serial servers pass them on")
+    parser.add_argument("--port", type=port, help=f"default {PORT}; 0 takes a free one")
+    parser.add_argument("--host", help=f"default {HOST}")
+    parser.add_argument(
+        "--baudrate",
+        type=_baudrate,
+        metavar="N",
+        help=f"how fast bytes come, with --serial (default: {BAUDRATE})",
+    )
+    parser.add_argument(
+        "--parity",
+        type=str.upper,
+        choices=("N", "E", "O"),
+        help="with --serial: E and O make characters longer, and no more (default: N)",
+    )
+    parser.add_argument("--devices", type=_device, default=5, metavar="N", help="meters with ids 1 to N (default: 5)")
+    parser.add_argument(
+        "--mute", action="append", type=_device, default=[], metavar="ID", help="one that does not answer; repeatable"
+    )
+    parser.add_argument("--missing", choices=("silent", "0x04"), default="silent", help="what other ids answer")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        type=_fault,
+        default=[],
+        metavar="KIND[=N][@ID]",
+        help="what goes wrong with every N-th answer (default: 5th) of each device, or of one; repeatable",
+    )
+    parser.add_argument("--list-faults", action="store_true", help="show the kinds of faults and end")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    if args.list_faults:
+        return _list_faults(as_json=args.json)
+    transport: Transport = "rtu" if args.serial else "rtu+tcp" if args.rtu_over_tcp else "tcp"
+    _check(args, transport)
+    from gateway.simulator import building  # noqa: PLC0415 - see above
+
+    meters = building.bus(args.devices, push="off")
+    simulator = _simulator(args, building.devices_on_the_bus(meters))
+    simulator.mute.update(args.mute)
+    simulator.faults = args.fault
+    say = Voice(as_json=args.json)
+    with until_interrupted() as interrupted:
+        connection = building.bus_connection(simulator.url, "10s")
+        say.listening(f"Modbus simulator listening on {simulator.url}", simulator.url, meters, connection)
+        interrupted.wait()
+    simulator.stop()
+    _sum_up(simulator, say, args)
+    return OK
+
+
+def _check(args: argparse.Namespace, transport: Transport) -> None:
+    """What does not go together; raises Contradiction."""
+    for key in ("port", "host") if args.serial else ("baudrate", "parity"):
+        if getattr(args, key) is not None:
+            raise Contradiction(f"--{key} is of use only {'without' if args.serial else 'with'} --serial")
+    for fault in args.fault:
+        if transport not in KINDS[fault.kind].on:
+            raise Contradiction(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
+        if fault.device is not None and fault.device > args.devices:
+            raise Contradiction(f"--fault {fault.kind}@{fault.device}: the meters have ids 1 to {args.devices}")
+
+
+def _needs(kind: str) -> str:
+    return "TCP, so no --serial" if KINDS[kind].on == NETWORK else "Modbus TCP, so no --serial and no --rtu-over-tcp"
+
+
+def _simulator(args: argparse.Namespace, meters: list[ModbusMeter]) -> ModbusSimulator | SerialSimulator:
+    from gateway.simulator.modbus import ModbusSimulator, SerialSimulator  # noqa: PLC0415
+
+    clock = SystemClock()
+    if args.serial:
+        try:
+            return SerialSimulator(meters, clock, args.baudrate or BAUDRATE, args.parity or "N", missing=args.missing)
+        except OSError as error:
+            raise GatewayError(f"cannot make a serial port: {error.strerror}") from None
+    host, number = args.host or HOST, PORT if args.port is None else args.port
+    try:
+        return ModbusSimulator(meters, clock, host, number, missing=args.missing, rtu=args.rtu_over_tcp)
+    except OSError as error:
+        raise GatewayError(f"cannot listen on {host} port {number}: {error.strerror}; try --port 0") from None
+
+
+def _sum_up(simulator: ModbusSimulator | SerialSimulator, say: Voice, args: argparse.Namespace) -> None:
+    facts = {"requests": simulator.requests}
+    line = f"{simulator.requests} requests answered"
+    if args.fault:
+        facts["faults"] = simulator.line.spoilt
+        line += f"; {simulator.line.spoilt} answers met a fault"
+    if args.serial:
+        facts["early"] = simulator.early
+        line += f"; {simulator.early} came before 3.5 characters of silence"
+    say.line(line, event="summary", **facts)
+
+
+def _list_faults(*, as_json: bool) -> int:
+    if as_json:
+        for kind, facts in KINDS.items():
+            terminal.document({"fault": kind, "text": facts.text, "on": sorted(facts.on)})
+        return OK
+    only = {ALL: "", NETWORK: " (not on --serial)"}
+    rows = [(kind, facts.text + only.get(facts.on, " (only on Modbus TCP)")) for kind, facts in KINDS.items()]
+    terminal.show(terminal.table(("fault", "what happens"), rows))
+    return OK
+
+
+def _device(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_DEVICES:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 1 to {MOST_DEVICES}")
+    return int(text)
+
+
+def _baudrate(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) not in BAUDRATES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(map(str, BAUDRATES))}")
+    return int(text)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return fault_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,134 @@
+"""Which answers may still come, without a wire: devices that answer late, in order, and a bus that must never be fooled."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.modbus.awaited import BEYOND, LATEST, Awaited
+from drivers.modbus.plan import Block
+from drivers.modbus.wire import Request
+
+
+def asked(device: int = 1, table: str = "holding", start: int = 100, count: int = 4) -> Request:
+    return Request(device, Block(table, start, count, ()), 1.0, 0.0)
+
+
+def test_an_answer_that_came_is_awaited_no_more():
+    """Nor is anything older."""
+    awaited = Awaited()
+    awaited.sent(asked(count=2), 0.0)
+    awaited.sent(asked(count=4), 1.0)
+    assert awaited.mistakable(asked(count=2), 1.0)
+    awaited.answered(asked(count=4))
+    assert not awaited.mistakable(asked(count=2), 1.0)
+    assert not awaited.mistakable(asked(count=4), 1.0)
+
+
+def test_only_an_answer_of_the_same_device_table_and_length_can_be_mistaken():
+    """The frame says these three."""
+    awaited = Awaited()
+    awaited.sent(asked(), 0.0)
+    assert awaited.mistakable(asked(start=7), 0.0)
+    assert not awaited.mistakable(asked(device=2), 0.0)
+    assert not awaited.mistakable(asked(table="input"), 0.0)
+    assert not awaited.mistakable(asked(count=3), 0.0)
+
+
+def test_after_half_a_minute_nothing_comes_any_more():
+    """A device that never answered is asked plainly again."""
+    awaited = Awaited()
+    awaited.sent(asked(), 0.0)
+    assert awaited.mistakable(asked(), LATEST - 0.001)
+    assert not awaited.mistakable(asked(), LATEST)
+
+
+def test_the_question_is_a_part_of_what_was_wanted_where_that_is_possible():
+    """Registers that are there, an even number before an odd one, and each answer unlike all that are awaited."""
+    awaited = Awaited()
+    counts = []
+    for _ in range(3 + BEYOND):
+        question = awaited.question(asked(count=4), 0.0)
+        assert question is not None
+        assert (question.device, question.block.table, question.block.start) == (1, "holding", 100)
+        counts.append(question.block.count)
+        awaited.sent(question, 0.0)
+    assert counts == [2, 1, 3, 5, 6, 7, 8]
+    assert awaited.question(asked(count=4), 0.0) is None
+
+
+def test_a_question_stays_within_the_protocol():
+    """125 registers, and none behind the last."""
+    awaited = Awaited()
+    assert awaited.question(asked(start=65_535, count=1), 0.0) is None
+    assert awaited.question(asked(start=65_534, count=1), 0.0).block.count == 2
+    for count in range(1, 125):
+        awaited.sent(asked(count=count), 0.0)
+    assert awaited.question(asked(count=125), 0.0) is None
+
+
+def test_an_exception_answers_the_oldest_request_at_least():
+    """It fits every request, so the younger one's answer may still come."""
+    awaited = Awaited()
+    awaited.sent(asked(count=4), 0.0)
+    awaited.sent(asked(count=2), 1.0)
+    awaited.refused(asked(count=2))
+    assert not awaited.mistakable(asked(count=4), 1.0)
+    assert awaited.mistakable(asked(count=2), 1.0)
+
+
+class SlowDevice:
+    """Answers in order, each after so many further requests as its lateness says; None: never."""
+
+    def __init__(self, lateness: list[int | None]) -> None:
+        self._lateness = deque(lateness)
+        self._number = 0
+        self._coming: list[tuple[int, int, int, int]] = []  # when, number of the request, start, count
+
+    def ask(self, start: int, count: int) -> list[tuple[int, int]]:
+        """What is heard until the timeout: start and count of the requests that are answered."""
+        self._number += 1
+        late = self._lateness.popleft() if self._lateness else 0
+        if late is not None:
+            after = max(self._number + late, max((when for when, *_ in self._coming), default=0))
+            self._coming.append((after, self._number, start, count))
+        heard = [coming for coming in self._coming if coming[0] <= self._number]
+        self._coming = [coming for coming in self._coming if coming[0] > self._number]
+        return [(start, count) for _, _, start, count in heard]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=30),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=30),
+)
+def test_no_answer_is_ever_believed_that_is_another_requests(lateness, wanted):
+    """Whatever the lateness: an answer of the right length is that of the request, since the order is kept.
+
+    The first answer that is heard is taken, as a bus does; the others are discarded with the gap that follows.
+    """
+    device, awaited = SlowDevice(lateness), Awaited()
+
+    def ask(request: Request) -> bool:
+        awaited.sent(request, 0.0)
+        heard = device.ask(request.block.start, request.block.count)
+        if not heard or heard[0][1] != request.block.count:
+            return False
+        if [count for _, count in heard].count(request.block.count) > 1:
+            return False  # two answers to one request: the bus believes neither
+        awaited.answered(request)
+        believed.append((heard[0][0], request.block.start))
+        return True
+
+    for number, count in wanted:
+        believed: list[tuple[int, int]] = []
+        request = asked(start=1000 * (number + 1), count=count)
+        if awaited.mistakable(request, 0.0):
+            question = awaited.question(request, 0.0)
+            if question is None or not ask(question):
+                continue
+            believed.clear()  # nobody wants its value
+        if ask(request):
+            ((was, should),) = believed
+            assert was == should
