@@ -192,9 +192,8 @@ def _difference(alike: Sequence[Suggestion]) -> str:
     first, *others = alike
     same = [each.profile for each in others if (each.main, each.register) == (first.main, first.register)]
     if len(same) == len(others):
-        return (
-            f"All {len(alike)} read {first.main} in the same way: any of them will do for it; the type plate says which"
-        )
+        many = "Both" if len(alike) == 2 else f"All {len(alike)}"
+        return f"{many} read {first.main} in the same way: any of them will do for it; the type plate says which"
     other = next(each for each in others if each.profile not in same)
     return (
         f"{first.profile} and {other.profile} read different registers ({_register(first)}; {_register(other)}): compare "
