@@ -4,7 +4,8 @@ Rates are ratios to plain `sqlite3.executemany` into the same table (with its re
 pragmas, in turns within the same run: `rows_per_s_ratio` of the time until the rows are durable, `rows_per_cpu_s_ratio` of
 the processor's, which a busy machine or a slow disk does not change. Closing is the closer's own step over the readings of
 one hour, for all meters at once; the file with years holds their hours, ledger and messages, and readings of the last
-`--days`, as retention leaves them. `start_s_*` is what `run` does with the file before it reads the first meter. Medians.
+`--days`, as retention leaves them. `start_s_*` is what `run` does with the file before it reads the first meter. `crowd_*`:
+as many connections as meters, each with one reading within 100 ms, without and with `commit_within`. Medians.
 
     .venv/bin/python bench/store.py [--meters 200] [--years 3] [--dir DIR]
 """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REJECTED_KEPT = 10_000  # rows of `rejected`; the counts per reason go on for ever
 ASKED_FIRST = 20  # readings in one batch, from which on it is asked first which of their hours and meters are known
-AT_ONCE = 20  # readings in one statement: less than half of what a statement for each one costs
+AT_ONCE = 20  # readings in one statement, which costs half of a statement for each of them
 PAYLOAD_KEPT = 500  # characters
 EVENTS_KEPT = 20_000
 ALIKE_MS = 6 * HOUR_MS  # meters this near to each other share one scan
@@ -98,7 +98,7 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
     whole = len(readings) - len(readings) % AT_ONCE
     parts = [tuple(chain.from_iterable(readings[n : n + AT_ONCE])) for n in range(0, whole, AT_ONCE)]
     db.executemany(INSERT_MANY, parts)
-    db.executemany(INSERT_ONE, [tuple(row) for row in readings[whole:]])  # sqlite3 binds a plain tuple twice as fast
+    db.executemany(INSERT_ONE, [tuple(row) for row in readings[whole:]])  # plain ones are bound faster
     if db.total_changes - before == len(readings):
         return []
     find = "SELECT value FROM reading WHERE at = ? AND meter = ?"

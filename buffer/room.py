@@ -11,6 +11,7 @@ import logging
 import os
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 MIB = 2**20
 BALLAST_NAME = "buffer.ballast"
-TRIAL_NAME = "buffer.trial"
 BALLAST = 8 * MIB  # the log of a checkpoint's length, twice
 RESERVE = MIB  # of the file, for hours, ledger and messages: readings stop before it
 PRESSED = 2 * RESERVE  # with less than this left, readings are forgotten before their age ...
@@ -133,14 +133,11 @@ class Room:
 
     def _over_quota(self) -> bool:
         """Whether a quota keeps from us what the disk has: SQLite calls it an I/O error, so only trying tells."""
-        trial = self.directory / TRIAL_NAME
         try:
-            _allocate(trial, SPENT)
+            with TemporaryFile(dir=self.directory) as trial:
+                os.posix_fallocate(trial.fileno(), 0, SPENT)
         except OSError as error:
             return error.errno in NO_ROOM
-        finally:
-            with suppress(OSError):
-                trial.unlink(missing_ok=True)
         return False
 
     def _is_there(self) -> bool:
@@ -234,7 +231,11 @@ def _trouble(facts: Facts) -> tuple[str, str] | None:
     goes_on = "; the database goes on in its own free pages" if not short and not facts.failing else waits
     known = (
         (facts.disk.read_only, "read-only", f"the disk of {where} is read-only{waits}: see dmesg, mount it writable"),
-        (full, "full", f"the disk of {where} is full{goes_on}: make room there (df -h {where}; or a quota: quota -s)"),
+        (
+            full,
+            "full",
+            f"the disk of {where} is full{goes_on}: make room there (df -h {where}; quota -s where there is a quota)",
+        ),
         (short, "cap", f"the database is as large as it may be{waits}: raise [buffer] max_size and restart"),
         (
             bool(facts.failing),

@@ -235,9 +235,8 @@ class Store:
                 for pragma in PRAGMAS:
                     db.execute(f"PRAGMA {pragma}")
                 migrate(db, self.path.with_name(BEFORE))
-                db.execute(
-                    "PRAGMA temp_store = MEMORY"
-                )  # /var/tmp may be full; not before: an index of all hours is long
+                # whatever may be undone: /var/tmp may be full. Not before, because the index of a migration may be long
+                db.execute("PRAGMA temp_store = MEMORY")
                 self.room.limit(db)
                 _sync_names(self.path.parent)  # of the file and its log: SQLite does not mind when this fails
             except BaseException:

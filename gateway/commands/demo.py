@@ -74,7 +74,7 @@ trust = "always"
 grace = "60s"
 
 [buffer]
-commit_within = "0s"    # no time of the demo's: waiting for other connections would cost it a minute
+commit_within = "0s"    # a fifth of a real second is more than a minute here
 
 [enerkey]
 url = "{url}"
