@@ -130,7 +130,8 @@ class Service:
             now = self._clock.now()
             watched.ticked = now.boottime
             due = worker.step(now)
-            self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))
+            if due > now.boottime:
+                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))
 
 
 def _tell_late(late: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from drivers.modbus.address import Address
     from drivers.modbus.connection import Connection
 
+FRESH = 0.2  # s after an answer over Modbus TCP for which nobody closes the connection as idle
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
 LONGEST_DRAIN = 2.0  # s and the time of the longest frame; a line that babbles on is used all the same
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
@@ -83,6 +84,7 @@ class _Line:
     sent = b""
     heard = bytearray()
     ahead = b""  # heard, and not looked at by pymodbus yet
+    settled = False  # the last answer was the usual one, nothing was heard behind it
 
     def connect(self) -> bool:
         """Asked by pymodbus before each request; opening is ours."""
@@ -314,7 +316,9 @@ class PymodbusBus:
 
     def _settle(self, gap: float) -> None:
         """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
-        gap = max(gap, self._address.silence)
+        gap, line = max(gap, self._address.silence), self._line
+        if line.settled and not gap and monotonic() - line.last < FRESH:
+            return  # late bytes would bear another transaction
         try:
             self.discarded += len(self._line.quiet(self._quiet_until, gap))
         except _WIRE_ERRORS:

@@ -49,7 +49,7 @@ _INTEGERS = {name: name[0] == "s" for name in WIDTHS if re.fullmatch(r"(u|s|acc)
 _BASES = {"mod1k": 1000, "mod10k": 10_000}  # of one register
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 9  # every f32 survives 9 significant digits; every number of 6 digits survives f32
 _SHORTER = tuple(f"%.{digits}g" for digits in range(_FEWEST_DIGITS, _MOST_DIGITS))
-_SINGLE = struct.Struct(">f")
+_F32 = struct.Struct(">f")
 _MARKER = re.compile(r"(?:([a-z0-9_]+):)?0[xX]((?:[0-9a-fA-F]{4}){1,4})")
 
 
@@ -130,14 +130,16 @@ def _numbers(type_: Type) -> Callable[[bytes], Decimal]:
     signed = _INTEGERS.get(type_)
     if signed is not None:
         return lambda raw: Decimal(int.from_bytes(raw, "big", signed=signed))
-    return partial(_float, type_=type_) if type_ in _FLOATS else partial(_special, type_=type_)
+    if type_ in _FLOATS:
+        return _single if type_ == "f32" else _double
+    return partial(_special, type_=type_)
 
 
-def _float(raw: bytes, type_: Type) -> Decimal:
-    number = struct.unpack(_FLOATS[type_], raw)[0]
+def _double(raw: bytes) -> Decimal:
+    number = struct.unpack(">d", raw)[0]
     if not math.isfinite(number):
         raise NoValue("not a number", str(number))
-    return single(raw, number) if type_ == "f32" else Decimal(repr(number))
+    return Decimal(repr(number))
 
 
 def _special(raw: bytes, type_: Type) -> Decimal:
@@ -211,7 +213,7 @@ def in_order(words: Iterable[int], encoding: Encoding) -> bytes:
     return b"".join(word.to_bytes(2, encoding.byte_order) for word in ordered)
 
 
-def single(raw: bytes, number: float) -> Decimal:
+def _single(raw: bytes) -> Decimal:
     """The shortest decimal that means the same f32: 47.11 and not 47.11000061035156.
 
     A meter turns its own decimal count into the nearest f32. Up to 6 digits the shortest decimal is that count again;
@@ -219,9 +221,12 @@ def single(raw: bytes, number: float) -> Decimal:
     floats are in the order of the floats and equal for equal ones, so a counter never runs backwards by them, and
     differences between boundaries add up without remainder. Integers below 2**24 are exact either way.
     """
+    (number,) = _F32.unpack(raw)
+    if not math.isfinite(number):
+        raise NoValue("not a number", str(number))
     for shorter in _SHORTER:
         text = shorter % number
-        if _SINGLE.pack(float(text)) == raw:  # even the largest f32 is rounded to none that is beyond
+        if _F32.pack(float(text)) == raw:  # even the largest f32 is rounded to none that is beyond
             return Decimal(text)
     return Decimal(f"{number:.{_MOST_DIGITS}g}")
 

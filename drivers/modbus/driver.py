@@ -86,11 +86,11 @@ class ModbusDriver:
         if not self._connected(now):
             self._deliver()
             return self._reconnecting.due
-        self._read(device, now)
-        after = self._ports.clock.now()
-        if self._next(after) is None or not self._bus.is_open or self._gathered(after):
+        after = self._read(device, now)
+        following = self._next(after)
+        if following is None or not self._bus.is_open or self._gathered(after):
             self._deliver()
-        return self._earliest()
+        return self._earliest() if following is None else following.due
 
     def poll(self, now: Now) -> None:
         """Read every device once."""
@@ -178,7 +178,8 @@ class ModbusDriver:
         self._asked = None
         return True
 
-    def _read(self, device: Device, now: Now) -> None:
+    def _read(self, device: Device, now: Now) -> Now:
+        """One poll of one device; the time after it."""
         got = Round(now, self._poll)
         changed = self._asked is not None and self._asked != device.number
         self._asked = device.number
@@ -194,12 +195,13 @@ class ModbusDriver:
         else:
             problem = got.failure or Problem("no connection", str(lost))
             self._device_fails(device, problem, after)
-        self._take(got.looks)
+        self._take(got.looks, after)
         self._reschedule(device, after, at_once=lost is not None and device.failures == 1)
         if lost is not None:
             self._lost(lost, after)
             self._look_in_vain(device)
         self._note_first_round(device, after)
+        return after
 
     def _device_answers(self, device: Device, got: Round) -> None:
         if got.looks:
@@ -230,11 +232,10 @@ class ModbusDriver:
                 "warning", self._subject(device), f"{problem.detail}; it is asked again with growing pauses"
             )
 
-    def _take(self, looks: Sequence[Look]) -> None:
+    def _take(self, looks: Sequence[Look], now: Now) -> None:
         if looks and self._gathering_since is None:
-            self._gathering_since = self._ports.clock.now().boottime
-        for look in completed(looks):
-            self._batch += self._reader.take(look)
+            self._gathering_since = now.boottime
+        self._batch += self._reader.take_all(completed(looks))
 
     def _gathered(self, now: Now) -> bool:
         return self._gathering_since is not None and now.boottime - self._gathering_since >= GATHER

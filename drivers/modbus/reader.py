@@ -12,7 +12,7 @@ from drivers.modbus.device import Look, Problem
 from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from decimal import Decimal
 
     from drivers.base import Clock, KeyValues
@@ -39,15 +39,31 @@ class Reader:
         """A snapshot that any thread may take; made when somebody asks, since each poll brings other values."""
         return {source: _last_read(look, value) for source, (look, value) in self._newest.copy().items()}
 
-    def take(self, look: Look) -> list[Reading | Rejected]:
-        """The reading, or the rejection where it is worth a record; never a 0 for what is no number."""
-        if look.problem is None:
+    def take_all(self, looks: Iterable[Look]) -> list[Reading | Rejected]:
+        """The readings, and the rejections that are worth a record; never a 0 for what is no number."""
+        found: list[Reading | Rejected] = []
+        for look in looks:
+            target, at, words, problem, _ = look
+            if problem is not None:
+                found += self._refused(look)
+                continue
             try:
-                value = self._counting(look.target, look.target.value(look.words))
+                value = target.value(words)
+                if target.accumulates:
+                    self._check_counting(target, value)
             except NoValue as error:
-                look = look._replace(problem=Problem(error.reason, error.detail, hexed(look.words)))
-            else:
-                return [self._reading(look, value)]
+                found += self._refused(look._replace(problem=Problem(error.reason, error.detail, hexed(words))))
+                continue
+            self._newest[target.source] = look, value
+            found.append(Reading(target.source, at, value, target.unit or ""))
+            self.counts["readings"] += 1
+        return found
+
+    def take(self, look: Look) -> list[Reading | Rejected]:
+        """`take_all` of one."""
+        return self.take_all([look])
+
+    def _refused(self, look: Look) -> list[Reading | Rejected]:
         self.show(look)
         self.counts["rejected"] += 1
         return self._rejection(look)
@@ -57,10 +73,8 @@ class Reader:
         assert look.problem is not None
         self._newest[look.target.source] = look, None
 
-    def _counting(self, target: Target, value: Decimal) -> Decimal:
+    def _check_counting(self, target: Target, value: Decimal) -> None:
         """A SunSpec accumulator that has counted and says 0 is not there at the moment; a new meter may say it."""
-        if not target.accumulates:
-            return value
         key = f"counted/{target.source}"
         if value and target.source not in self._counted:
             self._counted.add(target.source)
@@ -68,13 +82,6 @@ class Reader:
                 self._memory.put(key, "1")
         elif not value and (target.source in self._counted or self._memory.get(key)):
             raise NoValue("not available", "an accumulator that has counted shows 0")
-        return value
-
-    def _reading(self, look: Look, value: Decimal) -> Reading:
-        self.counts["readings"] += 1
-        target = look.target
-        self._newest[target.source] = look, value
-        return Reading(target.source, look.at, value, target.unit or "")
 
     def _rejection(self, look: Look) -> list[Reading | Rejected]:
         source, problem = look.target.source, look.problem
@@ -95,12 +102,14 @@ def _last_read(look: Look, value: Decimal | None) -> LastRead:
     return LastRead(look.at, raw[:RAW_SHOWN], value, target.unit or "", why, took, where)
 
 
-def completed(looks: Iterable[Look]) -> list[Look]:
+def completed(looks: Sequence[Look]) -> Sequence[Look]:
     """The looks of one round with those at the terms of a sum made into one: all of them, or no number.
 
     Where a term was not asked for (it rests after a refusal, or the line broke before it) there is nothing to say of the
     sum in this round.
     """
+    if all(look.target.whole is None for look in looks):
+        return looks
     alone: list[Look] = []
     terms: dict[str, list[Look]] = {}
     for look in looks:

@@ -35,7 +35,8 @@ def ask(line: Any, request: Request) -> Any:  # noqa: ANN401 - a pymodbus client
     line.send(asking(transaction, request))
     line.ahead = line.recv(None)
     words = usual(transaction, request, line.ahead)
-    if words is not None:
+    line.settled = words is not None
+    if line.settled:
         return words
     try:
         response = line.transaction.sync_get_response(request.device, transaction)
