@@ -17,7 +17,7 @@ from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import INTERRUPTIBLE, environment, on_terminal
-from tests.fakes.modbus_server import modbus_server
+from tests.fakes.modbus_server import Relay, modbus_server
 from tests.fakes.rtu_responder import RtuLine
 from tests.fakes.site import Site
 
@@ -133,6 +133,7 @@ def test_a_device_that_answers_for_every_id_is_one_device(scan):
     """Many meters with a network port do not look at the id: one is shown, and one is asked what it is."""
     with modbus_server({device: {0: 1} for device in range(1, 41)}) as server:
         done = scan(server.url, "--ids", "1-40")
+        assert server.reads[2] == 1, "found, and not asked again what it is"
     assert "Every id answers: this device does not look at the id" in done.out
     assert re.findall(r"^device (\d+)", done.out.partition("Every")[2], re.MULTILINE) == ["1"]
 
@@ -192,6 +193,17 @@ def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
     assert [device["device"] for device in found["devices"]] == [5]
     assert (found["silent"], found["garbled"]) == (1, [])
     assert min(silences) >= 3.5 * 10 / 9600
+
+
+def test_a_late_answer_over_tcp_is_noticed_too(scan):
+    """It comes while 6 is asked, and is not taken for its answer: both are found."""
+    with modbus_server({5: {0: 7}, 6: {0: 7}}) as server, Relay(server.port) as relay:
+        relay.late = 1
+        found = document(
+            scan(f"tcp://127.0.0.1:{relay.port}", "--ids", "5-6", "--timeout", "0.1", "--ids-only", "--json")
+        )
+    assert sorted(device["device"] for device in found["devices"]) == [5, 6]
+    assert (found["silent"], found["garbled"]) == (0, [])
 
 
 def test_an_adapter_that_hears_itself_is_noticed(scan):
