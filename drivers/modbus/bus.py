@@ -39,12 +39,11 @@ if TYPE_CHECKING:
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
 LONGEST_DRAIN = 2.0  # s; a line that babbles on is used all the same
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
-MOST_HEARD = (
-    1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
-)
+MOST_HEARD = 1024  # bytes for one request; the longest frame has 260. Beyond it somebody babbles: parsing is quadratic
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
 REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
 MBAP = 4  # bytes by which the same answer is longer on TCP
+LONGEST_FRAME = 256  # bytes, on RTU
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -210,6 +209,20 @@ class PymodbusBus:
         self._silences = 0
         self._count_extra(line, 2 * len(words))
         return Answer(words, line.last - line.started)
+
+    def names(self, device: int, timeout: float, gap: float) -> list[str]:
+        """What a device says it is: maker, product, version (function 0x2B/0x0E, a read that few know). Raises as `read`."""
+        self._settle(gap)
+        line = self._line
+        line.timeout, line.answer_bytes = timeout, LONGEST_FRAME
+        try:
+            response = line.read_device_information(read_code=1, object_id=0, device_id=device)
+        except (ConnectionException, *_WIRE_ERRORS) as error:
+            raise self._lost(error) from None
+        except _FRAME_ERRORS:
+            raise self._unanswered(line) from None
+        self._silences = 0
+        return [value.decode("latin-1") for value in getattr(response, "information", {}).values()]
 
     def pause(self, seconds: float) -> None:
         """As the protocol says."""

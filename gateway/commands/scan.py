@@ -35,6 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thorough", action="store_true", help="more patience, more registers, and every speed to the end"
     )
+    by_name = "ask for maker and product, too (function 0x2B); some devices need a restart after it"
+    parser.add_argument("--names", action="store_true", help=by_name)
     parser.add_argument("--ids-only", action="store_true", help="do not ask what the devices are")
 
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         search_through(search, wire, progress, None if args.json else _tell)
         for found in _worth_a_look(args, search):
-            devices.append(look_at(found, wire, progress))  # noqa: PERF401 - what is there when it is stopped counts
+            devices.append(look_at(found, wire, progress, by_name=args.names))  # noqa: PERF401 - what is there when it is stopped counts
     except KeyboardInterrupt:
         stopped = True
     except GatewayError as error:  # the line is gone: what was found before is shown first

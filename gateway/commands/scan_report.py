@@ -176,8 +176,13 @@ def _show_others(device: Device) -> None:
         why = "it fell silent before everything was asked" if device.cut else "none fits what it says"
         terminal.show(terminal.wrapped(f"  no profile: {why}; read it by the registers in its manual", "    "))
         return
-    if further := [each.profile for each in suggestions[SHOWN:]]:
-        terminal.show(terminal.wrapped(f"  also possible: {', '.join(further)}", "    "))
+    worth = min(suggestions[0].score - NEAR, suggestions[0].score // 2)
+    further = [each.profile for each in suggestions[SHOWN:] if each.score >= worth]
+    less = len(suggestions) - len(suggestions[:SHOWN]) - len(further)
+    told = [", ".join(further)] if further else []
+    if told or less:
+        told += [f"{less} less likely (--json)"] if less else []
+        terminal.show(terminal.wrapped(f"  also possible: {', and '.join(told)}", "    "))
     if len(alike := _near(suggestions)) > 1:
         terminal.show(terminal.wrapped(f"  {_difference(alike)}", "    "))
 

@@ -77,6 +77,14 @@ class Wire:
             raise failure(error, self.address) from None
         return outcome, bus.discarded > before
 
+    def names(self, line: Line, device: int) -> tuple[str, ...]:
+        """What a device says it is; nothing where it does not know the question."""
+        try:
+            names = self._at(line).names(device, self.limits.timeout, self.limits.gap_on_change)
+        except (AnswerError, LineError):
+            return ()
+        return tuple(name for name in names if name.strip())
+
     def _echoed(self, error: AnswerError, request: Request) -> bool:
         """Whether our own request came back: from now on echoes are skipped."""
         head = bytes((request.device, FUNCTIONS[request.block.table])) + request.block.start.to_bytes(2, "big")
@@ -144,10 +152,11 @@ def search_through(search: Search, wire: Wire, progress: Progress, tell: Callabl
         raise failure(LineError(str(refused)), wire.address)
 
 
-def look_at(found: Found, wire: Wire, progress: Progress) -> Device:
-    """Ask one device what it is. Every register that it is asked for is read once."""
+def look_at(found: Found, wire: Wire, progress: Progress, *, by_name: bool = False) -> Device:
+    """Ask one device what it is. Every register that it is asked for is read once. `by_name`: with 0x2B/0x0E, too."""
     known = {name: profiles.load(name) for name in profiles.names()}
-    examination = Examination(known)
+    names = wire.names(found.line, found.device) if by_name else ()
+    examination = Examination(known, names)
     asked = 0
     gap = wire.limits.gap_on_change
     while (place := examination.wanted) is not None:
@@ -164,7 +173,7 @@ def look_at(found: Found, wire: Wire, progress: Progress) -> Device:
     return Device(
         found,
         tuple(examination.models),
-        tuple(dict.fromkeys(text for text in examination.texts.values() if text)),
+        tuple(dict.fromkeys(text for text in (*names, *examination.texts.values()) if text)),
         tuple(examination.suggestions()),
         examination.cut,
     )

@@ -195,6 +195,16 @@ def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
     assert min(silences) >= 3.5 * 10 / 9600
 
 
+def test_devices_are_asked_for_their_names_only_on_request(scan):
+    """Some devices need a restart after function 0x2B; one that does not know it is no failure."""
+    with modbus_server({5: {0: 7}}) as server:
+        assert scan(server.url, "--ids", "5", "--names").code == 0
+        assert 0x2B in server.functions
+        server.functions.clear()
+        assert scan(server.url, "--ids", "5").code == 0
+        assert server.functions == {3, 4}
+
+
 def test_a_late_answer_over_tcp_is_noticed_too(scan):
     """It comes while 6 is asked, and is not taken for its answer: both are found."""
     with modbus_server({5: {0: 7}, 6: {0: 7}}) as server, Relay(server.port) as relay:
