@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TIMEOUT = 0.3  # s; who is slower is heard all the same, and asked again
 THROUGH_A_SERVER = 0.5  # s: a serial server adds time of its own
 PATIENT = 1.0  # s at least
+MORE_PATIENT = 4  # times the operator's own timeout
 TRIED_LINES = 8  # settings of a serial line, unless they are named
 
 
@@ -92,7 +93,7 @@ def _search(args: argparse.Namespace, address: Address) -> Search:
         _lines(args, address),
         ids,
         timeout,
-        longest=max(timeout, longest),
+        longest=longest if args.timeout is None else timeout * MORE_PATIENT,
         knocks=MORE_KNOCKS if args.thorough else (KNOCK,),
         everywhere=args.thorough,
     )

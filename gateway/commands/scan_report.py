@@ -67,10 +67,11 @@ class Report:
 
     def config(self) -> str:
         """TOML of the connection, and of a meter for every device whose profile is known well enough."""
-        blocks = [self._block(device) for device in self._known.values() if device.suggestions]
-        if not blocks:
+        known = [device for device in self._known.values() if device.suggestions]
+        if not known:
             return ""
-        line = next(iter(self._known))[0]
+        line = known[0].found.line  # a connection has one speed
+        blocks = [self._block(device) for device in known if device.found.line == line]
         head = f'[connections.main]\ndriver = "modbus"\nurl = "{self._wire.url(line)}"\n'
         head += "local_echo = true\n" if self._wire.local_echo else ""
         return "\n".join([head, *blocks])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drivers.modbus.scan import Found, Line, Search
     from drivers.modbus.wire import Answer
 
+REOPEN_PAUSE = 1.0  # s
 NEVER = 10**9  # silences in a row: a search meets little else, and a connection per id is hard on small gateways
 
 
@@ -115,15 +116,24 @@ class Wire:
             self._bus = PymodbusBus(self._connection, self.address._replace(serial=line), reopen_after=NEVER)
             self._line = line
         if not self._bus.is_open:
-            try:
-                self._bus.open()
-            except LineError as error:
-                if line is not None:
-                    raise Refused(str(error)) from None
-                raise failure(error, self.address) from None
-            except SetupError as error:
-                raise failure(error, self.address) from None
+            self._open(self._bus)
         return self._bus
+
+    def _open(self, bus: PymodbusBus) -> None:
+        try:
+            if bus.opened:
+                try:
+                    bus.open()
+                except LineError:  # small gateways want a moment between two connections
+                    bus.pause(REOPEN_PAUSE)
+            if not bus.is_open:
+                bus.open()
+        except LineError as error:
+            if self._line is not None and not bus.opened:
+                raise Refused(str(error)) from None
+            raise failure(error, self.address) from None
+        except SetupError as error:
+            raise failure(error, self.address) from None
 
 
 def search_through(search: Search, wire: Wire, progress: Progress, tell: Callable[[Found], None] | None) -> None:

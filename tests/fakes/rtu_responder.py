@@ -6,8 +6,7 @@
         line.silences()                             # s from the end of each answer to the first byte after it
 
 Parity is always N: a pseudo-terminal refuses E and O. It has no speed either: bytes arrive at once, so whoever wants to
-see 3.5 characters of silence sees only what the other side really waited. With `line.only_at = termios.B9600` the meters
-hear nothing at any other speed that the other side has set.
+see 3.5 characters of silence sees only what the other side really waited.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import termios
 import time
 import tty
 from threading import Event, Thread
@@ -42,7 +40,6 @@ class RtuLine:
         self.words = words
         self.late = 0.0  # s by which the next answer is late
         self.spoil = 0  # so many next answers have a wrong checksum
-        self.only_at: int | None = None
         self.echo = False  # the adapter hears its own requests
         self.piecewise = False  # answers come byte by byte
         self.heard: list[Heard] = []
@@ -94,8 +91,6 @@ class RtuLine:
         if self.echo:
             os.write(self._master, frame)
         device, function, first, count = frame[0], frame[1], frame[2] << 8 | frame[3], frame[4] << 8 | frame[5]
-        if self.only_at not in {None, termios.tcgetattr(self._slave)[4]}:
-            return
         if device not in self.words or FramerRTU.compute_CRC(frame[:6]) != frame[6] << 8 | frame[7]:
             return
         held = self.words[device]
