@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from drivers.modbus.decode import Encoding, NoValue, Type, decode, is_float
+from drivers.modbus.decode import NoValue, is_float
 from drivers.modbus.orders import likely
 from drivers.modbus.plan import Place
 from drivers.modbus.source import Source
@@ -32,7 +32,6 @@ NAMED, FITS_MODEL, ANSWERS, SILENT_NAME, OTHER_NAME = 50, 30, 5, -3, -100
 LIKELY, ZERO, MARKED, POSSIBLE = 10, 3, 4, 2
 MORE_LIKELY, MORE_REFUSED, MORE_ODD = 3, -3, -6
 EXPERIMENTAL = -1
-NUMBERS: dict[int, Type] = {1: "u16", 2: "u32", 3: "u48", 4: "u64"}  # by registers, for a number that identifies
 SHORTEST_NAME = 3  # characters of a model's name that tell something in a text
 
 
@@ -185,7 +184,7 @@ class Examination:
             if words is None:
                 score += SILENT_NAME if place in self._words else 0
                 continue
-            text = _text(words) if each.kind == "text" else str(decode(words, Encoding(NUMBERS[each.count])))
+            text = _text(words) if each.kind == "text" else _number(words)
             about = each.note.partition(",")[0] or "identification"
             self.texts[place] = text if each.kind == "text" else f"{about} {text}"
             if each.expect and not text.startswith(each.expect):
@@ -238,6 +237,11 @@ def _text(words: Sequence[int]) -> str:
     """Two characters a register, without what cannot be shown."""
     raw = b"".join(word.to_bytes(2, "big") for word in words)
     return "".join(chr(byte) for byte in raw if 0x20 <= byte < 0x7F).strip()
+
+
+def _number(words: Sequence[int]) -> str:
+    """A whole number, the highest word first."""
+    return str(int.from_bytes(b"".join(word.to_bytes(2, "big") for word in words), "big"))
 
 
 def _named_in(profile: Profile, text: str) -> bool:
