@@ -55,7 +55,8 @@ class Report:
         many = f"{found} device{'' if found == 1 else 's'} found" if found else "nobody answered"
         stopped = "" if self._complete else "stopped before the end: "
         terminal.show()
-        said = f"{self._url}: {stopped}{many}, {len(search.silent)} ids silent, in {took}"
+        silent = f"{len(search.silent)} id{'' if len(search.silent) == 1 else 's'} silent"
+        said = f"{self._url}: {stopped}{many}, {silent}, in {took}"
         terminal.show(terminal.coloured(terminal.wrapped(said, "  "), "bold"))
         for line in self._remarks():
             terminal.show(terminal.wrapped(line, "  "))

@@ -280,7 +280,7 @@ def test_an_adapter_that_hears_itself_is_noticed(scan):
         line.echo = True
         done = scan(line.url, "--ids", "4-5", "--timeout", "0.05", "--ids-only")
     assert "device 5 answers" in done.out
-    assert "1 device found, 1 ids silent" in done.out
+    assert "1 device found, 1 id silent" in done.out
     assert "The adapter hears its own requests: local_echo = true" in done.out
 
 
