@@ -49,6 +49,7 @@ MOST_HEARD = 1024  # bytes for one request; frames have 260, or 513. Beyond it s
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
 LONGEST_PAUSES = 5.0  # s by which they may make one answer longer
+LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
 ECHO_HINT = ": set local_echo = true"
@@ -295,6 +296,20 @@ class PymodbusBus:
         if begin in after:
             self._suspect()
             raise BadAnswer(f"two answers to one request; the second: {after[:32].hex(' ')}", raw=heard + after)
+
+    def names(self, device: int, timeout: float, gap: float) -> list[str]:
+        """What a device says it is: maker, product, version (function 0x2B/0x0E, a read that few know). Raises as `read`."""
+        self._settle(gap)
+        line = self._line
+        line.timeout, line.answer_bytes = timeout, LONGEST_FRAME
+        try:
+            response = line.read_device_information(read_code=1, object_id=0, device_id=device)
+        except (ConnectionException, *_WIRE_ERRORS) as error:
+            raise self._lost(error) from None
+        except _FRAME_ERRORS:
+            raise self._unanswered(line) from None
+        self._silences = 0
+        return [value.decode("latin-1") for value in getattr(response, "information", {}).values()]
 
     def pause(self, seconds: float) -> None:
         """As the protocol says."""

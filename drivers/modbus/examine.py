@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from drivers.modbus.decode import NoValue, hexed, is_float
+from drivers.modbus.decode import NoValue, is_float
 from drivers.modbus.orders import likely
 from drivers.modbus.plan import Place
 from drivers.modbus.source import Source
@@ -61,13 +61,14 @@ class Suggestion(NamedTuple):
 class Examination:
     """One device's examination: ask what `wanted` says, tell what came with `heard`."""
 
-    def __init__(self, profiles: Mapping[str, Profile]) -> None:
-        """Against these profiles."""
+    def __init__(self, profiles: Mapping[str, Profile], names: Sequence[str] = ()) -> None:
+        """Against these profiles. `names`: what the device says it is, where that was asked."""
         self.models: list[int] = []  # of SunSpec, as the device lists them
         self.texts: dict[Place, str] = {}  # what identifies it, for people
         self.cut = False  # too many silences: not everything was asked
         self.wanted: Place | None = None
         self._profiles = profiles
+        self._names = " ".join(names)
         self._words: dict[Place, Sequence[int] | None] = {}  # None: refused, or silent
         self._placed: list[tuple[int, int]] = []
         self._known: dict[str, list[tuple[str, Target]]] = {}  # targets of each profile, once SunSpec is settled
@@ -175,19 +176,22 @@ class Examination:
     def _named(self, profile: Profile) -> tuple[int, list[str]]:
         """What the identifying registers say of a profile; OTHER_NAME: it is another meter."""
         score, reasons = 0, []
+        if self._names and _model_in(profile, self._names):
+            score, reasons = NAMED, [f'it calls itself "{self._names}"']
         for each in profile.identification:
             place = _place_of(each)
             words = self._words.get(place)
             if words is None:
                 score += SILENT_NAME if place in self._words else 0
                 continue
-            text = _text(words) if each.kind == "text" else hexed(words)
-            self.texts[place] = text
+            text = _text(words) if each.kind == "text" else _number(words)
+            about = each.note.partition(",")[0] or "identification"
+            self.texts[place] = text if each.kind == "text" else f"{about} {text}"
             if each.expect and not text.startswith(each.expect):
                 return OTHER_NAME, []
             fits = bool(each.expect) or (each.kind == "text" and _named_in(profile, text))
             score += NAMED if fits else ANSWERS
-            reasons.append(f'it says "{text}"' if each.kind == "text" else f"{each.note or 'identification'}: {text}")
+            reasons.append(f'it says "{text}"' if each.kind == "text" else f"{about} {text}")
         return score, reasons
 
     def _weight(self, target: Target) -> int | None:
@@ -235,7 +239,16 @@ def _text(words: Sequence[int]) -> str:
     return "".join(chr(byte) for byte in raw if 0x20 <= byte < 0x7F).strip()
 
 
+def _number(words: Sequence[int]) -> str:
+    """A whole number, the highest word first."""
+    return str(int.from_bytes(b"".join(word.to_bytes(2, "big") for word in words), "big"))
+
+
 def _named_in(profile: Profile, text: str) -> bool:
     """Whether a text holds the maker's name, or one of the model's."""
-    names = [profile.manufacturer, *profile.model.replace("/", " ").replace(",", " ").split()]
+    return profile.manufacturer.lower() in text.lower() or _model_in(profile, text)
+
+
+def _model_in(profile: Profile, text: str) -> bool:
+    names = profile.model.replace("/", " ").replace(",", " ").split()
     return any(len(name) >= SHORTEST_NAME and name.lower() in text.lower() for name in names)

@@ -35,7 +35,7 @@ LIKELY = range(1, 11)  # ids that most meters have
 KNOCK = Place("holding", 0, 1)  # any answer will do, and the shortest is the quickest
 MORE_KNOCKS = (KNOCK, Place("input", 0, 2), Place("holding", 4096, 2))  # where silence meets unknown registers
 PATIENCE = 2  # times the timeout, when answers come late
-MANY = 32  # ids; where more are asked and every one answers, they are one device that does not look at the id
+MANY = 64  # ids; where more are asked and every one answers, they are one device that does not look at the id
 USUAL_LINES = {(9600, "N"): 3, (19_200, "E"): 2, (9600, "E"): 1, (19_200, "N"): 1}  # how likely without any profile
 OTHER_SPEEDS = (38_400, 4800, 2400, 115_200, 57_600, 1200)
 SMALLEST_SAMPLE = 3  # requests, before the time they take says something of the others'
@@ -95,10 +95,11 @@ class Search:
         self._recent: list[Knock] = []  # silent just now
         likely = [device for device in devices if device in LIKELY] if len(lines) > 1 else list(devices)
         rest = [device for device in devices if device not in set(likely)]
+        rounds = [(line, group) for group in (likely, rest) if group for line in lines]
         self._queue = deque(
-            Knock(line, device, place)
-            for group in (likely, rest)
-            for line in lines
+            # after the last one nobody listens for what comes late
+            Knock(line, device, place, timeout=longest if device == group[-1] else timeout)
+            for line, group in rounds
             for device in group
             for place in knocks
         )

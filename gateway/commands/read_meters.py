@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     logs.configure(verbose=args.verbose, usual=logging.ERROR)  # what is wrong with a meter stands in its row
     config = configuration(args)
     wanted = _wanted(config, args.meters)
-    looking = Looking(config, wanted, LISTEN if args.wait is None else args.wait)
+    usual = LISTEN if args.watch is None else 0.0  # who watches hears it at one of the next looks
+    looking = Looking(config, wanted, usual if args.wait is None else args.wait)
     try:
         if args.watch is not None:
             return watch(looking, args.watch, as_json=args.json)

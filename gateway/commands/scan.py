@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TIMEOUT = 0.3  # s; who is slower is heard all the same, and asked again
 THROUGH_A_SERVER = 0.5  # s: a serial server adds time of its own
 PATIENT = 1.0  # s at least
+MORE_PATIENT = 4  # times the operator's own timeout
 TRIED_LINES = 8  # settings of a serial line, unless they are named
 
 
@@ -35,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thorough", action="store_true", help="more patience, more registers, and every speed to the end"
     )
+    by_name = "ask for maker and product, too (function 0x2B); some devices need a restart after it"
+    parser.add_argument("--names", action="store_true", help=by_name)
     parser.add_argument("--ids-only", action="store_true", help="do not ask what the devices are")
 
 
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         search_through(search, wire, progress, None if args.json else _tell)
         for found in _worth_a_look(args, search):
-            devices.append(look_at(found, wire, progress))  # noqa: PERF401 - what is there when it is stopped counts
+            devices.append(look_at(found, wire, progress, by_name=args.names))  # noqa: PERF401 - what is there when it is stopped counts
     except KeyboardInterrupt:
         stopped = True
     except GatewayError as error:  # the line is gone: what was found before is shown first
@@ -90,7 +93,7 @@ def _search(args: argparse.Namespace, address: Address) -> Search:
         _lines(args, address),
         ids,
         timeout,
-        longest=max(timeout, longest),
+        longest=longest if args.timeout is None else timeout * MORE_PATIENT,
         knocks=MORE_KNOCKS if args.thorough else (KNOCK,),
         everywhere=args.thorough,
     )

@@ -55,7 +55,8 @@ class Report:
         many = f"{found} device{'' if found == 1 else 's'} found" if found else "nobody answered"
         stopped = "" if self._complete else "stopped before the end: "
         terminal.show()
-        said = f"{self._url}: {stopped}{many}, {len(search.silent)} ids silent, in {took}"
+        silent = f"{len(search.silent)} id{'' if len(search.silent) == 1 else 's'} silent"
+        said = f"{self._url}: {stopped}{many}, {silent}, in {took}"
         terminal.show(terminal.coloured(terminal.wrapped(said, "  "), "bold"))
         for line in self._remarks():
             terminal.show(terminal.wrapped(line, "  "))
@@ -67,10 +68,11 @@ class Report:
 
     def config(self) -> str:
         """TOML of the connection, and of a meter for every device whose profile is known well enough."""
-        blocks = [self._block(device) for device in self._known.values() if device.suggestions]
-        if not blocks:
+        known = [device for device in self._known.values() if device.suggestions]
+        if not known:
             return ""
-        line = next(iter(self._known))[0]
+        line = known[0].found.line  # a connection has one speed
+        blocks = [self._block(device) for device in known if device.found.line == line]
         head = f'[connections.main]\ndriver = "modbus"\nurl = "{self._wire.url(line)}"\n'
         head += "local_echo = true\n" if self._wire.local_echo else ""
         return "\n".join([head, *blocks])
@@ -176,8 +178,13 @@ def _show_others(device: Device) -> None:
         why = "it fell silent before everything was asked" if device.cut else "none fits what it says"
         terminal.show(terminal.wrapped(f"  no profile: {why}; read it by the registers in its manual", "    "))
         return
-    if further := [each.profile for each in suggestions[SHOWN:]]:
-        terminal.show(terminal.wrapped(f"  also possible: {', '.join(further)}", "    "))
+    worth = min(suggestions[0].score - NEAR, suggestions[0].score // 2)
+    further = [each.profile for each in suggestions[SHOWN:] if each.score >= worth]
+    less = len(suggestions) - len(suggestions[:SHOWN]) - len(further)
+    told = [", ".join(further)] if further else []
+    if told or less:
+        told += [f"{less} less likely (--json)"] if less else []
+        terminal.show(terminal.wrapped(f"  also possible: {', and '.join(told)}", "    "))
     if len(alike := _near(suggestions)) > 1:
         terminal.show(terminal.wrapped(f"  {_difference(alike)}", "    "))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drivers.modbus.scan import Found, Line, Search
     from drivers.modbus.wire import Answer
 
+REOPEN_PAUSE = 1.0  # s
 NEVER = 10**9  # silences in a row: a search meets little else, and a connection per id is hard on small gateways
 
 
@@ -77,6 +78,14 @@ class Wire:
             raise failure(error, self.address) from None
         return outcome, bus.discarded > before
 
+    def names(self, line: Line, device: int) -> tuple[str, ...]:
+        """What a device says it is; nothing where it does not know the question."""
+        try:
+            names = self._at(line).names(device, self.limits.timeout, self.limits.gap_on_change)
+        except (AnswerError, LineError):
+            return ()
+        return tuple(name for name in names if name.strip())
+
     def _echoed(self, error: AnswerError, request: Request) -> bool:
         """Whether our own request came back: from now on echoes are skipped."""
         head = bytes((request.device, FUNCTIONS[request.block.table])) + request.block.start.to_bytes(2, "big")
@@ -107,15 +116,24 @@ class Wire:
             self._bus = PymodbusBus(self._connection, self.address._replace(serial=line), reopen_after=NEVER)
             self._line = line
         if not self._bus.is_open:
-            try:
-                self._bus.open()
-            except LineError as error:
-                if line is not None:
-                    raise Refused(str(error)) from None
-                raise failure(error, self.address) from None
-            except SetupError as error:
-                raise failure(error, self.address) from None
+            self._open(self._bus)
         return self._bus
+
+    def _open(self, bus: PymodbusBus) -> None:
+        try:
+            if bus.opened:
+                try:
+                    bus.open()
+                except LineError:  # small gateways want a moment between two connections
+                    bus.pause(REOPEN_PAUSE)
+            if not bus.is_open:
+                bus.open()
+        except LineError as error:
+            if self._line is not None and not bus.opened:
+                raise Refused(str(error)) from None
+            raise failure(error, self.address) from None
+        except SetupError as error:
+            raise failure(error, self.address) from None
 
 
 def search_through(search: Search, wire: Wire, progress: Progress, tell: Callable[[Found], None] | None) -> None:
@@ -144,10 +162,11 @@ def search_through(search: Search, wire: Wire, progress: Progress, tell: Callabl
         raise failure(LineError(str(refused)), wire.address)
 
 
-def look_at(found: Found, wire: Wire, progress: Progress) -> Device:
-    """Ask one device what it is. Every register that it is asked for is read once."""
+def look_at(found: Found, wire: Wire, progress: Progress, *, by_name: bool = False) -> Device:
+    """Ask one device what it is. Every register that it is asked for is read once. `by_name`: with 0x2B/0x0E, too."""
     known = {name: profiles.load(name) for name in profiles.names()}
-    examination = Examination(known)
+    names = wire.names(found.line, found.device) if by_name else ()
+    examination = Examination(known, names)
     asked = 0
     gap = wire.limits.gap_on_change
     while (place := examination.wanted) is not None:
@@ -164,7 +183,7 @@ def look_at(found: Found, wire: Wire, progress: Progress) -> Device:
     return Device(
         found,
         tuple(examination.models),
-        tuple(dict.fromkeys(text for text in examination.texts.values() if text)),
+        tuple(dict.fromkeys(text for text in (*names, *examination.texts.values()) if text)),
         tuple(examination.suggestions()),
         examination.cut,
     )

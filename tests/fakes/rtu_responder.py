@@ -8,8 +8,7 @@
     RtuLine(..., ascii=True)                        # speaks Modbus ASCII: "ascii:///dev/pts/N?..."
 
 Parity is always N: a pseudo-terminal refuses E and O. It has no speed either: bytes arrive at once, so whoever wants to
-see 3.5 characters of silence sees only what the other side really waited. With `line.only_at = termios.B9600` the meters
-hear nothing at any other speed that the other side has set.
+see 3.5 characters of silence sees only what the other side really waited.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import termios
 import time
 import tty
 from threading import Event, Thread
@@ -45,7 +43,6 @@ class RtuLine:
         self.rest = 0.0  # s in the middle of the next answer
         self.late = 0.0  # s by which the next answer is late
         self.spoil = 0  # so many next answers have a wrong checksum
-        self.only_at: int | None = None
         self.echo = False  # the adapter hears its own requests
         self.piecewise = False  # answers come byte by byte
         self.heard: list[Heard] = []
@@ -97,8 +94,6 @@ class RtuLine:
     def _answer(self, frame: bytes) -> None:
         if self.echo:
             os.write(self._master, frame)
-        if self.only_at not in {None, termios.tcgetattr(self._slave)[4]}:
-            return
         asked = self._unframed(frame)
         if asked is None or asked[0] not in self.words:
             return

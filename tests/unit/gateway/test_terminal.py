@@ -82,3 +82,16 @@ def test_a_document_is_one_line_of_json(capsys):
 )
 def test_spans_are_told_in_the_unit_that_a_person_would_use(seconds: float, shown: str):
     assert terminal.ago(seconds) == shown
+
+
+def test_a_screen_is_drawn_in_the_place_of_the_one_before(capsys, monkeypatch):
+    """As many lines up as were drawn; what does not fit is counted, and no line is wider than the terminal."""
+    monkeypatch.setenv("COLUMNS", "10")
+    monkeypatch.setenv("LINES", "6")
+    screen = terminal.Screen()
+    screen.draw("one\ntwo")
+    screen.draw("1234567890123\n2\n3\n4\n5\n6")
+    first, second = capsys.readouterr().out.split("\033[2F\033[J")
+    assert first == "one\ntwo\n"
+    assert second.splitlines() == ["1234567890", "2", "3", "... 3 more"]
+    assert not screen.redraws

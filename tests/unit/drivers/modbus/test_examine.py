@@ -36,9 +36,9 @@ def text(register: int, words: str, table: str = "holding") -> Registers:
     return {(table, register + at): int.from_bytes(raw[2 * at : 2 * at + 2], "big") for at in range(len(raw) // 2)}
 
 
-def examined(registers: Registers, *, holes: str = "refused", profiles=PROFILES) -> tuple[Examination, list]:
+def examined(registers: Registers, *, holes: str = "refused", names=()) -> tuple[Examination, list]:
     """The examination of a device with these registers, and every place that was asked for."""
-    examination, asked = Examination(profiles), []
+    examination, asked = Examination(PROFILES, names), []
     while (place := examination.wanted) is not None:
         asked.append(place)
         places = [(place.table, register) for register in range(place.register, place.end)]
@@ -88,6 +88,14 @@ def test_a_meter_that_names_itself_is_found():
     assert found[0].profile == "abb-b21"
     assert 'it says "B21"' in found[0].reasons
     assert all(each.profile != "abb-b21" for each in examined(registers | text(35168, "B23 "))[0].suggestions())
+
+
+def test_a_name_given_by_the_device_itself_counts():
+    """Asked with function 0x2B, which only some know."""
+    registers = meter("eastron-sdm72d-m-v2", {"energy_import_total": 12345.6}, rest=7.5)
+    named, _ = examined(registers, names=["Eastron", "SDM630 V2"])
+    first = named.suggestions()[0]
+    assert (first.profile, first.reasons[0]) == ("eastron-sdm630", 'it calls itself "Eastron SDM630 V2"')
 
 
 def test_meters_that_read_alike_are_all_listed():

@@ -61,9 +61,18 @@ def test_a_late_answer_makes_the_search_ask_again_with_more_patience():
     search = network([1, 2, 3, 4])
     asked = searching(search, {2: [SILENCE, Answer((1,), 0.7)], 3: Answer((1,), 0.01)}, late={3})
     assert [device for _, device, _ in asked] == [1, 2, 3, 1, 2, 4]
-    assert [timeout for _, _, timeout in asked] == [0.3, 0.3, 0.3, 1.0, 1.0, 0.6]
+    assert [timeout for _, _, timeout in asked] == [0.3, 0.3, 0.3, 1.0, 1.0, 1.0]
     assert sorted(found.device for found in search.found) == [2, 3]
     assert search.silent == {(None, 1), (None, 4)}
+
+
+def test_the_last_of_a_round_is_given_more_time():
+    """There is no request after it during which a late answer would be noticed."""
+    search = Search([FAST, SLOW], [5, 6, 50], 0.3, longest=1.0)
+    asked = searching(search, {})
+    assert [(line, device) for line, device, timeout in asked if timeout == 1.0] == [
+        (FAST, 6), (SLOW, 6), (FAST, 50), (SLOW, 50),
+    ]  # fmt: skip
 
 
 def test_what_is_no_answer_is_asked_about_once_more():
@@ -131,7 +140,7 @@ def test_the_time_left_follows_what_requests_take():
 
 def test_a_knock_is_one_small_read():
     """One register, with the timeout of the search."""
-    request = network([7]).wanted.request(0.1)
+    request = network([7, 8]).wanted.request(0.1)
     assert (request.device, request.timeout, request.gap) == (7, 0.3, 0.1)
     assert request.block.places == (Place("holding", 0, 1),)
 

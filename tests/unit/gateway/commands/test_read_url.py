@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from drivers.modbus.decode import Encoding, encode
-from tests.fakes.command_line import INTERRUPTIBLE, environment
+from tests.fakes.command_line import INTERRUPTIBLE, command_bound_by_permissions, environment
 from tests.fakes.modbus_server import ModbusServer, modbus_server
 from tests.fakes.rtu_responder import RtuLine
 from tests.fakes.site import Site
@@ -137,6 +138,16 @@ def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
     assert "0 f32  * 230.1" in done.out
     assert "0 f32  * 230.1" in skipped.out
     assert "local_echo" in echoed.err
+
+
+def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
+    """Exit code 77, with the group that may."""
+    site = Site(tmp_path)
+    with RtuLine({5: {0: 1}}) as line:
+        Path(line.port).chmod(0o000)
+        done = command_bound_by_permissions("read", line.url, "--register", "0", "-c", site.config)
+    assert (done.code, done.out) == (77, "")
+    assert "no permission; the service's user must be in the group that owns the port, mostly dialout" in done.err
 
 
 @pytest.mark.parametrize(

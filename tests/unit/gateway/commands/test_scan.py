@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import termios
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -17,7 +20,7 @@ from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import INTERRUPTIBLE, environment, on_terminal
-from tests.fakes.modbus_server import modbus_server
+from tests.fakes.modbus_server import Relay, modbus_server
 from tests.fakes.rtu_responder import RtuLine
 from tests.fakes.site import Site
 
@@ -57,6 +60,14 @@ unit = "kWh"
 source = { connection = "main", device = 2, profile = "garo-gnm3d", point = "energy_import_total" }
 
 """
+
+
+class At9600(RtuLine):
+    """Meters that hear nothing at another speed."""
+
+    def _answer(self, frame: bytes) -> None:
+        if termios.tcgetattr(self._slave)[4] == termios.B9600:
+            super()._answer(frame)
 
 
 @pytest.fixture
@@ -131,8 +142,9 @@ def test_a_gateway_that_says_device_failure_for_everybody_finds_nobody(scan):
 
 def test_a_device_that_answers_for_every_id_is_one_device(scan):
     """Many meters with a network port do not look at the id: one is shown, and one is asked what it is."""
-    with modbus_server({device: {0: 1} for device in range(1, 41)}) as server:
-        done = scan(server.url, "--ids", "1-40")
+    with modbus_server({device: {0: 1} for device in range(1, 71)}) as server:
+        done = scan(server.url, "--ids", "1-70")
+        assert server.reads[2] == 1, "found, and not asked again what it is"
     assert "Every id answers: this device does not look at the id" in done.out
     assert re.findall(r"^device (\d+)", done.out.partition("Every")[2], re.MULTILINE) == ["1"]
 
@@ -143,6 +155,54 @@ def test_a_line_that_cannot_be_opened_is_one_sentence(scan, tmp_path: Path):
     done = scan(f"rtu://{tmp_path}/ttyUSB9")
     assert (done.code, done.out) == (1, "")
     assert "there is no such port; is the adapter plugged in?" in done.err
+
+
+def test_a_port_that_is_no_serial_line_is_one_sentence(scan):
+    """It refuses every setting, so nothing is asked."""
+    done = scan("rtu:///dev/null", "--ids", "1")
+    assert (done.code, done.out) == (1, "")
+    assert "/dev/null: cannot be opened with these settings" in done.err
+
+
+@contextmanager
+def hanging_up(*there: int, ends: int) -> Iterator[str]:
+    """The URL of a gateway with these devices, which closes the connection at any other id, and goes away at one of them."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                channel, _ = listener.accept()
+                with channel:
+                    while (request := channel.recv(64)) and request[6] in there:
+                        channel.sendall(request[:4] + bytes([0, 3, request[6], request[7] | 0x80, 2]))
+                    if request and request[6] == ends:
+                        listener.shutdown(socket.SHUT_RDWR)
+
+    thread = Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+def test_a_gateway_that_hangs_up_at_unknown_ids_is_searched_to_the_end(scan):
+    """It is opened again; such an id counts as silent."""
+    with hanging_up(5, 8, ends=0) as url:
+        found = document(scan(url, "--ids", "5-8", "--ids-only", "--json"))
+    assert [device["device"] for device in found["devices"]] == [5, 8]
+    assert (found["complete"], found["silent"]) == (True, 2)
+
+
+def test_what_was_found_before_the_line_was_lost_is_shown(scan):
+    """Exit code 1, and the reason after it."""
+    with hanging_up(5, ends=6) as url:
+        done = scan(url, "--ids", "5-9", "--ids-only")
+    assert done.code == 1
+    assert "stopped before the end: 1 device found" in done.out
+    assert done.err.endswith("Connection refused\n")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +231,7 @@ def test_what_makes_no_sense_is_wrong_usage(scan, words, said):
 
 def test_the_speed_of_a_serial_line_is_found(scan):
     """The likeliest settings first; where somebody answers, the search stays, and the URL has what it found."""
-    with RtuLine({5: {0: 7}, 100: {0: 7}}) as line:
-        line.only_at = termios.B9600
+    with At9600({5: {0: 7}, 100: {0: 7}}) as line:
         url = line.url.partition("?")[0]
         found = document(scan(url, "--ids", "5,100", "--timeout", "0.05", "--ids-only", "--json"))
     assert [(device["device"], device["line"]) for device in found["devices"]] == [
@@ -194,14 +253,35 @@ def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
     assert min(silences) >= 3.5 * 10 / 9600
 
 
+def test_devices_are_asked_for_their_names_only_on_request(scan):
+    """Some devices need a restart after function 0x2B; one that does not know it is no failure."""
+    with modbus_server({5: {0: 7}}) as server:
+        assert scan(server.url, "--ids", "5", "--names").code == 0
+        assert 0x2B in server.functions
+        server.functions.clear()
+        assert scan(server.url, "--ids", "5").code == 0
+        assert server.functions == {3, 4}
+
+
+def test_a_late_answer_over_tcp_is_noticed_too(scan):
+    """It comes while 6 is asked, and is not taken for its answer: both are found."""
+    with modbus_server({5: {0: 7}, 6: {0: 7}}) as server, Relay(server.port) as relay:
+        relay.late = 1
+        found = document(
+            scan(f"tcp://127.0.0.1:{relay.port}", "--ids", "5-6", "--timeout", "0.1", "--ids-only", "--json")
+        )
+    assert sorted(device["device"] for device in found["devices"]) == [5, 6]
+    assert (found["silent"], found["garbled"]) == (0, [])
+
+
 def test_an_adapter_that_hears_itself_is_noticed(scan):
     """What came back is our own request: from then on it is skipped, and the configuration says so."""
     with RtuLine({5: {0: 7}}) as line:
         line.echo = True
-        found = document(scan(line.url, "--ids", "4-5", "--timeout", "0.05", "--ids-only", "--json"))
-        assert "The adapter hears its own requests" in scan(line.url, "--ids", "5", "--ids-only").out
-    assert [device["device"] for device in found["devices"]] == [5]
-    assert (found["local_echo"], found["silent"], found["garbled"]) == (True, 1, [])
+        done = scan(line.url, "--ids", "4-5", "--timeout", "0.05", "--ids-only")
+    assert "device 5 answers" in done.out
+    assert "1 device found, 1 id silent" in done.out
+    assert "The adapter hears its own requests: local_echo = true" in done.out
 
 
 def test_two_devices_with_one_id_are_told_as_noise(scan):
@@ -221,7 +301,7 @@ def test_two_devices_with_one_id_are_told_as_noise(scan):
 def test_a_bar_on_a_terminal_and_lines_in_a_pipe(scan, site: Site, line: ModbusSimulator):
     """Of how far it is and how long it takes still; on stderr, so that a pipe's results stay clean."""
     words = ("scan", line.url, "--ids", "20-23", "--timeout", "0.11", "--ids-only", "-c", site.config)
-    piped = scan(*words[1:-2])
+    piped = scan(line.url, "--ids", "20-22", "--timeout", "0.05", "--ids-only")
     assert re.fullmatch(r"(\d+ %, id \d+, 0 found, \d+ s left\n)+", piped.err)
     site.config.write_text("")
     shown = on_terminal(*words).out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 
 from gateway.clock import SystemClock
@@ -19,6 +21,7 @@ from gateway.commands.watching import WINDOW, Change, Changes
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import INTERRUPTIBLE, environment
+from tests.fakes.mosquitto import mosquitto
 from tests.fakes.site import Site
 
 START = datetime(2026, 11, 26, 10, tzinfo=UTC)
@@ -121,3 +124,29 @@ def test_what_the_service_holds_is_watched_through_it(tmp_path: Path, line: Modb
         driver.close()
     assert process.returncode == 0
     assert all('"from": "service"' in each and '"meter": "chiller"' in each for each in lines)
+
+
+def test_a_meter_at_a_broker_is_heard_between_two_looks(tmp_path: Path):
+    """Nothing is waited for: what comes stands in the next look, with its change."""
+    with mosquitto(tmp_path) as broker:
+        site = Site(tmp_path, broker=broker.url)
+        words = ("read", "cold-water", "--watch", "0.1", "--json", "-c", site.config)
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        client.connect("127.0.0.1", broker.port)
+        client.loop_start()
+        with subprocess.Popen(
+            [*INTERRUPTIBLE, *words], stdout=subprocess.PIPE, text=True, env=environment()
+        ) as process:
+            assert process.stdout
+            seen, total = [json.loads(process.stdout.readline())["meters"][0]], 5
+            while seen[-1]["change"] is None:
+                client.publish("site/water", json.dumps({"total": total}), qos=1)
+                total += 1
+                seen.append(json.loads(process.stdout.readline())["meters"][0])
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        client.disconnect()
+        client.loop_stop()
+    assert (seen[0]["value"], seen[0]["problem"]) == (None, "nothing heard")
+    assert Decimal(seen[-1]["change"]) >= 1
+    assert process.returncode == 0
