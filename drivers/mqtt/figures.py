@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drivers.mqtt.body import Body, Form
@@ -134,7 +135,7 @@ class _Walk:
                 where = " && ".join(f"tags.{quoted(key)}=='{value}'" for key, value in tags if _is_quotable(value))
                 self._around = {"where": where} if where else {}
                 parents = (("", {"time": row["time"]}),)
-                for key, value in row["fields"].items():
+                for key, value in islice(row["fields"].items(), MOST_FIGURES - len(self.found)):
                     if is_usable(key) and _is_number(value):
                         self._note(f"fields.{quoted(key)}", number_of(value), (key, row["measurement"]), parents)
             elif isinstance(row, dict):
@@ -152,7 +153,7 @@ class _Walk:
         where = " && ".join(f"[{number}]=='{cell}'" for number, cell in words.items() if _is_quotable(cell))
         self._around = {"where": where} if where else {}
         times = {f"[{number}]": cell for number, cell in enumerate(row) if not _is_number(cell) and self._time(cell)}
-        for number, cell in enumerate(row):
+        for number, cell in enumerate(row[: MOST_FIGURES - len(self.found)]):
             if _is_number(cell):
                 keys = {"value": f"[{number}]", **self._around, **({"time": next(iter(times))} if times else {})}
                 behind = row[number + 1] if number + 1 in words else ""

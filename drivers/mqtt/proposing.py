@@ -87,13 +87,38 @@ def propose(heard: Heard, now: Now, zone: str) -> Proposed:
     """What the topic may be read as; never raises. `zone`: this machine's, for times that name none."""
     if heard.topic.startswith(f"{NAMESPACE}/"):
         return _of_sparkplug(heard, now)
-    body = Body(heard.newest)
-    fitting = [each for fit in fits(heard.topic, body, now, zone) if (each := _of_fit(fit, heard, now))]
+    said = _Said(heard, now)
+    fitting = [each for fit in fits(heard.topic, said.newest, now, zone) if (each := _of_fit(fit, said))]
     units_are_known = any(each.value is not None and UNIT_GUESSED not in each.doubts for each in fitting)
-    guessed = [
-        each for each in _of_names(heard, body, now, zone) if not (units_are_known and UNIT_GUESSED in each.doubts)
-    ]
+    guessed = [each for each in _of_names(said, zone) if not (units_are_known and UNIT_GUESSED in each.doubts)]
     return Proposed(_best([*fitting, *guessed]))
+
+
+class _Said:
+    """What came on a topic, decoded once however often it is looked into."""
+
+    def __init__(self, heard: Heard, now: Now) -> None:
+        self.topic = heard.topic
+        self.unit = heard.unit
+        self.now = now
+        self.newest = Body(heard.newest)
+        self.earlier = None if heard.earlier is None else Body(heard.earlier)
+
+    def sample(self, source: Source) -> Sample | None:
+        """What a source finds in the newest message."""
+        return self._sample(source, self.newest)
+
+    def course(self, source: Source, value: Decimal | None) -> tuple[list[str], int]:
+        """How the number changed from one message to another: in words, and in points of a counter."""
+        before = self._sample(source, self.earlier) if self.earlier and value is not None else None
+        if before is None or value is None or before.value == value:
+            return [], 0
+        change = value - before.value
+        return [f"it {'rose' if change > 0 else 'fell'} by {abs(change)} meanwhile"], RISING if change > 0 else FALLING
+
+    def _sample(self, source: Source, body: Body) -> Sample | None:
+        found = extract(body, mapping_of(source), self.now)
+        return next((each for each in reversed(found) if isinstance(each, Sample)), None)
 
 
 def _best(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -114,7 +139,7 @@ def _place(keys: Mapping[str, Any]) -> str:
 # --- presets ----------------------------------------------------------------------------------------------------------
 
 
-def _of_fit(fit: Fit, heard: Heard, now: Now) -> Proposal | None:
+def _of_fit(fit: Fit, heard: _Said) -> Proposal | None:
     """A preset that fits, unless the name says that the number is something else."""
     kind = kind_of(fit.source)
     generic = not fit.own_unit or fit.source.point in KINDS or (fit.source.point is None and kind == "power")
@@ -122,7 +147,7 @@ def _of_fit(fit: Fit, heard: Heard, now: Now) -> Proposal | None:
     point = fit.source.point if fit.source.point and not generic else ""
     said = guess(_telling([*own, *_levels(heard.topic), point or ""]), fit.unit or heard.unit)
     value = fit.sample.value if fit.sample else None
-    course, points = _course(fit.source, value, heard, now)
+    course, points = heard.course(fit.source, value)
     if generic and (said.refused or not _is_of_kind(fit, said, value, rising=points > 0)):
         return None
     if fit.chosen and not said.words and len(own[0]) < 2:
@@ -163,50 +188,36 @@ def _unit(said: Guess, kind: str) -> tuple[str, list[str]]:
     return unit, [] if fits_kind and said.told else [UNIT_GUESSED]
 
 
-def _course(source: Source, value: Decimal | None, heard: Heard, now: Now) -> tuple[list[str], int]:
-    """How the number changed from one message to another: in words, and in points of a counter."""
-    if heard.earlier is None or value is None:
-        return [], 0
-    samples = [each for each in extract(Body(heard.earlier), mapping_of(source), now) if isinstance(each, Sample)]
-    if not samples or samples[-1].value == value:
-        return [], 0
-    change = value - samples[-1].value
-    return [f"it {'rose' if change > 0 else 'fell'} by {abs(change)} meanwhile"], RISING if change > 0 else FALLING
-
-
 # --- numbers by their names -------------------------------------------------------------------------------------------
 
 
-def _of_names(heard: Heard, body: Body, now: Now, zone: str) -> list[Proposal]:
-    decoded = form_of(body)
+def _of_names(heard: _Said, zone: str) -> list[Proposal]:
+    decoded = form_of(heard.newest)
     if decoded is None:
         return []
     form, document = decoded
-    return [each for figure in figures(form, document, now) if (each := _of_figure(figure, form, heard, now, zone))]
+    return [each for figure in figures(form, document, heard.now) if (each := _of_figure(figure, form, heard, zone))]
 
 
-def _of_figure(figure: Figure, form: Form, heard: Heard, now: Now, zone: str) -> Proposal | None:
+def _of_figure(figure: Figure, form: Form, heard: _Said, zone: str) -> Proposal | None:
     names = _telling([*figure.names, *_levels(heard.topic)])
     said = guess(names, figure.unit or heard.unit)
     if said.refused or (said.kind == "counter" and figure.number < 0):
         return None
     keys, doubts = _written(figure, form, heard.topic, said, zone)
     source = _source(keys)
-    found = extract(Body(heard.newest), mapping_of(source), now) if source else []
-    samples = [each for each in found if isinstance(each, Sample)]
-    if not source or not samples:
+    sample = heard.sample(source) if source else None
+    if not source or not sample:
         return None
-    course, points = _course(source, samples[-1].value, heard, now)
+    course, points = heard.course(source, sample.value)
     points = said.points + (points if said.kind == "counter" else 0)
     if points < NAMED or (not said.words and int(figure.number) in EPOCH):
         return None
     named = [f"it is named {', '.join(said.words)}"] if said.words else []
     summed = ["the sum of the numbers in an array"] if isinstance(keys.get("value"), list) else []
     nearest = [*names[:1], *_levels(heard.topic)[:1]] if figure.names else _levels(heard.topic)[:2]
-    reasons, at = (*named, *summed, *course), samples[-1].at
-    return Proposal(
-        keys, tuple(reversed(nearest)), samples[-1].value, keys["unit"], said.kind, at, reasons, tuple(doubts), points
-    )
+    reasons, name = (*named, *summed, *course), tuple(reversed(nearest))
+    return Proposal(keys, name, sample.value, keys["unit"], said.kind, sample.at, reasons, tuple(doubts), points)
 
 
 def _written(figure: Figure, form: Form, topic: str, said: Guess, zone: str) -> tuple[dict[str, Any], list[str]]:

@@ -171,7 +171,7 @@ class _Look:
         if not asked:
             yield {}, ""
             return
-        for figure in self._figures:
+        for figure in self._figures[:MOST_NAMES]:
             value = point.known.get("value", figure.keys.get("value"))
             if figure.keys.get("value") == value and asked <= set(figure.keys):
                 yield {key: figure.keys[key] for key in sorted(asked)}, figure.unit
