@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,6 @@ from drivers.mqtt.values import PayloadError, Twice, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from decimal import Decimal
 
     from drivers.base import Now
     from drivers.mqtt.body import Format
@@ -59,7 +59,6 @@ def form_of(body: Body) -> tuple[Form, object] | None:
 
 
 def _csv(body: Body) -> tuple[Form, object] | None:
-    form: Form
     with suppress(PayloadError):
         rows = body.read(Form("csv", header=False))
         if rows and len(rows[0]) > 1 and len(rows) < MOST_FIGURES:
@@ -72,7 +71,7 @@ def _csv(body: Body) -> tuple[Form, object] | None:
 def figures(form: Form, document: object, now: Now) -> list[Figure]:
     """Every number of a decoded payload, in its order."""
     if form.format == "raw":
-        return [Figure({}, document, (), "", zone_missing=False)] if not isinstance(document, float | str) else []  # type: ignore[arg-type]
+        return [Figure({}, document, (), "", zone_missing=False)] if isinstance(document, Decimal) else []
     walk = _Walk(now)
     if form.format == "json":
         walk.into(document, "", (), ())
@@ -112,10 +111,10 @@ class _Walk:
     ) -> None:
         if 1 < len(node) <= MOST_ELEMENTS and all(_is_number(each) for each in node):
             parts = [f"{path or '@'}[{number}]" for number in range(len(node))]
-            self._note(parts, sum(map(number_of, node)), names, parents)  # type: ignore[arg-type]
+            self._note(parts, sum(map(number_of, node), Decimal(0)), names, parents)
             return
         items = [each for each in node if isinstance(each, dict)]
-        if not items or self._around or "-" in path.split("."):
+        if not items or self._around:
             return
         key = next((key for key in _IDENTITIES if all(isinstance(each.get(key), str | int) for each in items)), None)
         newest = {str(each[key]): each for each in items} if key else {"": items[-1]}

@@ -9,16 +9,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import ValidationError
-
 from drivers.mqtt.births import Births
 from drivers.mqtt.body import Body, Form
 from drivers.mqtt.figures import Figure, figures, form_of, is_usable
 from drivers.mqtt.naming import NAMED, Guess, guess
 from drivers.mqtt.payload import Sample, extract, mapping_of
-from drivers.mqtt.recognising import Fit, fits
+from drivers.mqtt.recognising import Fit, fits, source_of
 from drivers.mqtt.source import Source, kind_of, paths
-from drivers.mqtt.source_check import source_faults
 from drivers.mqtt.sparkplug import NAMESPACE, number_in, topic_of
 from drivers.mqtt.stamps import believed, from_epoch
 from drivers.mqtt.values import PayloadError
@@ -205,7 +202,7 @@ def _of_figure(figure: Figure, form: Form, heard: _Said, zone: str) -> Proposal 
     if said.refused or (said.kind == "counter" and figure.number < 0):
         return None
     keys, doubts = _written(figure, form, heard.topic, said, zone)
-    source = _source(keys)
+    source = source_of(keys)
     sample = heard.sample(source) if source else None
     if not source or not sample:
         return None
@@ -240,15 +237,6 @@ def _form_keys(form: Form, figure: Figure) -> dict[str, Any]:
         return {}
     time = {} if form.format == "csv" or "time" not in figure.keys else {"time_format": "epoch_ns"}
     return {"format": form.format, **({} if form.header or form.format != "csv" else {"header": False}), **time}
-
-
-def _source(keys: Mapping[str, Any]) -> Source | None:
-    """The source, if it has no mistake: topics and keys of hostile messages make some."""
-    try:
-        source = Source.model_validate({"connection": "broker", **keys})
-    except ValidationError:
-        return None
-    return None if source_faults(source) else source
 
 
 def _levels(topic: str) -> list[str]:
@@ -322,7 +310,7 @@ def _of_metric(
         **({"device": topic.device} if topic.device else {}),
     }
     keys |= {"metric": name, "unit": unit}
-    if _source(keys) is None:
+    if source_of(keys) is None:
         return None
     reasons = [f"it is a Sparkplug metric named {', '.join(said.words)}" if said.words else "it is a Sparkplug metric"]
     reasons += [f"it rose by {value - before} meanwhile"] if rises and before is not None else []

@@ -187,6 +187,12 @@ def test_a_preset_is_found_under_a_topic_of_ones_own():
     assert best.keys == {"preset": "tasmota-energy", "topic": "cellar/plug", "tz": ZONE}
 
 
+def test_keys_that_a_preset_can_do_without_are_not_looked_for():
+    """Such as wmbusmeters, which publishes where its shell command says, and not every meter has a status."""
+    water = {"media": "water", "total_m3": 123.5, "timestamp": "2026-11-25T12:00:00Z"}
+    assert only("cellar/water", water).keys == {"preset": "wmbusmeters", "topic": "cellar/water"}
+
+
 def test_a_sparkplug_node_whose_birth_was_missed_says_so():
     """DATA has aliases alone; nothing is asked of the plant."""
     data = next(path for path in SAMPLES if path.name == "sparkplug-ddata-alias.bin").read_bytes()
