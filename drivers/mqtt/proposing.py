@@ -34,7 +34,9 @@ LEVELS = 3  # of a topic that may say what a number is, from its end
 USUAL = {"counter": "kWh", "power": "W"}  # the unit where nothing tells one
 EPOCH = range(1_400_000_000, 2_300_000_000)  # seconds; a number in it that nothing names is rather a time
 NO_BIRTH = "Sparkplug names its values in BIRTH messages, and none was heard: they come when the node connects"
-COMMON_LEVELS = {"sensor", "json", "status", "up", "telemetry", "reading", "raw", "result", "event", "events", "rpc"}
+COMMON_LEVELS = {  # that every device of a sender has
+    "sensor", "json", "status", "up", "telemetry", "reading", "raw", "result", "event", "events", "rpc", "tele", "stat",
+}  # fmt: skip
 SAYS_NOTHING = {"value", "val", "v", "state", "data", "values", "fields", "payload", "current_value"}
 
 KINDS = ("counter", "power")  # points of presets whose values have names of their own
@@ -160,12 +162,11 @@ def _of_fit(fit: Fit, heard: _Said) -> Proposal | None:
     how = "its topic and keys are" if fit.by_topic else "its keys are, though not its topic,"
     reasons = (f"{how} those of the preset {fit.source.preset}", *course)
     name = [str(keys[key]) for key in ("device", "channel", "point") if key in keys and keys[key] not in KINDS]
+    name = name if {"device", "channel"} & set(keys) else [_called(heard.topic), *name]
     at = fit.sample.at if fit.sample else None
     likeness = fit.likeness + (points if kind == "counter" else 0) - WORDLESS * (fit.chosen and not said.words)
     unit = keys.get("unit") or fit.source.unit or ""
-    return Proposal(
-        keys, tuple(name or _levels(heard.topic)[:1]), value, unit, kind, at, reasons, tuple(doubts), likeness
-    )
+    return Proposal(keys, tuple(name), value, unit, kind, at, reasons, tuple(doubts), likeness)
 
 
 def _is_of_kind(fit: Fit, said: Guess, value: Decimal | None, *, rising: bool) -> bool:

@@ -183,8 +183,9 @@ def test_a_device_of_a_gateway_for_many_is_named_in_the_message():
 def test_a_preset_is_found_under_a_topic_of_ones_own():
     """By the keys of the message; the topic is written beside it."""
     message = {"Time": "2026-11-25T12:00:00", "ENERGY": {"Total": 5.5, "Power": 100}}
-    best = proposed("cellar/plug", message)[0]
-    assert best.keys == {"preset": "tasmota-energy", "topic": "cellar/plug", "tz": ZONE}
+    best = proposed("cellar/plug/tele/SENSOR", message)[0]
+    assert best.keys == {"preset": "tasmota-energy", "topic": "cellar/plug/tele/SENSOR", "tz": ZONE}
+    assert best.name == ("plug",)
 
 
 def test_keys_that_a_preset_can_do_without_are_not_looked_for():
