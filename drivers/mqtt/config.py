@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PACE = 900.0  # s between two readings when the operator does not say (DESIGN 5)
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-FLUSH = 25.0  # s; 200 meters at 60 s then write 85 MB a day (10 s: 140), and brokers that send again wait 30 s or more
+FLUSH = 25.0  # s; 200 meters at 60 s then write 70 MB a day (10 s: 140), and brokers that send again wait 30 s or more
 SESSION_EXPIRY = 7 * 86_400.0  # s; reliability 3.5: at least a week of outage
 
 Protocol = Literal["auto", "5", "3.1.1"]

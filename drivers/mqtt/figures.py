@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drivers.mqtt.body import Body, Form
@@ -14,7 +16,6 @@ from drivers.mqtt.values import PayloadError, Twice, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from decimal import Decimal
 
     from drivers.base import Now
     from drivers.mqtt.body import Format
@@ -58,7 +59,6 @@ def form_of(body: Body) -> tuple[Form, object] | None:
 
 
 def _csv(body: Body) -> tuple[Form, object] | None:
-    form: Form
     with suppress(PayloadError):
         rows = body.read(Form("csv", header=False))
         if rows and len(rows[0]) > 1 and len(rows) < MOST_FIGURES:
@@ -71,7 +71,7 @@ def _csv(body: Body) -> tuple[Form, object] | None:
 def figures(form: Form, document: object, now: Now) -> list[Figure]:
     """Every number of a decoded payload, in its order."""
     if form.format == "raw":
-        return [Figure({}, document, (), "", zone_missing=False)] if not isinstance(document, float | str) else []  # type: ignore[arg-type]
+        return [Figure({}, document, (), "", zone_missing=False)] if isinstance(document, Decimal) else []
     walk = _Walk(now)
     if form.format == "json":
         walk.into(document, "", (), ())
@@ -111,10 +111,10 @@ class _Walk:
     ) -> None:
         if 1 < len(node) <= MOST_ELEMENTS and all(_is_number(each) for each in node):
             parts = [f"{path or '@'}[{number}]" for number in range(len(node))]
-            self._note(parts, sum(map(number_of, node)), names, parents)  # type: ignore[arg-type]
+            self._note(parts, sum(map(number_of, node), Decimal(0)), names, parents)
             return
         items = [each for each in node if isinstance(each, dict)]
-        if not items or self._around or "-" in path.split("."):
+        if not items or self._around:
             return
         key = next((key for key in _IDENTITIES if all(isinstance(each.get(key), str | int) for each in items)), None)
         newest = {str(each[key]): each for each in items} if key else {"": items[-1]}
@@ -134,7 +134,7 @@ class _Walk:
                 where = " && ".join(f"tags.{quoted(key)}=='{value}'" for key, value in tags if _is_quotable(value))
                 self._around = {"where": where} if where else {}
                 parents = (("", {"time": row["time"]}),)
-                for key, value in row["fields"].items():
+                for key, value in islice(row["fields"].items(), MOST_FIGURES - len(self.found)):
                     if is_usable(key) and _is_number(value):
                         self._note(f"fields.{quoted(key)}", number_of(value), (key, row["measurement"]), parents)
             elif isinstance(row, dict):
@@ -152,7 +152,7 @@ class _Walk:
         where = " && ".join(f"[{number}]=='{cell}'" for number, cell in words.items() if _is_quotable(cell))
         self._around = {"where": where} if where else {}
         times = {f"[{number}]": cell for number, cell in enumerate(row) if not _is_number(cell) and self._time(cell)}
-        for number, cell in enumerate(row):
+        for number, cell in enumerate(row[: MOST_FIGURES - len(self.found)]):
             if _is_number(cell):
                 keys = {"value": f"[{number}]", **self._around, **({"time": next(iter(times))} if times else {})}
                 behind = row[number + 1] if number + 1 in words else ""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from drivers.mqtt.port import Message, Session
 
 MOST_TOPICS = 10_000
+LONGEST_NAME = 1_000  # characters of a topic; MQTT allows 65 535 bytes
 LARGEST = 64 * 1024  # bytes of a payload that are looked at; a meter's message is a hundredth of it
 BUDGET = 32 * 1024 * 1024  # bytes of all payloads together; beyond it only their beginnings are kept
 BEGINNING = 512  # bytes
@@ -58,7 +59,7 @@ class Topics:
         self._found: dict[str, Topic] = {}
         self._kept = 0  # bytes
         self.messages = 0
-        self.left_out = 0  # messages on topics beyond the `MOST_TOPICS` first ones, or on one that is no text
+        self.left_out = 0  # messages on topics beyond the `MOST_TOPICS` first ones, or on one without a usable name
 
     def __iter__(self) -> Iterator[Topic]:
         """By name."""
@@ -72,7 +73,7 @@ class Topics:
         """A message came."""
         self.messages += 1
         topic = self._found.get(message.topic)
-        if topic is None and (len(self._found) >= MOST_TOPICS or not message.topic):
+        if topic is None and (len(self._found) >= MOST_TOPICS or not 0 < len(message.topic) <= LONGEST_NAME):
             self.left_out += 1
             return
         size = len(message.payload)

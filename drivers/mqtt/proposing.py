@@ -9,16 +9,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import ValidationError
-
 from drivers.mqtt.births import Births
 from drivers.mqtt.body import Body, Form
 from drivers.mqtt.figures import Figure, figures, form_of, is_usable
 from drivers.mqtt.naming import NAMED, Guess, guess
 from drivers.mqtt.payload import Sample, extract, mapping_of
-from drivers.mqtt.recognising import Fit, fits
+from drivers.mqtt.recognising import Fit, fits, source_of
 from drivers.mqtt.source import Source, kind_of, paths
-from drivers.mqtt.source_check import source_faults
 from drivers.mqtt.sparkplug import NAMESPACE, number_in, topic_of
 from drivers.mqtt.stamps import believed, from_epoch
 from drivers.mqtt.values import PayloadError
@@ -37,7 +34,9 @@ LEVELS = 3  # of a topic that may say what a number is, from its end
 USUAL = {"counter": "kWh", "power": "W"}  # the unit where nothing tells one
 EPOCH = range(1_400_000_000, 2_300_000_000)  # seconds; a number in it that nothing names is rather a time
 NO_BIRTH = "Sparkplug names its values in BIRTH messages, and none was heard: they come when the node connects"
-COMMON_LEVELS = {"sensor", "json", "status", "up", "telemetry", "reading", "raw", "result", "event", "events", "rpc"}
+COMMON_LEVELS = {  # that every device of a sender has
+    "sensor", "json", "status", "up", "telemetry", "reading", "raw", "result", "event", "events", "rpc", "tele", "stat",
+}  # fmt: skip
 SAYS_NOTHING = {"value", "val", "v", "state", "data", "values", "fields", "payload", "current_value"}
 
 KINDS = ("counter", "power")  # points of presets whose values have names of their own
@@ -87,13 +86,38 @@ def propose(heard: Heard, now: Now, zone: str) -> Proposed:
     """What the topic may be read as; never raises. `zone`: this machine's, for times that name none."""
     if heard.topic.startswith(f"{NAMESPACE}/"):
         return _of_sparkplug(heard, now)
-    body = Body(heard.newest)
-    fitting = [each for fit in fits(heard.topic, body, now, zone) if (each := _of_fit(fit, heard, now))]
+    said = _Said(heard, now)
+    fitting = [each for fit in fits(heard.topic, said.newest, now, zone) if (each := _of_fit(fit, said))]
     units_are_known = any(each.value is not None and UNIT_GUESSED not in each.doubts for each in fitting)
-    guessed = [
-        each for each in _of_names(heard, body, now, zone) if not (units_are_known and UNIT_GUESSED in each.doubts)
-    ]
+    guessed = [each for each in _of_names(said, zone) if not (units_are_known and UNIT_GUESSED in each.doubts)]
     return Proposed(_best([*fitting, *guessed]))
+
+
+class _Said:
+    """What came on a topic, decoded once however often it is looked into."""
+
+    def __init__(self, heard: Heard, now: Now) -> None:
+        self.topic = heard.topic
+        self.unit = heard.unit
+        self.now = now
+        self.newest = Body(heard.newest)
+        self.earlier = None if heard.earlier is None else Body(heard.earlier)
+
+    def sample(self, source: Source) -> Sample | None:
+        """What a source finds in the newest message."""
+        return self._sample(source, self.newest)
+
+    def course(self, source: Source, value: Decimal | None) -> tuple[list[str], int]:
+        """How the number changed from one message to another: in words, and in points of a counter."""
+        before = self._sample(source, self.earlier) if self.earlier and value is not None else None
+        if before is None or value is None or before.value == value:
+            return [], 0
+        change = value - before.value
+        return [f"it {'rose' if change > 0 else 'fell'} by {abs(change)} meanwhile"], RISING if change > 0 else FALLING
+
+    def _sample(self, source: Source, body: Body) -> Sample | None:
+        found = extract(body, mapping_of(source), self.now)
+        return next((each for each in reversed(found) if isinstance(each, Sample)), None)
 
 
 def _best(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -114,7 +138,7 @@ def _place(keys: Mapping[str, Any]) -> str:
 # --- presets ----------------------------------------------------------------------------------------------------------
 
 
-def _of_fit(fit: Fit, heard: Heard, now: Now) -> Proposal | None:
+def _of_fit(fit: Fit, heard: _Said) -> Proposal | None:
     """A preset that fits, unless the name says that the number is something else."""
     kind = kind_of(fit.source)
     generic = not fit.own_unit or fit.source.point in KINDS or (fit.source.point is None and kind == "power")
@@ -122,7 +146,7 @@ def _of_fit(fit: Fit, heard: Heard, now: Now) -> Proposal | None:
     point = fit.source.point if fit.source.point and not generic else ""
     said = guess(_telling([*own, *_levels(heard.topic), point or ""]), fit.unit or heard.unit)
     value = fit.sample.value if fit.sample else None
-    course, points = _course(fit.source, value, heard, now)
+    course, points = heard.course(fit.source, value)
     if generic and (said.refused or not _is_of_kind(fit, said, value, rising=points > 0)):
         return None
     if fit.chosen and not said.words and len(own[0]) < 2:
@@ -138,12 +162,11 @@ def _of_fit(fit: Fit, heard: Heard, now: Now) -> Proposal | None:
     how = "its topic and keys are" if fit.by_topic else "its keys are, though not its topic,"
     reasons = (f"{how} those of the preset {fit.source.preset}", *course)
     name = [str(keys[key]) for key in ("device", "channel", "point") if key in keys and keys[key] not in KINDS]
+    name = name if {"device", "channel"} & set(keys) else [_called(heard.topic), *name]
     at = fit.sample.at if fit.sample else None
     likeness = fit.likeness + (points if kind == "counter" else 0) - WORDLESS * (fit.chosen and not said.words)
     unit = keys.get("unit") or fit.source.unit or ""
-    return Proposal(
-        keys, tuple(name or _levels(heard.topic)[:1]), value, unit, kind, at, reasons, tuple(doubts), likeness
-    )
+    return Proposal(keys, tuple(name), value, unit, kind, at, reasons, tuple(doubts), likeness)
 
 
 def _is_of_kind(fit: Fit, said: Guess, value: Decimal | None, *, rising: bool) -> bool:
@@ -163,50 +186,36 @@ def _unit(said: Guess, kind: str) -> tuple[str, list[str]]:
     return unit, [] if fits_kind and said.told else [UNIT_GUESSED]
 
 
-def _course(source: Source, value: Decimal | None, heard: Heard, now: Now) -> tuple[list[str], int]:
-    """How the number changed from one message to another: in words, and in points of a counter."""
-    if heard.earlier is None or value is None:
-        return [], 0
-    samples = [each for each in extract(Body(heard.earlier), mapping_of(source), now) if isinstance(each, Sample)]
-    if not samples or samples[-1].value == value:
-        return [], 0
-    change = value - samples[-1].value
-    return [f"it {'rose' if change > 0 else 'fell'} by {abs(change)} meanwhile"], RISING if change > 0 else FALLING
-
-
 # --- numbers by their names -------------------------------------------------------------------------------------------
 
 
-def _of_names(heard: Heard, body: Body, now: Now, zone: str) -> list[Proposal]:
-    decoded = form_of(body)
+def _of_names(heard: _Said, zone: str) -> list[Proposal]:
+    decoded = form_of(heard.newest)
     if decoded is None:
         return []
     form, document = decoded
-    return [each for figure in figures(form, document, now) if (each := _of_figure(figure, form, heard, now, zone))]
+    return [each for figure in figures(form, document, heard.now) if (each := _of_figure(figure, form, heard, zone))]
 
 
-def _of_figure(figure: Figure, form: Form, heard: Heard, now: Now, zone: str) -> Proposal | None:
+def _of_figure(figure: Figure, form: Form, heard: _Said, zone: str) -> Proposal | None:
     names = _telling([*figure.names, *_levels(heard.topic)])
     said = guess(names, figure.unit or heard.unit)
     if said.refused or (said.kind == "counter" and figure.number < 0):
         return None
     keys, doubts = _written(figure, form, heard.topic, said, zone)
-    source = _source(keys)
-    found = extract(Body(heard.newest), mapping_of(source), now) if source else []
-    samples = [each for each in found if isinstance(each, Sample)]
-    if not source or not samples:
+    source = source_of(keys)
+    sample = heard.sample(source) if source else None
+    if not source or not sample:
         return None
-    course, points = _course(source, samples[-1].value, heard, now)
+    course, points = heard.course(source, sample.value)
     points = said.points + (points if said.kind == "counter" else 0)
     if points < NAMED or (not said.words and int(figure.number) in EPOCH):
         return None
     named = [f"it is named {', '.join(said.words)}"] if said.words else []
     summed = ["the sum of the numbers in an array"] if isinstance(keys.get("value"), list) else []
     nearest = [*names[:1], *_levels(heard.topic)[:1]] if figure.names else _levels(heard.topic)[:2]
-    reasons, at = (*named, *summed, *course), samples[-1].at
-    return Proposal(
-        keys, tuple(reversed(nearest)), samples[-1].value, keys["unit"], said.kind, at, reasons, tuple(doubts), points
-    )
+    reasons, name = (*named, *summed, *course), tuple(reversed(nearest))
+    return Proposal(keys, name, sample.value, keys["unit"], said.kind, sample.at, reasons, tuple(doubts), points)
 
 
 def _written(figure: Figure, form: Form, topic: str, said: Guess, zone: str) -> tuple[dict[str, Any], list[str]]:
@@ -229,15 +238,6 @@ def _form_keys(form: Form, figure: Figure) -> dict[str, Any]:
         return {}
     time = {} if form.format == "csv" or "time" not in figure.keys else {"time_format": "epoch_ns"}
     return {"format": form.format, **({} if form.header or form.format != "csv" else {"header": False}), **time}
-
-
-def _source(keys: Mapping[str, Any]) -> Source | None:
-    """The source, if it has no mistake: topics and keys of hostile messages make some."""
-    try:
-        source = Source.model_validate({"connection": "broker", **keys})
-    except ValidationError:
-        return None
-    return None if source_faults(source) else source
 
 
 def _levels(topic: str) -> list[str]:
@@ -311,7 +311,7 @@ def _of_metric(
         **({"device": topic.device} if topic.device else {}),
     }
     keys |= {"metric": name, "unit": unit}
-    if _source(keys) is None:
+    if source_of(keys) is None:
         return None
     reasons = [f"it is a Sparkplug metric named {', '.join(said.words)}" if said.words else "it is a Sparkplug metric"]
     reasons += [f"it rose by {value - before} meanwhile"] if rises and before is not None else []

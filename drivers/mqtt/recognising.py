@@ -18,7 +18,7 @@ from drivers.mqtt.source_check import source_faults
 from drivers.mqtt.values import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from drivers.base import Now
     from drivers.mqtt.body import Body
@@ -29,8 +29,10 @@ MOST_WORDS = 5_000  # keys of a message that are looked at
 BY_TOPIC, BY_KEYS, PER_KEY, NO_READING = 100, 50, 5, -30  # likeness
 EXPRESSIONS = ("each", "where", "value", "time")
 
-_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_]*)(?!\()')
-FORMS = ("strptime:%Y.%m.%d %H:%M:%S", "strptime:%d.%m.%Y %H:%M:%S")  # of times that are not ISO's; both were seen
+FORMS = ("strptime:%Y.%m.%d %H:%M:%S",)  # of times that are not ISO's: Tasmota's, once
+
+_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_]*)\b(?!\()')
+_OPTIONAL = re.compile(r"not_null\([^)]*\)")
 _TEXT = re.compile(r"'[^']*'|`[^`]*`")
 _COMMON = {"value", "time", "timestamp", "ts", "t", "id", "Time"}  # keys that many senders use
 
@@ -111,8 +113,8 @@ def _pattern(topic: str) -> str:
 
 
 def _keys(expression: str) -> list[str]:
-    """The keys that an expression names, without those that a place stands for."""
-    named = (quoted or plain for quoted, plain in _KEY.findall(_TEXT.sub("", expression)))
+    """The keys that an expression needs, without those that a place stands for."""
+    named = (quoted or plain for quoted, plain in _KEY.findall(_TEXT.sub("", _OPTIONAL.sub("", expression))))
     return [word for word in named if word and not presets.holes(word) and word not in presets.FILLINGS]
 
 
@@ -171,7 +173,7 @@ class _Look:
         if not asked:
             yield {}, ""
             return
-        for figure in self._figures:
+        for figure in self._figures[:MOST_NAMES]:
             value = point.known.get("value", figure.keys.get("value"))
             if figure.keys.get("value") == value and asked <= set(figure.keys):
                 yield {key: figure.keys[key] for key in sorted(asked)}, figure.unit
@@ -208,10 +210,11 @@ class _Look:
         """The way tried on the message; `chosen`: names of the message were put into places."""
         keys, unit = way
         own_unit = "unit" in point.known
-        source = _source(keys, own_unit=own_unit)
+        usual = {} if own_unit else {"unit": "kWh"}
+        source = source_of(usual | keys)
         sample, problem = self._read(source)
         for form in FORMS if problem.startswith("not a time: ") else ():
-            other = _source(keys | {"time_format": form}, own_unit=own_unit)
+            other = source_of(usual | keys | {"time_format": form})
             if other and (found := self._read(other)[0]):
                 keys, source, sample, problem = keys | {"time_format": form}, other, found, ""
         if source is None:
@@ -252,10 +255,10 @@ class _Look:
             return False
 
 
-def _source(keys: dict[str, Any], *, own_unit: bool) -> Source | None:
-    """The source, if it has no mistake."""
+def source_of(keys: Mapping[str, Any]) -> Source | None:
+    """The source of these keys, if it has no mistake: topics and keys of hostile messages make some."""
     try:
-        source = Source.model_validate({"connection": "broker", **keys} | ({} if own_unit else {"unit": "kWh"}))
+        source = Source.model_validate({"connection": "broker", **keys})
     except ValidationError:
         return None
     return None if source_faults(source) else source

@@ -15,7 +15,7 @@ from buffer import identity
 from buffer.store import DATABASE
 from gateway.clock import SystemClock, Trust
 from gateway.config import load
-from gateway.machine import machine_id
+from gateway.machine import machine_id, zone_name
 from gateway.runtime import answer, service_of
 from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.simulator.http import serve
@@ -209,3 +209,20 @@ def test_a_machine_id_is_what_machine_id_5_says(tmp_path: Path, content: bytes, 
     assert machine_id(path) == found
     path.unlink()
     assert machine_id(path) == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("/usr/share/zoneinfo/Europe/Helsinki", "Europe/Helsinki"),
+        ("../usr/share/zoneinfo/Etc/UTC", "UTC"),
+        ("/somewhere/else", "UTC"),
+        (None, "UTC"),
+    ],
+)
+def test_the_time_zone_is_the_one_that_the_machine_is_set_to(tmp_path: Path, target: str | None, name: str):
+    """localtime(5): a link into the zone database; UTC where there is none."""
+    link = tmp_path / "localtime"
+    if target is not None:
+        link.symlink_to(target)
+    assert zone_name(link) == name

@@ -9,7 +9,7 @@ import pytest
 from drivers.base import Now
 from drivers.mqtt import listening
 from drivers.mqtt.config import Connection
-from drivers.mqtt.listening import BEGINNING, BUDGET, LARGEST, MOST_TOPICS, Listener, Topics
+from drivers.mqtt.listening import BEGINNING, BUDGET, LARGEST, LONGEST_NAME, MOST_TOPICS, Listener, Topics
 from drivers.mqtt.port import Message
 from drivers.mqtt.reasons import Reason
 from tests.fakes.clock import FakeClock
@@ -45,6 +45,12 @@ def test_no_more_topics_are_remembered_than_fit():
     """A broker may have a million; how many messages were left out is counted."""
     found = topics(*(message(f"t/{number}", b"1") for number in range(MOST_TOPICS + 5)), message("", b"1"))
     assert (len(found), found.left_out, found.messages) == (MOST_TOPICS, 6, MOST_TOPICS + 6)
+
+
+def test_a_topic_that_is_no_text_or_endlessly_long_is_left_out():
+    """Its name alone would fill the memory."""
+    found = topics(message("", b"1"), message("t" * (LONGEST_NAME + 1), b"1"), message("t" * LONGEST_NAME, b"1"))
+    assert (len(found), found.left_out) == (1, 2)
 
 
 def test_a_payload_larger_than_any_meters_is_remembered_by_its_beginning():

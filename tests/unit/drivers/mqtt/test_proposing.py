@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.base import Now
+from drivers.mqtt.body import Body
 from drivers.mqtt.config import Connection, check
-from drivers.mqtt.figures import MOST_FIGURES
+from drivers.mqtt.figures import MOST_FIGURES, figures, form_of
 from drivers.mqtt.naming import guess
 from drivers.mqtt.proposing import MOST, NO_BIRTH, PERIOD_HINT, UNIT_GUESSED, ZONE_GUESSED, Heard, Proposal, propose
 from drivers.mqtt.source import Source
@@ -182,8 +183,15 @@ def test_a_device_of_a_gateway_for_many_is_named_in_the_message():
 def test_a_preset_is_found_under_a_topic_of_ones_own():
     """By the keys of the message; the topic is written beside it."""
     message = {"Time": "2026-11-25T12:00:00", "ENERGY": {"Total": 5.5, "Power": 100}}
-    best = proposed("cellar/plug", message)[0]
-    assert best.keys == {"preset": "tasmota-energy", "topic": "cellar/plug", "tz": ZONE}
+    best = proposed("cellar/plug/tele/SENSOR", message)[0]
+    assert best.keys == {"preset": "tasmota-energy", "topic": "cellar/plug/tele/SENSOR", "tz": ZONE}
+    assert best.name == ("plug",)
+
+
+def test_keys_that_a_preset_can_do_without_are_not_looked_for():
+    """Such as wmbusmeters, which publishes where its shell command says, and not every meter has a status."""
+    water = {"media": "water", "total_m3": 123.5, "timestamp": "2026-11-25T12:00:00Z"}
+    assert only("cellar/water", water).keys == {"preset": "wmbusmeters", "topic": "cellar/water"}
 
 
 def test_a_sparkplug_node_whose_birth_was_missed_says_so():
@@ -234,6 +242,22 @@ def test_a_damaged_message_of_a_device_raises_nothing(path: Path, seed: int, top
         if payload:
             payload[chance.randrange(len(payload))] = chance.randrange(256)
     hold(proposed(topic, bytes(payload[: chance.randrange(len(payload) + 1)] * chance.choice([1, 1, 2]))))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "\n".join([",".join(map(str, range(300)))] * 50).encode(),
+        b"\n".join(b"m,serial=%d energy_kwh=1,b=2,c=3 1653579140440951943" % number for number in range(500)),
+        json.dumps([{"id": number, "kwh": 5, "b": [1, 2]} for number in range(2000)]).encode(),
+    ],
+    ids=["csv", "influx", "json"],
+)
+def test_only_so_many_numbers_of_a_message_are_tried(payload: bytes):
+    """Each of them costs every preset a try."""
+    decoded = form_of(Body(payload))
+    assert decoded is not None
+    assert 0 < len(figures(*decoded, NOW)) <= MOST_FIGURES
 
 
 def test_a_hostile_document_is_looked_at_only_so_far():
