@@ -143,7 +143,9 @@ def test_people_get_a_table_and_something_to_paste():
     [
         (("modbus", "--devices", "248"), 2, "1 to 247"),
         (("modbus", "--host", "192.0.2.1"), 1, "cannot listen on 192.0.2.1"),
-        (("modbus", "--serial", "--port", "502"), 2, "--port is of use only without --serial"),
+        (("modbus", "--serial", "--port", "0"), 2, "--port is of use only without --serial"),
+        (("modbus", "--serial", "--missing", "0x04"), 2, "--missing is of use only without --serial"),
+        (("modbus", "--ascii"), 2, "--ascii is of use only with --serial"),
         (("modbus", "--baudrate", "9600"), 2, "--baudrate is of use only with --serial"),
         (("modbus", "--serial", "--baudrate", "9601"), 2, "is none of 1200"),
         (("modbus", "--serial", "--rtu-over-tcp"), 2, "not allowed with"),
