@@ -27,7 +27,7 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
-from drivers.modbus.awaited import Awaited
+from drivers.modbus.awaited import LATEST, Awaited
 from drivers.modbus.decode import hexed
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 
@@ -158,8 +158,10 @@ class _SerialLine(_Line, ModbusSerialClient):
 class PymodbusBus:
     """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
 
-    def __init__(self, connection: Connection, address: Address, *, drain: float = DRAIN) -> None:
-        """Opens nothing. `drain`: seconds of quiet after a silence or a bad answer on RTU."""
+    def __init__(
+        self, connection: Connection, address: Address, *, drain: float = DRAIN, latest: float = LATEST
+    ) -> None:
+        """Opens nothing. On RTU: seconds of quiet after a silence or a bad answer, and how late an answer can be."""
         self._connection = connection
         self._address = address
         self.opened = 0
@@ -167,7 +169,7 @@ class PymodbusBus:
         self._silences = 0  # in a row
         self._quiet_until = 0.0
         self._drain = drain
-        self._awaited = Awaited()
+        self._awaited = Awaited(latest)
 
     @property
     def is_open(self) -> bool:
