@@ -34,8 +34,9 @@ class _Asked(NamedTuple):
 class Awaited:
     """The unanswered requests of each device, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, latest: float = LATEST) -> None:
         """Nothing was asked."""
+        self._latest = latest
         self._asked: dict[int, list[_Asked]] = {}
 
     def sent(self, request: Request, now: float) -> None:
@@ -69,7 +70,7 @@ class Awaited:
         return None if free is None else request._replace(block=Block(block.table, block.start, free, ()))
 
     def _young(self, device: int, now: float) -> list[_Asked]:
-        return [each for each in self._asked.get(device, ()) if now - each.at < LATEST]
+        return [each for each in self._asked.get(device, ()) if now - each.at < self._latest]
 
 
 def _counts(block: Block) -> Iterator[int]:

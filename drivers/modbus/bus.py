@@ -27,7 +27,7 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
-from drivers.modbus.awaited import Awaited
+from drivers.modbus.awaited import LATEST, Awaited
 from drivers.modbus.decode import hexed
 from drivers.modbus.opening import explained, reason
 from drivers.modbus.plan import MOST_REGISTERS
@@ -190,12 +190,18 @@ class PymodbusBus:
     """A line to one bus or gateway. See `drivers.modbus.wire.Bus`."""
 
     def __init__(
-        self, connection: Connection, address: Address, *, reopen_after: int = REOPEN_AFTER, drain: float | None = None
+        self,
+        connection: Connection,
+        address: Address,
+        *,
+        reopen_after: int = REOPEN_AFTER,
+        drain: float | None = None,
+        latest: float = LATEST,
     ) -> None:
         """Opens nothing.
 
-        `reopen_after`: silences in a row on TCP; more for a search, which meets little else. `drain`: seconds of quiet
-        after a silence or a bad answer on a line whose frames have no number.
+        `reopen_after`: silences in a row on TCP; more for a search, which meets little else. Where frames have no number,
+        `drain`: seconds of quiet after a silence or a bad answer; `latest`: seconds by which an answer can be late.
         """
         self._connection = connection
         self._address = address
@@ -211,7 +217,7 @@ class PymodbusBus:
         self._silences = 0  # in a row
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
-        self._awaited = Awaited()
+        self._awaited = Awaited(latest)
 
     @property
     def is_open(self) -> bool:

@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--serial", action="store_true", help="a serial port (a pseudo-terminal) instead of Modbus TCP")
     line.add_argument("--rtu-over-tcp", action="store_true", help="RTU frames on TCP, as serial servers pass them on")
+    parser.add_argument("--ascii", action="store_const", const=True, help="ASCII frames instead of RTU, with --serial")
     parser.add_argument("--port", type=port, help=f"default {PORT}; 0 takes a free one")
     parser.add_argument("--host", help=f"default {HOST}")
     parser.add_argument(
@@ -55,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mute", action="append", type=_device, default=[], metavar="ID", help="one that does not answer; repeatable"
     )
-    parser.add_argument("--missing", choices=("silent", "0x04"), default="silent", help="what other ids answer")
+    parser.add_argument("--missing", choices=("silent", "0x04"), help="what other ids answer (default: silent)")
     parser.add_argument(
         "--fault",
         action="append",
@@ -71,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     if args.list_faults:
         return _list_faults(as_json=args.json)
-    transport: Transport = "rtu" if args.serial else "rtu+tcp" if args.rtu_over_tcp else "tcp"
-    _check(args, transport)
+    _check(args)
     from gateway.simulator import building  # noqa: PLC0415 - see above
 
     meters = building.bus(args.devices, push="off")
@@ -89,11 +89,14 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _check(args: argparse.Namespace, transport: Transport) -> None:
+def _check(args: argparse.Namespace) -> None:
     """What does not go together; raises Contradiction."""
-    for key in ("port", "host") if args.serial else ("baudrate", "parity"):
+    for key in ("port", "host", "missing") if args.serial else ("baudrate", "parity", "ascii"):
         if getattr(args, key) is not None:
             raise Contradiction(f"--{key} is of use only {'without' if args.serial else 'with'} --serial")
+    transport: Transport = "rtu+tcp" if args.rtu_over_tcp else "tcp"
+    if args.serial:
+        transport = "ascii" if args.ascii else "rtu"
     for fault in args.fault:
         if transport not in KINDS[fault.kind].on:
             raise Contradiction(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
@@ -111,12 +114,12 @@ def _simulator(args: argparse.Namespace, meters: list[ModbusMeter]) -> ModbusSim
     clock = SystemClock()
     if args.serial:
         try:
-            return SerialSimulator(meters, clock, args.baudrate or BAUDRATE, args.parity or "N", missing=args.missing)
+            return SerialSimulator(meters, clock, args.baudrate or BAUDRATE, args.parity or "N", ascii=bool(args.ascii))
         except OSError as error:
             raise GatewayError(f"cannot make a serial port: {error.strerror}") from None
     host, number = args.host or HOST, PORT if args.port is None else args.port
     try:
-        return ModbusSimulator(meters, clock, host, number, missing=args.missing, rtu=args.rtu_over_tcp)
+        return ModbusSimulator(meters, clock, host, number, missing=args.missing or "silent", rtu=args.rtu_over_tcp)
     except OSError as error:
         raise GatewayError(f"cannot listen on {host} port {number}: {error.strerror}; try --port 0") from None
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from gateway.simulator.frames import Request
 
-Transport = Literal["tcp", "rtu+tcp", "rtu"]
+Transport = Literal["tcp", "rtu+tcp", "rtu", "ascii"]
 
-ALL: frozenset[Transport] = frozenset({"tcp", "rtu+tcp", "rtu"})
+ALL: frozenset[Transport] = frozenset({"tcp", "rtu+tcp", "rtu", "ascii"})
 NETWORK: frozenset[Transport] = frozenset({"tcp", "rtu+tcp"})
 NUMBERED: frozenset[Transport] = frozenset({"tcp"})
 
@@ -49,6 +49,7 @@ class Reply:
     before: bytes = b""
     behind: bytes = b""
     bytewise: bool = False
+    rest: float = 0.0  # s in the middle of the answer
     again: float | None = None  # s after which the answer comes once more, unasked
 
     def refuse(self, code: int) -> None:
@@ -148,6 +149,10 @@ def _bytewise(reply: Reply, given: Circumstances) -> None:
     reply.bytewise = True
 
 
+def _pause(reply: Reply, given: Circumstances) -> None:
+    reply.rest = given.chance.uniform(*given.late)
+
+
 def _unasked(reply: Reply, given: Circumstances) -> None:
     reply.again = given.chance.uniform(*UNASKED)
 
@@ -171,6 +176,7 @@ KINDS: dict[str, Kind] = {
     "short": Kind("fewer registers than were asked for, in a sound frame", _short),
     "long": Kind("one register more than was asked for, in a sound frame", _long),
     "noise": Kind("stray bytes before and after the answer", _noise),
+    "pause": Kind("half of the answer comes after the gateway has given up", _pause),
     "bytewise": Kind("the answer comes in single bytes (harmless)", _bytewise),
     "echo": Kind("the request comes back before the answer", _echo),
     "unasked": Kind("the answer comes a second time, unasked", _unasked),

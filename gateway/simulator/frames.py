@@ -37,7 +37,7 @@ class Request(NamedTuple):
 class Damage(NamedTuple):
     """What is wrong with the frame around an answer."""
 
-    checked: bool = False  # RTU: the checksum; TCP: the protocol
+    checked: bool = False  # the checksum; on Modbus TCP the protocol
     length: int = 0  # added to what the frame says of its length
 
 
@@ -97,11 +97,46 @@ class Rtu:
     def wrap(transaction: int, device: int, message: bytes, damage: Damage = UNHARMED) -> bytes:
         """As the protocol says."""
         del transaction
-        if damage.length and len(message) > 1:
-            message = message[:1] + bytes([(message[1] + damage.length) & 0xFF]) + message[2:]
-        frame = bytes([device]) + message
+        frame = bytes([device]) + _miscounted(message, damage)
         low, high = checksum(frame)
         return frame + bytes([low ^ damage.checked, high ^ damage.checked])
+
+
+class Ascii:
+    """Modbus in letters on a serial line (section 2.5.2): a colon, two for each byte, a checksum of one byte, CR, LF."""
+
+    @staticmethod
+    def take(data: bytes) -> tuple[Request | None, int]:
+        """As the protocol says; what is between two frames is dropped."""
+        begin = data.find(b":")
+        if begin != 0:
+            return None, len(data) if begin < 0 else begin
+        end = data.find(b"\r\n")
+        if end < 0:
+            return None, 0
+        frame = data[: end + 2]
+        try:
+            raw = bytes.fromhex(frame[1:-2].decode("ascii"))
+        except ValueError:
+            raw = b""
+        if len(raw) < 3 or sum(raw) & 0xFF:
+            return None, len(frame)
+        return Request(raw[0], raw[1], raw[2:-1], frame), len(frame)
+
+    @staticmethod
+    def wrap(transaction: int, device: int, message: bytes, damage: Damage = UNHARMED) -> bytes:
+        """As the protocol says."""
+        del transaction
+        frame = bytes([device]) + _miscounted(message, damage)
+        frame += bytes([-sum(frame) & 0xFF ^ damage.checked])
+        return b":" + frame.hex().upper().encode() + b"\r\n"
+
+
+def _miscounted(message: bytes, damage: Damage) -> bytes:
+    """With another number of bytes in it than follow."""
+    if not damage.length or len(message) < 2:
+        return message
+    return message[:1] + bytes([(message[1] + damage.length) & 0xFF]) + message[2:]
 
 
 def _size(data: bytes) -> int:

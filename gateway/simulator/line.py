@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gateway.simulator.faults import KINDS, Circumstances, Fault, Reply, Turns
-from gateway.simulator.frames import Mbap, Rtu
+from gateway.simulator.frames import Ascii, Mbap, Rtu
 from gateway.simulator.meters import Refused
 from gateway.simulator.shown import Shown
 
@@ -87,7 +87,7 @@ class Line:
         self.answered = 0  # with registers, as far as the meter goes
         self.spoilt = 0  # answers that met a fault
         self.speed = speed
-        self.framing: Framing = Mbap() if transport == "tcp" else Rtu()
+        self.framing: Framing = Mbap() if transport == "tcp" else Ascii() if transport == "ascii" else Rtu()
         self._meters = {meter.device: meter for meter in meters}
         self._missing = missing
         self._turns = Turns()
@@ -144,8 +144,11 @@ class Line:
         data = reply.before if reply.silent else reply.before + frame + reply.behind
         if not data:
             return []
-        sends: list[Send | HangUp] = [Send(at, data, reply.bytewise)]
-        over = at + len(data) * self.speed.character
+        half = len(data) // 2 if reply.rest else len(data)
+        sends: list[Send | HangUp] = [Send(at, data[:half], reply.bytewise)]
+        over = at + len(data) * self.speed.character + reply.rest
+        if reply.rest:
+            sends.append(Send(at + half * self.speed.character + reply.rest, data[half:], reply.bytewise))
         if reply.again is not None:
             sends.append(Send(over + reply.again, frame))
         self._free[request.device] = over

@@ -300,17 +300,20 @@ class SerialSimulator(_Simulator):
         parity: Parity = "N",
         *,
         turnaround: float = 0.0,
-        missing: Literal["silent", "0x04"] = "silent",
+        ascii: bool = False,  # noqa: A002 - its name
     ) -> None:
         """The settings give the bytes their time. `turnaround`: see Speed. OSError when there is no port left."""
-        line = Line(meters, "rtu", missing=missing, speed=serial_speed(baudrate, parity, turnaround))
-        super().__init__(line, clock)
+        speed = serial_speed(baudrate, parity, turnaround)
+        if ascii:  # a frame says itself where it ends
+            speed = speed._replace(silence=0.0)
+        super().__init__(Line(meters, "ascii" if ascii else "rtu", speed=speed), clock)
         self._master, self._slave = pty.openpty()
         for end in (self._master, self._slave):
             tty.setraw(end)
         os.set_blocking(self._master, False)
         self.port: str = os.ttyname(self._slave)
-        self.url = f"rtu://{self.port}?baudrate={baudrate}&parity=N"
+        scheme, bits = ("ascii", "&bytesize=8") if ascii else ("rtu", "")
+        self.url = f"{scheme}://{self.port}?baudrate={baudrate}&parity=N{bits}"
         self._partial = _Partial()
         self._thread.start()
 

@@ -35,7 +35,7 @@ PLACES = {0: 2, 2: 2, 40: 2, 80: 2, 120: 4}  # register -> words; 0 and 2 come i
 COUNTER = 40  # the one that faults of values change
 MOST_REGISTERS = 10  # in one request, so that the others come in requests of their own
 BAUDRATE = 230_400
-TIMEOUT, DRAIN = 0.06, 0.06  # s
+TIMEOUT, DRAIN, LATEST = 0.06, 0.06, 2.0  # s
 LONGEST_WAIT = 10.0  # s, as in gateway.service
 TRANSPORTS = ("tcp", "rtu+tcp", "rtu")
 
@@ -101,7 +101,7 @@ class TellingLine:
         self.settings = Connection.model_validate(usual | keys)
         sources = {f"{meter.device}/{at}": _source(meter.device, at) for meter in self.meters for at in PLACES}
         assert not check(self.settings, sources)
-        bus = HastyBus(self.settings, address_of(url), drain=DRAIN)
+        bus = HastyBus(self.settings, address_of(url), drain=DRAIN, latest=LATEST)
         self.driver = ModbusDriver("main", self.settings, sources, self.store.ports, bus)
 
     def run(self, seconds: float) -> None:
@@ -151,7 +151,7 @@ class LoneMeter:
         )
         sources = {"meter": Source.model_validate(keys)}
         assert not check(settings, sources)
-        bus = HastyBus(settings, address_of(self.simulator.url), drain=DRAIN)
+        bus = HastyBus(settings, address_of(self.simulator.url), drain=DRAIN, latest=LATEST)
         self.driver = ModbusDriver("main", settings, sources, self.store.ports, bus)
 
     def read(self, polls: int) -> list[tuple[int, int]]:

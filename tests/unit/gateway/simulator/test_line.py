@@ -11,7 +11,7 @@ import pytest
 from pymodbus.framer import FramerRTU
 
 from gateway.simulator.faults import EVERY, KINDS, Fault, fault_of
-from gateway.simulator.frames import Mbap, Request, Rtu, checksum
+from gateway.simulator.frames import Ascii, Framing, Mbap, Request, Rtu, checksum
 from gateway.simulator.line import HangUp, Line, Send, serial_speed
 from gateway.simulator.meters import Register, WordMeter
 from gateway.simulator.shown import Shown
@@ -22,7 +22,7 @@ METER = WordMeter(1, {10: 0, 11: 500, 12: 7, 13: 8}, (COUNTER,))
 OTHER = WordMeter(2, {10: 0, 11: 900}, (COUNTER,))
 
 
-def request(framing: Mbap | Rtu, device: int = 1, function: int = 3, register: int = 10, count: int = 2) -> Request:
+def request(framing: Framing, device: int = 1, function: int = 3, register: int = 10, count: int = 2) -> Request:
     """As it comes from the wire."""
     frame = framing.wrap(77, device, struct.pack(">BHH", function, register, count))
     taken, size = framing.take(frame)
@@ -54,10 +54,11 @@ def sent(made: Line, **keys) -> bytes:
 GOOD = {
     "tcp": bytes([0, 77, 0, 0, 0, 7, 1, 3, 4, 0, 0, 1, 244]),
     "rtu": bytes([1, 3, 4, 0, 0, 1, 244]) + checksum(bytes([1, 3, 4, 0, 0, 1, 244])),
+    "ascii": b":010304000001F403\r\n",
 }
 
 
-@pytest.mark.parametrize("transport", ["tcp", "rtu"])
+@pytest.mark.parametrize("transport", ["tcp", "rtu", "ascii"])
 def test_a_sound_line_answers_with_the_registers_that_were_asked_for(transport):
     """The frames are those of the specification."""
     assert sent(line(transport)) == GOOD[transport]
@@ -71,7 +72,7 @@ def test_the_checksum_is_that_of_another_implementation():
         assert checksum(frame) == FramerRTU.compute_CRC(frame).to_bytes(2, "big")
 
 
-@pytest.mark.parametrize("framing", [Mbap(), Rtu()])
+@pytest.mark.parametrize("framing", [Mbap(), Rtu(), Ascii()])
 def test_a_request_in_pieces_is_awaited_and_two_in_one_are_told_apart(framing):
     """Wherever the bytes are cut."""
     frame = request(framing).frame
@@ -87,6 +88,9 @@ def test_what_is_no_request_is_dropped():
     frame = request(Rtu()).frame
     assert Rtu().take(frame[:-1] + b"\0") == (None, len(frame))
     assert Mbap().take(b"GET / HTTP/1.1\r\n") == (None, 16)
+    assert Ascii().take(b"\0\0:01") == (None, 2)
+    assert Ascii().take(b":010300000002FB\r\n") == (None, 17)
+    assert Ascii().take(b":01 hello\r\n:") == (None, 11)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,7 @@ def test_what_is_no_request_is_dropped():
         ("unknown", "tcp", bytes([0, 77, 0, 0, 0, 3, 1, 0x83, 0xF4])),
         ("corrupt", "tcp", bytes([0, 77, 0x4D, 0x42]) + GOOD["tcp"][4:]),
         ("corrupt", "rtu", GOOD["rtu"][:-2] + bytes(byte ^ 1 for byte in GOOD["rtu"][-2:])),
+        ("corrupt", "ascii", b":010304000001F402\r\n"),
         ("zero-transaction", "tcp", bytes([0, 0]) + GOOD["tcp"][2:]),
         ("old-transaction", "tcp", bytes([0, 76]) + GOOD["tcp"][2:]),
         ("wrong-unit", "tcp", GOOD["tcp"][:6] + bytes([103]) + GOOD["tcp"][7:]),
@@ -158,6 +163,15 @@ def test_a_late_answer_is_late_within_its_bounds_and_no_device_answers_out_of_tu
     assert 3.0 <= late - 10.0 <= 4.1
     assert following >= late
     assert other == pytest.approx(10.3)
+
+
+def test_an_answer_may_rest_in_its_middle():
+    """Half of it comes in time, the other one late."""
+    made = line("rtu", Fault("pause", every=1))
+    made.late = (3.0, 4.0)
+    ((first, second),) = answers(made)
+    assert first.data + second.data == GOOD["rtu"]
+    assert 3.0 <= second.at - first.at <= 4.0
 
 
 def test_an_answer_comes_again_unasked():

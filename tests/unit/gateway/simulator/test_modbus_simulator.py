@@ -140,12 +140,12 @@ def test_a_mute_device_is_silent_until_it_speaks_again(start):
     assert ask(simulator, 2, 3, 52, 2) is not None
 
 
-@pytest.mark.parametrize("transport", ["tcp", "rtu+tcp", "rtu"])
+@pytest.mark.parametrize("transport", ["tcp", "rtu+tcp", "rtu", "ascii"])
 def test_pymodbus_own_client_reads_every_family_on_every_kind_of_line(meters, clock, transport):
     """Frames that are not ours on the other side."""
-    if transport == "rtu":
-        simulator = SerialSimulator(meters, clock, 115_200)
-        client = ModbusSerialClient(simulator.port, baudrate=115_200, retries=0)
+    if transport in {"rtu", "ascii"}:
+        simulator = SerialSimulator(meters, clock, 115_200, ascii=transport == "ascii")
+        client = ModbusSerialClient(simulator.port, framer=FramerType(transport), baudrate=115_200, retries=0)
     else:
         simulator = ModbusSimulator(meters, clock, rtu=transport == "rtu+tcp")
         framer = FramerType.RTU if transport == "rtu+tcp" else FramerType.SOCKET

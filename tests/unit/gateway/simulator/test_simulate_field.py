@@ -17,7 +17,6 @@ import pytest
 
 from drivers.modbus.address import address_of
 from gateway.simulator.broker import find_mosquitto
-from gateway.simulator.faults import KINDS
 from gateway.simulator.frames import Rtu, checksum
 
 if TYPE_CHECKING:
@@ -97,19 +96,6 @@ def test_modbus_behind_a_serial_server_answers_rtu_frames():
         assert checksum(answer[:-2]) == answer[-2:]
 
 
-def test_the_kinds_of_faults_are_a_table_of_80_columns():
-    """Each with a line; as JSON with the lines of transport it can happen on."""
-    command = [*COMMAND, "modbus", "--list-faults"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"})
-    lines = shown.stdout.splitlines()
-    assert len(lines) == 1 + len(KINDS)
-    assert max(map(len, lines)) <= 80
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    kinds = [json.loads(line) for line in told.stdout.splitlines()]
-    assert [kind["fault"] for kind in kinds] == list(KINDS)
-    assert next(kind for kind in kinds if kind["fault"] == "reset")["on"] == ["rtu+tcp", "tcp"]
-
-
 BROKERS = [
     pytest.param("mosquitto", marks=pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto here")),
     pytest.param("amqtt", marks=pytest.mark.skipif(not find_spec("amqtt"), reason="no amqtt here")),
@@ -136,30 +122,3 @@ def test_people_get_a_table_and_something_to_paste():
         assert lines[2] == "main   device 1, Eastron SDM630, register 72 f32\n"
         assert "paste" in lines[4]
         assert ended(process, signal.SIGINT).endswith("0 requests answered\n")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("modbus", "--devices", "248"), 2, "1 to 247"),
-        (("modbus", "--host", "192.0.2.1"), 1, "cannot listen on 192.0.2.1"),
-        (("modbus", "--serial", "--port", "502"), 2, "--port is of use only without --serial"),
-        (("modbus", "--baudrate", "9600"), 2, "--baudrate is of use only with --serial"),
-        (("modbus", "--serial", "--baudrate", "9601"), 2, "is none of 1200"),
-        (("modbus", "--serial", "--rtu-over-tcp"), 2, "not allowed with"),
-        (("modbus", "--fault", "latte"), 2, '(did you mean "late"?)'),
-        (("modbus", "--fault", "late=0"), 2, "1 to 1000000"),
-        (("modbus", "--fault", "late@6"), 2, "ids 1 to 5"),
-        (("modbus", "--serial", "--fault", "reset"), 2, "it needs TCP, so no --serial"),
-        (("modbus", "--rtu-over-tcp", "--fault", "zero-transaction"), 2, "it needs Modbus TCP"),
-        (("mqtt", "--url", "mqtt://127.0.0.1:1"), 1, "--broker starts one"),
-        (("mqtt", "--url", "http://x"), 1, "mqtt://host:1883"),
-        (("mqtt", "--url", "mqtts://127.0.0.1"), 1, "plain mqtt://"),
-        (("mqtt", "--url", "mqtt://192.0.2.1", "--broker"), 1, "127.0.0.1 only"),
-        (("mqtt", "--every", "0"), 2, "0.1 to 3600"),
-    ],
-)
-def test_what_cannot_be_done_is_said_in_a_sentence(arguments: tuple[str, ...], code: int, words: str):
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20, check=False)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
-    assert words in done.stderr
