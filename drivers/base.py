@@ -111,6 +111,7 @@ class Health:
     ready_since: float | None = None  # boottime of the SUBACK or the end of the first poll round; None before it
     counts: dict[str, int] = field(default_factory=dict)  # e.g. polls, readings, timeouts, rejected
     devices: dict[str, str] = field(default_factory=dict)  # device -> "ok" or what is wrong
+    device_counts: dict[str, dict[str, int]] = field(default_factory=dict)  # device -> e.g. requests, timeouts
 
 
 class Driver(Protocol):

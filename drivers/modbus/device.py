@@ -120,6 +120,8 @@ class Device:
         self.problem = ""
         self.tried = False
         self.answered_once = False
+        self.refusing = ""  # why the last answers held no value
+        self.refusing_told = False
         self.counts: Counter[str] = Counter()
         self._ports = ports
         self._refusals: dict[Place, Refusal] = {}
@@ -157,6 +159,7 @@ class Device:
                     self._unanswered(wanted, block, error, into)
                     return
                 into.heard = True
+                self.counts["refusals"] += 1
                 if self._learns(error, block):
                     continue
                 self._rest(block.places, into)
@@ -321,6 +324,8 @@ class Device:
         """
         if isinstance(error, NoAnswer):
             self.counts["timeouts"] += 1
+        elif isinstance(error, wire.BadAnswer):
+            self.counts["bad answers"] += 1
         problem = _problem(error)
         smaller = self._as_before()
         if not smaller:

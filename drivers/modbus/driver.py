@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from drivers.base import Health, LastRead, LineError, NotStored, SetupError
 from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
+from drivers.modbus.cautions import hint
 from drivers.modbus.device import Device, Look, Problem, Round
 from drivers.modbus.limits import devices_of
 from drivers.modbus.pace import (
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 WALL_STEP = 0.5  # s between the wall clock and boottime from which on the slots are found anew
 GATHER = 2.0  # s for which readings of one round may wait for the round's end
 COUNTED = ("polls", "readings", "rejected", "timeouts", "requests")
+COUNTED_OF_DEVICES = ("requests", "timeouts", "bad answers", "refusals")
+MOST_NAMED = 3  # devices in one sentence
 KEPT = 5000  # readings kept while the store takes none; then the oldest go, the newest counter value covers them
 
 
@@ -64,7 +67,13 @@ class ModbusDriver:
         self._devices = devices_of(connection, sources, ports)
         self._reader = Reader(ports.clock, ports.memory)
         self._reconnecting = Reconnecting()
+        address = address_of(connection.url)
+        self._hints = {
+            device.number: hint(address, [each for each in sources.values() if each.device == device.number])
+            for device in self._devices
+        }
         self._outage = ""  # why there is no connection; "" when there is one
+        self._interrupted = False  # no device has answered since an outage that was told
         self._needs_person = False  # and the operator was told that only a person can end it
         self._asked: int | None = None  # the device that was asked last
         self._offset: float | None = None  # wall minus boottime, for which the slots were found
@@ -109,12 +118,12 @@ class ModbusDriver:
         named = {key: sum(each[key] for each in counters) for key in COUNTED}
         named["reconnects"] = max(0, self._bus.opened - 1)
         devices = {str(device.number): _state(device) for device in self._devices}
-        failing = [
-            f"device {number}: {state}" for number, state in devices.items() if state not in {"ok", "not read yet"}
-        ]
-        detail = self._outage or self._not_stored or "; ".join(failing)
+        detail = self._outage or self._not_stored or _failing(devices)
         state = "trouble" if detail else "ok" if self._ready_since is not None else "starting"
-        return Health(state, detail, self._ready_since, named, devices)
+        counted = {
+            str(device.number): {key: device.counts[key] for key in COUNTED_OF_DEVICES} for device in self._devices
+        }
+        return Health(state, detail, self._ready_since, named, devices, counted)
 
     def last_reads(self) -> Mapping[str, LastRead]:
         """As the protocol says."""
@@ -176,6 +185,7 @@ class ModbusDriver:
                 self._look_in_vain(device)
             return False
         self._asked = None
+        self._outage = ""
         return True
 
     def _read(self, device: Device, now: Now) -> Now:
@@ -207,15 +217,29 @@ class ModbusDriver:
         if got.looks:
             device.answered_once = True
             self._reconnecting.answered()
-            if self._outage:
+            if self._interrupted:
                 self._ports.note("info", self.name, "connected again")
-                self._outage = ""
-                self._needs_person = False
+                self._interrupted = self._needs_person = False
+            self._gives(device, got.looks)
         if device.failures and got.looks:
             if device.failing_since:
                 self._ports.note("info", self._subject(device), f"answers again, after {device.failures} failed polls")
             device.failures = 0
             device.failing_since = device.problem = ""
+
+    def _gives(self, device: Device, looks: Sequence[Look]) -> None:
+        """It answers; whether with a value. Told when it gives none twice in a row: at their start, some do not."""
+        refused = [look.problem.detail for look in looks if look.problem is not None]
+        if len(refused) < len(looks):
+            if device.refusing_told:
+                self._ports.note("info", self._subject(device), "gives values again")
+            device.refusing, device.refusing_told = "", False
+            return
+        if device.refusing and not device.refusing_told:
+            device.refusing_told = True
+            words = f"answers and gives no value: {refused[0]}; are its registers those of this meter?"
+            self._ports.note("warning", self._subject(device), words)
+        device.refusing = refused[0]
 
     def _device_fails(self, device: Device, problem: Problem, now: Now) -> None:
         """Told once: the first time for a device that has never answered, else when it happens twice in a row.
@@ -228,9 +252,9 @@ class ModbusDriver:
             return
         if device.failures > 1 or not device.answered_once:
             device.failing_since = f"{now.wall:%Y-%m-%d %H:%M} UTC"
-            self._ports.note(
-                "warning", self._subject(device), f"{problem.detail}; it is asked again with growing pauses"
-            )
+            look_at = "" if device.answered_once else self._hints[device.number]
+            words = f"{problem.detail}; it is asked again with growing pauses"
+            self._ports.note("warning", self._subject(device), f"{words}; {look_at}" if look_at else words)
 
     def _take(self, looks: Sequence[Look], now: Now) -> None:
         if looks and self._gathering_since is None:
@@ -264,9 +288,9 @@ class ModbusDriver:
         if isinstance(error, SetupError) and not self._needs_person:
             self._needs_person = True
             self._ports.note("error", self.name, f"{error}; a person must mend this")
-        elif not self._outage:
+        elif not self._interrupted:
             self._ports.note("warning", self.name, f"{error}; trying again")
-        self._outage = str(error)
+        self._outage, self._interrupted = str(error), True
 
     def _look_in_vain(self, device: Device) -> None:
         problem = Problem("no connection", self._outage or "no connection")
@@ -302,4 +326,14 @@ def _state(device: Device) -> str:
     if device.failures:
         since = f" (since {device.failing_since})" if device.failing_since else ""
         return f"{device.problem}{since}"
+    if device.refusing:
+        return f"gives no value: {device.refusing}"
     return "ok" if device.tried else "not read yet"
+
+
+def _failing(devices: Mapping[str, str]) -> str:
+    """What is wrong with which devices, in one sentence; "" where nothing is."""
+    failing = [f"device {number}: {state}" for number, state in devices.items() if state not in {"ok", "not read yet"}]
+    if len(failing) <= MOST_NAMED:
+        return "; ".join(failing)
+    return f"{len(failing)} of {len(devices)} devices: {'; '.join(failing[:MOST_NAMED])}; …"

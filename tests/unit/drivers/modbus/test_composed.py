@@ -166,14 +166,14 @@ def test_a_meter_that_was_away_is_looked_for_again():
 
 
 def test_a_device_without_the_model_is_told_what_it_has():
-    """And is looked at again with growing pauses; it is well, only the profile is not its own."""
+    """And is looked at again with growing pauses; it answers, only the profile is not its own."""
     line = SunSpec()
     line.bus.empty(1)
     line.map(40_000, model=103)
     line.run(3 * 3600)
     assert values(line) == []
     assert line.problem("m") == "no such model: this device has the SunSpec models 1, 103"
-    assert line.driver.health().devices == {"1": "ok"}
+    assert line.driver.health().devices == {"1": "gives no value: this device has the SunSpec models 1, 103"}
     assert len(line.bus.asked) < 60
 
 

@@ -12,6 +12,7 @@ from drivers import registry
 from drivers.base import LineError, SetupError
 from drivers.modbus import driver as module
 from drivers.modbus.driver import KEPT, ModbusDriver, build
+from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer
 from drivers.reading import Reading, Rejected
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.driver_ports import FakePorts
@@ -250,6 +251,88 @@ def test_health_names_the_devices_that_do_not_answer_and_counts():
         "timeouts": 2,
         "requests": 11,
         "reconnects": 0,
+    }
+
+
+def test_health_tells_what_is_wrong_now_and_not_the_outage_before():
+    """The adapter is plugged in again and the cable to the meters is cut: the first is mended, the second is not."""
+    line = four()
+    line.bus.opening = SetupError("/dev/ttyUSB0: no permission")
+    line.run(10)
+    assert line.driver.health().detail == "/dev/ttyUSB0: no permission"
+    line.bus.opening = None
+    line.bus.dead |= {1, 2, 3, 4}
+    line.run(300)
+    health = line.driver.health()
+    assert health.state == "trouble"
+    assert health.detail.startswith("4 of 4 devices: device 1: no answer within 1 s (since 2026-03-02 09:5")
+    assert "permission" not in health.detail
+    line.bus.dead.clear()
+    line.run(600)
+    assert line.driver.health().state == "ok"
+    assert ("info", "main", "connected again") in line.store.notes
+
+
+def test_a_device_that_refuses_every_value_is_not_well_and_told_once():
+    """It answers, so it is not dead; but it is another meter than the operator thinks. Once is nothing: it may just start."""
+    line = four()
+    line.bus.empty(2)
+    line.run(30)
+    refused = "gives no value: exception 0x02: illegal address"
+    assert line.driver.health().devices == {"1": "ok", "2": refused, "3": "ok", "4": "ok"}
+    assert line.driver.health().detail == f"device 2: {refused}"
+    assert not line.store.notes
+    line.run(3600)
+    assert line.driver.health().devices["2"] == refused
+    assert line.store.notes == [
+        (
+            "warning",
+            "main, device 2",
+            "answers and gives no value: exception 0x02: illegal address; are its registers those of this meter?",
+        )
+    ]
+    line.bus.put(2, 10, 0, 2)
+    line.run(2 * 3600)
+    assert line.driver.health().devices["2"] == "ok"
+    assert line.store.notes[1:] == [("info", "main, device 2", "gives values again")]
+
+
+def test_a_device_that_refuses_one_of_its_values_is_well():
+    """The value's own meter shows it."""
+    line = Line({"a": source(), "b": source(register=100)})
+    line.bus.put(1, 10, 0, 7)
+    line.run(3600)
+    assert line.driver.health().devices == {"1": "ok"}
+    assert not line.store.notes
+    assert line.problem("b") == "illegal address: exception 0x02: illegal address"
+
+
+def test_a_device_that_has_never_answered_is_told_with_the_lines_settings():
+    """Where one that did falls silent, they are not the reason."""
+    line = four(url="rtu:///dev/ttyUSB0?baudrate=19200&parity=E")
+    line.bus.dead.add(2)
+    line.run(90)
+    line.bus.dead.add(3)
+    line.run(200)
+    (_, _, never), (_, _, once) = line.store.notes
+    assert never == (
+        "no answer within 1 s; it is asked again with growing pauses; are its id and 19200 baud 8E1 as set in the meter?"
+    )
+    assert once == "no answer within 1 s; it is asked again with growing pauses"
+
+
+def test_what_goes_wrong_is_counted_for_each_device():
+    """A corrupt frame now and then is usual; which meter has many shows where the cable is bad (mbmd 89)."""
+    line = four()
+    line.bus.say(2, BadAnswer("noise"))
+    line.bus.say(3, NoAnswer("noise"))
+    line.bus.say(4, ExceptionAnswer(0x02))
+    line.run(5)
+    assert line.driver.health().device_counts == {
+        "1": {"requests": 1, "timeouts": 0, "bad answers": 0, "refusals": 0},
+        "2": {"requests": 1, "timeouts": 0, "bad answers": 1, "refusals": 0},
+        "3": {"requests": 1, "timeouts": 1, "bad answers": 0, "refusals": 0},
+        "4": {"requests": 1, "timeouts": 0, "bad answers": 0, "refusals": 1},
     }
 
 
