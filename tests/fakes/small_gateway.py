@@ -266,7 +266,7 @@ def small_gateways(directory: Path) -> Iterator[Make]:
         **settings: Any,
     ) -> SmallGateway:
         clock = clock or FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, **({"keys": ["one", "two"]} | dict(server or {})))
+        simulator = EnerkeySimulator(**({"now": lambda: clock.wall, "keys": ["one", "two"]} | dict(server or {})))
         answer = handler or (answering(simulator) if answering else transport(simulator).handler)
         asked: list[str] = []
 
