@@ -5,7 +5,8 @@ Time is a FakeClock, `run` calls the workers when they are due, a crash drops ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -241,6 +242,47 @@ class SmallGateway:
         """State and key slot of every message, oldest first."""
         rows = self.store.read(lambda db: db.execute("SELECT state, key_slot FROM message ORDER BY id").fetchall())
         return [tuple(row) for row in rows]
+
+
+Answer = Callable[[httpx.Request], httpx.Response]
+Make = Callable[..., SmallGateway]
+
+
+@contextmanager
+def small_gateways(directory: Path) -> Iterator[Make]:
+    """Opens gateways over a directory, one after the other, each with a simulated EnerKey; all are closed in the end.
+
+    `clock`: else a new one. `server`: what EnerKey is told. `answering`: makes of EnerKey what answers in its place. The rest is
+    SmallGateway's. `gateway.asked` holds the method of every request.
+    """
+    made: list[SmallGateway] = []
+
+    def make(
+        *meters: str,
+        clock: FakeClock | None = None,
+        server: Mapping[str, Any] | None = None,
+        answering: Callable[[EnerkeySimulator], Answer] | None = None,
+        handler: Answer | None = None,
+        **settings: Any,
+    ) -> SmallGateway:
+        clock = clock or FakeClock()
+        simulator = EnerkeySimulator(**({"now": lambda: clock.wall, "keys": ["one", "two"]} | dict(server or {})))
+        answer = handler or (answering(simulator) if answering else transport(simulator).handler)
+        asked: list[str] = []
+
+        def noted(request: httpx.Request) -> httpx.Response:
+            asked.append(request.method)
+            return answer(request)
+
+        gateway = SmallGateway(directory, clock, simulator, meters or ("a",), handler=noted, **settings)
+        gateway.asked = asked
+        made.append(gateway)
+        return gateway
+
+    yield make
+    for gateway in made:
+        gateway.close()
+        gateway.simulator.close()
 
 
 def ramp(source: str, first: datetime, last: datetime, every: timedelta, per_hour: str = "6") -> list[Reading]:

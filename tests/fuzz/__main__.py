@@ -11,6 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.fuzz.modbus import Babbler
 
 ROOT = Path(__file__).parents[2]
 INSTRUMENTED = ["drivers", "gateway", "pymodbus", "jmespath", "tomllib"]
@@ -37,16 +41,17 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):
-        called = targets(Path(tempfile.mkdtemp()) / "file.toml")[name]
-    atheris.Setup([sys.argv[0], *sys.argv[3:], str(corpus)], called)
-    atheris.Fuzz()
+        from tests.fuzz import configuration, modbus, mqtt  # noqa: F401 - `targets` has them instrumented
+    with modbus.babbler() as other:
+        called = targets(Path(tempfile.mkdtemp()) / "file.toml", other)[name]
+        atheris.Setup([sys.argv[0], *sys.argv[3:], str(corpus)], called)
+        atheris.Fuzz()
 
 
-def targets(file: Path) -> dict[str, Callable[[bytes], object]]:
-    """What takes bytes; `file` is there to be written."""
+def targets(file: Path, other: Babbler) -> dict[str, Callable[[bytes], object]]:
+    """What takes bytes; `file` is there to be written, `other` is the other end of a line."""
     from tests.fuzz import configuration, modbus, mqtt
 
-    other = modbus.Babbler().__enter__()
     return {
         "value": modbus.value,
         "answer": lambda data: void(modbus.answer(data, other)),
@@ -73,4 +78,5 @@ def begin(corpus: Path, before: bytes, patterns: Iterable[str]) -> None:
         (corpus / f"seed{number}").write_bytes(before + path.read_bytes())
 
 
-main()
+if __name__ == "__main__":
+    main()

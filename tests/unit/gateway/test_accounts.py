@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
 
 from buffer.model import EPOCH
-from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import START, FakeClock
+from tests.fakes.clock import START
 from tests.fakes.enerkey_transport import transport
-from tests.fakes.small_gateway import SmallGateway, closed_hours
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 EIGHT = NINE - 1
 Answer = Callable[[httpx.Request], httpx.Response]
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make(make: Make) -> Make:
     """Meter "a" of the default account with the key "one", meter "n" of the account north with the key "north"."""
-    made: list[SmallGateway] = []
 
-    def build(*meters: str, boot: str = "boot-1", **settings) -> SmallGateway:
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, keys=["one", "north"])
+    def build(*meters: str, **settings) -> SmallGateway:
         names = meters or ("a", "n")
-        settings = {"account_of": {name: "north" for name in names if name.startswith("n")}} | settings
-        gateway = SmallGateway(
-            tmp_path, clock, simulator, names, keys=("one",), keys_of={"north": ("north",)}, **settings
-        )
-        made.append(gateway)
-        return gateway
+        accounts = {name: "north" for name in names if name.startswith("n")}
+        keys = {"keys": ("one",), "keys_of": {"north": ("north",)}}
+        return make(*names, server={"keys": ["one", "north"]}, **keys | {"account_of": accounts} | settings)
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+    return build
 
 
 def unreachable(request: httpx.Request) -> httpx.Response:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 
 import httpx
@@ -18,10 +16,10 @@ from buffer.hours import Rule
 from buffer.journal import PendingHour
 from buffer.model import EPOCH, hour_start, to_ms
 from gateway.composing import cumulative_items
-from gateway.simulator.enerkey import EnerkeySimulator, random_faults
-from tests.fakes.clock import START, FakeClock
+from gateway.simulator.enerkey import random_faults
+from tests.fakes.clock import START
 from tests.fakes.enerkey_transport import transport
-from tests.fakes.small_gateway import SmallGateway, closed_hours, hour_number, reading
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours, hour_number, reading
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 EIGHT = NINE - 1
@@ -29,23 +27,16 @@ FAULTS = ["lost-request", "lost-answer", "500-before", "500-after", "503"]
 INSERT_HOUR = (
     "INSERT INTO hour (meter, hour, consumption, boundary, quality, closed_at) VALUES (?, ?, ?, ?, 'measured', 0)"
 )
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
+def make(make: Make) -> Make:
+    """An EnerKey that books a second message for an hour as the gateway takes it."""
 
     def build(*meters: str, same_hour: str = "sum", **settings) -> SmallGateway:
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, same_hour=same_hour)
-        made.append(SmallGateway(tmp_path, clock, simulator, meters or ("a",), same_hour=same_hour, **settings))
-        return made[-1]
+        return make(*meters, server={"same_hour": same_hour}, same_hour=same_hour, **settings)
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+    return build
 
 
 def adjust(gateway: SmallGateway, hour: int, amount: int, meter: str = "a") -> None:

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from buffer.hours import Rule
 from buffer.model import EPOCH
 from gateway import boundaries
-from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import START, FakeClock
-from tests.fakes.small_gateway import SmallGateway, closed_hours
+from tests.fakes.clock import START
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 INTERVAL = Rule("interval", expected_every_ms=900_000, period_ms=900_000, stamp="end")
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
+def make(make: Make) -> Make:
+    """Of one meter, which is read before it sends."""
 
     def build(meter: str, rule: Rule | None = None) -> SmallGateway:
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, keys=["one", "two"])
-        directory = tmp_path / "data"
-        directory.mkdir()
         rules = {} if rule is None else {meter: rule}
-        gateway = SmallGateway(directory, clock, simulator, (meter,), rule_of=rules, looked=False, old_hours=6)
-        made.append(gateway)
-        return gateway
+        return make(meter, rule_of=rules, looked=False, old_hours=6)
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+    return build
 
 
 def empty(gateway: SmallGateway) -> None:

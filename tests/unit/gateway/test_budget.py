@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,11 +13,10 @@ from buffer.model import EPOCH, hour_start
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.enerkey_transport import transport
-from tests.fakes.small_gateway import SmallGateway, closed_hours, hour_number
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours, hour_number
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 EIGHT = NINE - 1
-Make = Callable[..., SmallGateway]
 
 
 class Log:
@@ -36,20 +34,20 @@ class Log:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
+def make(make: Make) -> Callable[..., tuple[SmallGateway, Log]]:
+    """With what its EnerKey was asked."""
 
     def build(*meters: str, **settings) -> tuple[SmallGateway, Log]:
+        logs: list[Log] = []
         clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall)
-        log = Log(simulator, clock)
-        made.append(SmallGateway(tmp_path, clock, simulator, meters, handler=log, **settings))
-        return made[-1], log
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+        def answering(simulator: EnerkeySimulator) -> Log:
+            logs.append(Log(simulator, clock))
+            return logs[0]
+
+        return make(*meters, clock=clock, answering=answering, **settings), logs[0]
+
+    return build
 
 
 @pytest.mark.parametrize(("burst", "seconds"), [((20, 10.0), 20.0), ((3, 60.0), 1020.0)])

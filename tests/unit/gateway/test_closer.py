@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,29 +12,17 @@ from buffer.counter import CounterRule
 from buffer.hours import Rule
 from buffer.model import EPOCH
 from buffer.store import StoreError
-from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import START, FakeClock
-from tests.fakes.small_gateway import GRACE, SmallGateway, ramp, reading
+from tests.fakes.small_gateway import GRACE, Make, SmallGateway, ramp, reading
 
 NINE = (START - EPOCH) // timedelta(hours=1)  # START is 9:55
 TEN = NINE + 1
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
-
-    def build(*meters: str, clock: FakeClock | None = None, **settings) -> SmallGateway:
-        clock = clock or FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall)
-        made.append(SmallGateway(tmp_path, clock, simulator, meters or ("off",), **settings))
-        return made[-1]
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def make(make: Make) -> Make:
+    """Of one meter that is not pushed, where none is named."""
+    return lambda *meters, **settings: make(*(meters or ("off",)), **settings)
 
 
 def feed(gateway: SmallGateway, *minutes_and_values: tuple[float, str]) -> None:

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from buffer.hours import Rule
 from buffer.model import EPOCH
-from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import START, FakeClock
-from tests.fakes.small_gateway import GRACE, SmallGateway, reading
+from tests.fakes.clock import START
+from tests.fakes.small_gateway import GRACE, Make, SmallGateway, reading
 
 TEN = (START - EPOCH) // timedelta(hours=1) + 1  # START is 9:55
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Gateways over one data directory, one after the other."""
-    made: list[SmallGateway] = []
-
-    def build(clock: FakeClock | None = None, **settings) -> SmallGateway:
-        clock = clock or FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall)
-        made.append(SmallGateway(tmp_path, clock, simulator, ("off",), **settings))
-        return made[-1]
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def make(make: Make) -> Make:
+    """Of one meter that is not pushed."""
+    return partial(make, "off")
 
 
 def feed(gateway: SmallGateway, *minutes_and_values: tuple[float, str]) -> None:

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
 from buffer.hours import Rule
 from buffer.model import EPOCH
-from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import START, FakeClock
-from tests.fakes.small_gateway import GRACE, SmallGateway, reading
+from tests.fakes.clock import START
+from tests.fakes.small_gateway import GRACE, Make, SmallGateway, reading
 
 TEN = (START - EPOCH) // timedelta(hours=1) + 1  # START is 9:55
 QUARTERS = Rule("interval", expected_every_ms=900_000, period_ms=900_000)
 POWER = Rule("power", expected_every_ms=300_000, max_gap_ms=600_000)
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
-
-    def build(rule: Rule) -> SmallGateway:
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall)
-        made.append(SmallGateway(tmp_path, clock, simulator, ("off",), rule=rule))
-        return made[-1]
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def make(make: Make) -> Make:
+    """Of one meter that is not pushed, by its rule."""
+    return lambda rule: make("off", rule=rule)
 
 
 def feed(gateway: SmallGateway, *minutes_and_values: tuple[float, str]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 
@@ -14,45 +11,39 @@ from buffer.model import EPOCH, hour_start, to_ms
 from gateway.correcting import correct
 from gateway.enerkey.models import stamp
 from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import START, FakeClock
+from tests.fakes.clock import START
 from tests.fakes.enerkey_transport import transport
 from tests.fakes.picky_enerkey import PickyEnerkey
-from tests.fakes.small_gateway import SmallGateway, closed_hours
+from tests.fakes.small_gateway import Answer, Make, SmallGateway, closed_hours
 
 NINE = int((START - EPOCH).total_seconds()) // 3600
 EIGHT, SEVEN = NINE - 1, NINE - 2
 DAY = 86_400
 AFTERWARDS = 2 * 3600  # s; enough for a message, its reading back and one more
 OWN = 500_000
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
+def make(make: Make) -> Make:
+    """The hours that EnerKey refuses are `refused`; what happens between two requests is `gateway.meanwhile`."""
 
     def build(*meters: str, refused: tuple[int, ...] = (), **settings) -> SmallGateway:
-        """With every request's method in `gateway.asked`; the hours that EnerKey refuses are `refused`."""
-        clock = FakeClock()
-        same_hour = settings.get("same_hour", "sum")
-        simulator = EnerkeySimulator(now=lambda: clock.wall, keys=["one", "two"], same_hour=same_hour)
-        picky = PickyEnerkey(simulator, [stamp(hour_start(hour)) for hour in refused], 100, whole=True)
-        asked: list[str] = []
+        def answering(simulator: EnerkeySimulator) -> Answer:
+            picky.append(PickyEnerkey(simulator, [stamp(hour_start(hour)) for hour in refused], 100, whole=True))
 
-        def handler(request: httpx.Request) -> httpx.Response:
-            asked.append(request.method)
-            gateway.meanwhile(request.method)
-            return picky(request)
+            def handler(request: httpx.Request) -> httpx.Response:
+                gateway.meanwhile(request.method)
+                return picky[0](request)
 
-        gateway = SmallGateway(tmp_path, clock, simulator, meters or ("a",), handler=handler, **settings)
-        gateway.asked, gateway.picky, gateway.meanwhile = asked, picky, lambda _: None
-        made.append(gateway)
+            return handler
+
+        picky: list[PickyEnerkey] = []
+        server = {"same_hour": settings.get("same_hour", "sum")}
+        gateway = make(*meters, server=server, answering=answering, **settings)
+        gateway.picky, gateway.meanwhile = picky[0], lambda _: None
         return gateway
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+    return build
 
 
 def by_hand(gateway: SmallGateway, hour: int, value: str, endpoint: str = "PushConsumptionsForMeter") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,43 +12,19 @@ import pytest
 from buffer import postings
 from buffer.model import EPOCH, hour_start, to_ms
 from buffer.store import DATABASE
-from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.uploader import PARKED
-from tests.fakes.clock import START, FakeClock
+from tests.fakes.clock import START
 from tests.fakes.enerkey_transport import transport
-from tests.fakes.small_gateway import SmallGateway, closed_hours
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 EIGHT = NINE - 1
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
-
-    def build(*meters: str, **settings) -> SmallGateway:
-        """With every request's method in `gateway.asked`."""
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, keys=["one", "two"])
-        asked: list[str] = []
-
-        def handler(request: httpx.Request) -> httpx.Response:
-            asked.append(request.method)
-            return transport(simulator).handler(request)
-
-        gateway = SmallGateway(
-            tmp_path / "data", clock, simulator, meters or ("a",), handler=handler, **({"old_hours": 6} | settings)
-        )
-        gateway.asked = asked
-        made.append(gateway)
-        return gateway
-
-    (tmp_path / "data").mkdir()
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def make(make: Make) -> Make:
+    """Hours are old after six of them."""
+    return lambda *meters, **settings: make(*meters, **{"old_hours": 6} | settings)
 
 
 def by_hand(gateway: SmallGateway, hour: int, value: str, meter: int = 100) -> None:

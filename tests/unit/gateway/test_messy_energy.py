@@ -6,19 +6,17 @@ invent. No value at all (NaN, error answers, markers) ends in the drivers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from buffer.hours import Rule
 from buffer.model import MICRO, hour_start
-from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeClock
-from tests.fakes.small_gateway import GRACE, SmallGateway, hour_number, ramp, reading
+from tests.fakes.small_gateway import GRACE, Make, SmallGateway, hour_number, ramp, reading
 
 TEN = datetime(2026, 3, 2, 10, tzinfo=UTC)
 QUARTERS = Rule("interval", expected_every_ms=900_000, period_ms=900_000, max_rate=40 * MICRO)
@@ -29,19 +27,9 @@ Open = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    made: list[SmallGateway] = []
-
-    def build(rule: Rule, now: datetime) -> SmallGateway:
-        clock = FakeClock(now)
-        simulator = EnerkeySimulator(now=lambda: clock.wall)
-        made.append(SmallGateway(tmp_path, clock, simulator, ("off",), rule=rule))
-        return made[-1]
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def opened(make: Make) -> Open:
+    """A gateway of one meter that is not pushed, at a moment."""
+    return lambda rule, now: make("off", rule=rule, clock=FakeClock(now))
 
 
 def closed(gateway: SmallGateway) -> list[tuple[str, str]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,29 +11,19 @@ from buffer.hours import Rule
 from buffer.model import EPOCH
 from buffer.store import StoreError
 from gateway.clock import NEWS_EVERY, RECHECK, Trust
-from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.clock import FakeAuthority, FakeClock
-from tests.fakes.small_gateway import SmallGateway, reading
+from tests.fakes.small_gateway import Make, SmallGateway, reading
 
 NOW = datetime(2027, 3, 2, 9, 55, tzinfo=UTC)
 YESTERDAY = NOW - timedelta(days=1)
 TEN = (NOW - EPOCH) // timedelta(hours=1) + 1
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
-
-    def build(clock: FakeClock, *meters: str, **settings) -> SmallGateway:
-        simulator = EnerkeySimulator(now=lambda: datetime(2000, 1, 1, tzinfo=UTC))  # its Date header vouches for nobody
-        made.append(SmallGateway(tmp_path, clock, simulator, meters or ("off",), **settings))
-        return made[-1]
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def make(make: Make) -> Make:
+    """By a clock of the test's; the Date header of its EnerKey vouches for nobody."""
+    lost = {"now": lambda: datetime(2000, 1, 1, tzinfo=UTC)}
+    return lambda clock, *meters, **settings: make(*(meters or ("off",)), clock=clock, server=lost, **settings)
 
 
 def clock_of(authority: FakeAuthority, wall: datetime = YESTERDAY) -> FakeClock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,32 +15,30 @@ from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.uploader import MOST_REFUSALS, PARKED
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.picky_enerkey import WORDS, PickyEnerkey
-from tests.fakes.small_gateway import SmallGateway, closed_hours, hour_number
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours, hour_number
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 YEAR = 8760
-Make = Callable[..., tuple[SmallGateway, PickyEnerkey]]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
+def make(make: Make) -> Callable[..., tuple[SmallGateway, PickyEnerkey]]:
+    """With an EnerKey that refuses `bad`: hours since the epoch of the first meter."""
 
     def build(
         *meters: str, bad: Sequence[int], whole: bool = True, told: bool = False, **settings
     ) -> tuple[SmallGateway, PickyEnerkey]:
-        """`bad`: hours since the epoch of the first meter; `told`: the gateway knows whether a refusal is a whole one."""
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall)
+        """`told`: the gateway knows whether a refusal is a whole one."""
+        servers: list[PickyEnerkey] = []
         shift = 1 if "cumulative" in meters[0] else 0
-        server = PickyEnerkey(simulator, [stamp(hour_start(hour + shift)) for hour in bad], 100, whole=whole)
-        made.append(SmallGateway(tmp_path, clock, simulator, meters, handler=server, whole_refusals=told, **settings))
-        return made[-1], server
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+        def answering(simulator: EnerkeySimulator) -> PickyEnerkey:
+            servers.append(PickyEnerkey(simulator, [stamp(hour_start(hour + shift)) for hour in bad], 100, whole=whole))
+            return servers[0]
+
+        return make(*meters, answering=answering, whole_refusals=told, **settings), servers[0]
+
+    return build
 
 
 def held(gateway: SmallGateway, meter: str = "a") -> list[int]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,9 +15,9 @@ from gateway.enerkey.contract import Contract
 from gateway.reads import MOST_METERS, MOST_ROWS, Wanted, together
 from gateway.settling import COMPANY, gathered
 from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import START, FakeClock
+from tests.fakes.clock import START
 from tests.fakes.enerkey_transport import transport
-from tests.fakes.small_gateway import SmallGateway, closed_hours
+from tests.fakes.small_gateway import Answer, Make, SmallGateway, closed_hours
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 EIGHT = NINE - 1
@@ -27,36 +25,35 @@ DAY = 86_400
 SEVERAL = "GET /api/v2/Values/Hourly?meterId={meters}&from={from}&to={to}"
 ROWS = Contract(hourly_values=SEVERAL)
 KEYED = Contract(hourly_values=SEVERAL, answer_meter_key="")
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
+def make(make: Make) -> Make:
+    """With the meters of every read in `gateway.read`, and what answers in `gateway.handler`."""
 
     def build(*meters: str, contract: Contract = ROWS, **settings) -> SmallGateway:
-        """With the meters of every read in `gateway.read`."""
-        clock = FakeClock()
-        simulator = EnerkeySimulator(contract, now=lambda: clock.wall)
-        gateway = SmallGateway(
-            tmp_path, clock, simulator, meters, contract=contract,
-            handler=lambda request: gateway.handler(request), **({"old_hours": 6} | settings),
-        )  # fmt: skip
-        gateway.read = []
+        def answering(simulator: EnerkeySimulator) -> Answer:
+            def handler(request: httpx.Request) -> httpx.Response:
+                if request.method == "GET":
+                    read.append([int(each) for each in request.url.params["meterId"].split(",")])
+                return transport(simulator).handler(request)
 
-        def handler(request: httpx.Request) -> httpx.Response:
-            if request.method == "GET":
-                gateway.read.append([int(each) for each in request.url.params["meterId"].split(",")])
-            return transport(simulator).handler(request)
+            answers.append(handler)
+            return lambda request: gateway.handler(request)
 
-        gateway.handler = handler
-        made.append(gateway)
+        read: list[list[int]] = []
+        answers: list[Answer] = []
+        gateway = make(
+            *meters,
+            server={"contract": contract},
+            contract=contract,
+            answering=answering,
+            **{"old_hours": 6} | settings,
+        )
+        gateway.read, gateway.handler = read, answers[0]
         return gateway
 
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+    return build
 
 
 def names(count: int) -> list[str]:

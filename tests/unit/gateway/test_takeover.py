@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import httpx
 import pytest
 
 from buffer.corrections import CorrectionError
 from buffer.model import HOUR_MS, hour_start
 from gateway.correcting import correct
-from gateway.simulator.enerkey import EnerkeySimulator
-from tests.fakes.clock import FakeClock
-from tests.fakes.enerkey_transport import transport
-from tests.fakes.small_gateway import SmallGateway, closed_hours, ramp
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours, ramp
 from tests.unit.gateway.test_deciding import AFTERWARDS, DAY, EIGHT, NINE, OWN, SEVEN, adjust, by_hand, decide, say
-
-Make = Callable[..., SmallGateway]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
-
-    def build(*meters: str, **settings) -> SmallGateway:
-        """A new database: its meters are read before they send. Every request's method is in `gateway.asked`."""
-        clock = FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, keys=["one", "two"])
-        asked: list[str] = []
-
-        def handler(request: httpx.Request) -> httpx.Response:
-            asked.append(request.method)
-            return transport(simulator).handler(request)
-
-        gateway = SmallGateway(
-            tmp_path, clock, simulator, meters or ("a",), handler=handler, **({"looked": False} | settings)
-        )
-        gateway.asked = asked
-        made.append(gateway)
-        return gateway
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
+def make(make: Make) -> Make:
+    """A new database: its meters are read before they send."""
+    return lambda *meters, **settings: make(*meters, **{"looked": False} | settings)
 
 
 def taken(gateway: SmallGateway, hour: int, meter: str = "a") -> str:

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
 
 from buffer.model import EPOCH
 from gateway.pacing import LONGEST_PAUSE
-from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.simulator.http import Request
 from gateway.uploader import PARKED
-from tests.fakes.clock import START, FakeClock
-from tests.fakes.small_gateway import SmallGateway, closed_hours, hour_number
+from tests.fakes.clock import START
+from tests.fakes.small_gateway import Make, SmallGateway, closed_hours, hour_number
 
 NINE = (START - EPOCH) // timedelta(hours=1)
 EIGHT = NINE - 1
-Make = Callable[..., SmallGateway]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[SmallGateway] = []
-
-    def build(*meters: str, clock: FakeClock | None = None, server: dict | None = None, **settings) -> SmallGateway:
-        clock = clock or FakeClock()
-        simulator = EnerkeySimulator(now=lambda: clock.wall, **({"keys": ["one", "two"]} | (server or {})))
-        made.append(SmallGateway(tmp_path, clock, simulator, meters or ("a",), **settings))
-        return made[-1]
-
-    yield build
-    for gateway in made:
-        gateway.close()
-        gateway.simulator.close()
 
 
 def faults(gateway: SmallGateway, *script: str | None) -> None:
