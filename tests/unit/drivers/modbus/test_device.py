@@ -199,6 +199,13 @@ def test_a_device_is_asked_as_it_is_cheapest_on_its_line():
     assert meter.requests == [(10, 1), (14, 1)]
 
 
+def test_what_an_earlier_version_has_learned_is_still_kept():
+    """Key and text as they stand in databases: the hole before 14 is not tried again."""
+    meter = Meter(10, 14, memory={"shape/1/2fb68882": '{"limit": 60, "cuts": [["holding", 14]]}'})
+    meter.poll()
+    assert meter.requests == [(10, 1), (14, 1)]
+
+
 def test_illegal_value_halves_the_request_and_is_learned():
     """0x03: the meter takes fewer registers than its manual says."""
     meter = Meter(*range(40))
