@@ -31,6 +31,7 @@ BREATH = 0.2  # s between two looks at what has arrived
 EVERYTHING = "#"
 SHOWN = 200  # characters of a payload
 LOOK_WITHIN = 20.0  # s for looking into messages for meters; some 5000 topics
+KEPT = "kept by the broker, without a time of its own: the first reading comes with the next live message"
 NAME = "broker"  # of the connection in the blocks
 
 
@@ -185,11 +186,11 @@ def _passed_over(topic: Topic, *, late: bool) -> str:
 
 def _block(topic: Topic, proposal: Proposal, name: str) -> str:
     now = "no reading now" if proposal.value is None else f"{proposal.value:f} {proposal.unit}"
-    comments = [
-        f"{topic.name}: {now} ({proposal.kind})",
-        *proposal.reasons,
-        *(f"? {doubt}" for doubt in proposal.doubts),
+    doubts = [
+        *proposal.doubts,
+        *([KEPT] if not topic.live and proposal.value is not None and proposal.at is None else []),
     ]
+    comments = [f"{topic.name}: {now} ({proposal.kind})", *proposal.reasons, *(f"? {doubt}" for doubt in doubts)]
     source = {"connection": NAME, **proposal.keys}
     return blocks.meter(name, source, proposal.unit, proposal.kind, map(_plain, comments))
 

@@ -93,6 +93,7 @@ def test_a_person_sees_topics_payloads_and_blocks_and_no_terminal_obeys_a_device
     assert "  -> pow1: 6.294 kWh (counter, preset tasmota-energy)" in done.out
     assert "  ·]0;owned··[2J{·" in done.out
     assert not set(re.findall(r"[\x00-\x08\x0b-\x1f\x7f]", done.out.replace("\r", "")))
+    assert "# ? kept by the broker, without a time of its own" in done.out  # Shelly's, which no reading is made of
     assert '\n[[meters]]\nname = "pow1"\npush = "off"\n' in done.out
     widths = [
         len(line) for line in done.out.splitlines() if line[:2] not in {"# ", "va", "wh"}
