@@ -96,15 +96,18 @@ def _connection(args: argparse.Namespace) -> tuple[Connection, dict[str, Any]]:
     try:
         address_of(args.url)
     except ValueError as error:
-        where = args.url if "@" not in args.url else "the URL"  # it may hold a password
-        raise WrongUsage(f"{where} {error}; here: --username and --password") from None
+        if "@" in args.url:  # it may hold a password
+            raise WrongUsage(f"the URL {error}; here: --username and --password") from None
+        raise WrongUsage(f"{args.url} {error}") from None
     given = {key: getattr(args, key) for key in ("username", "ca_file", "cert_file", "key_file", "protocol")}
     written = {"driver": "mqtt", "url": args.url} | {key: value for key, value in given.items() if value is not None}
     password = _password(args)
     try:
         connection = Connection.model_validate(written | ({"password": password} if password else {}))
     except ValidationError as error:
-        raise WrongUsage("; ".join(f"--{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
+        raise WrongUsage(
+            "; ".join(f"--{str(each['loc'][0]).replace('_', '-')}: {each['msg']}" for each in error.errors())
+        ) from None
     for fault in check(connection, {}):
         raise WrongUsage(f"--{str(fault.path[-1]).replace('_', '-')} {fault.message}")
     if password:
