@@ -31,6 +31,7 @@ BREATH = 0.2  # s between two looks at what has arrived
 EVERYTHING = "#"
 SHOWN = 200  # characters of a payload
 LOOK_WITHIN = 20.0  # s for looking into messages for meters; some 5000 topics
+KEPT = "kept by the broker, without a time of its own: the first reading comes with the next live message"
 NAME = "broker"  # of the connection in the blocks
 
 
@@ -95,15 +96,18 @@ def _connection(args: argparse.Namespace) -> tuple[Connection, dict[str, Any]]:
     try:
         address_of(args.url)
     except ValueError as error:
-        where = args.url if "@" not in args.url else "the URL"  # it may hold a password
-        raise WrongUsage(f"{where} {error}; here: --username and --password") from None
+        if "@" in args.url:  # it may hold a password
+            raise WrongUsage(f"the URL {error}; here: --username and --password") from None
+        raise WrongUsage(f"{args.url} {error}") from None
     given = {key: getattr(args, key) for key in ("username", "ca_file", "cert_file", "key_file", "protocol")}
     written = {"driver": "mqtt", "url": args.url} | {key: value for key, value in given.items() if value is not None}
     password = _password(args)
     try:
         connection = Connection.model_validate(written | ({"password": password} if password else {}))
     except ValidationError as error:
-        raise WrongUsage("; ".join(f"--{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
+        raise WrongUsage(
+            "; ".join(f"--{str(each['loc'][0]).replace('_', '-')}: {each['msg']}" for each in error.errors())
+        ) from None
     for fault in check(connection, {}):
         raise WrongUsage(f"--{str(fault.path[-1]).replace('_', '-')} {fault.message}")
     if password:
@@ -185,11 +189,11 @@ def _passed_over(topic: Topic, *, late: bool) -> str:
 
 def _block(topic: Topic, proposal: Proposal, name: str) -> str:
     now = "no reading now" if proposal.value is None else f"{proposal.value:f} {proposal.unit}"
-    comments = [
-        f"{topic.name}: {now} ({proposal.kind})",
-        *proposal.reasons,
-        *(f"? {doubt}" for doubt in proposal.doubts),
+    doubts = [
+        *proposal.doubts,
+        *([KEPT] if not topic.live and proposal.value is not None and proposal.at is None else []),
     ]
+    comments = [f"{topic.name}: {now} ({proposal.kind})", *proposal.reasons, *(f"? {doubt}" for doubt in doubts)]
     source = {"connection": NAME, **proposal.keys}
     return blocks.meter(name, source, proposal.unit, proposal.kind, map(_plain, comments))
 

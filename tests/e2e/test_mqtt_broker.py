@@ -26,7 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from drivers.base import Deliver, Now
 from drivers.mqtt.config import Connection, Source
-from drivers.mqtt.driver import MqttDriver, build
+from drivers.mqtt.driver import WINDOW, YOUNG, MqttDriver, build
 from drivers.mqtt.port import Message
 from drivers.mqtt.staleness import LOOK_EVERY
 from drivers.mqtt.supervisor import FLAPPING, LONGEST_PAUSE, STABLE
@@ -620,6 +620,20 @@ def test_a_port_where_nobody_listens_is_told(gateway_at):
     assert gateway.driver.health().detail == (
         f"{address}: the connection was refused: is the broker running, and is the port right?"
     )
+
+
+@pytest.mark.parametrize(("lines", "ahead"), [([], False), (["max_inflight_messages 1000"], True)])
+def test_a_broker_of_3_1_1_is_taken_at_its_own_window(tmp_path: Path, gateway_at, lines: list[str], ahead: bool):
+    """20 messages are a commit where it sends no more ahead, all that come together where it does; each is acknowledged."""
+    with mosquitto(tmp_path, extra_lines=lines) as broker:
+        gateway = gateway_at(broker.url, protocol="3.1.1", flush="5s")
+        gateway.connect()
+        gateway.clock.skip(YOUNG)
+        publish(broker, *heat(*range(60)))
+        gateway.run_until(lambda: gateway.acknowledged() == 60)
+        assert gateway.values() == list(range(60))
+        sizes = [len(batch) for batch in gateway.store.batches]
+        assert ((max(sizes) if ahead else sizes[0]) > WINDOW) == ahead
 
 
 # --- passwords --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What `read mqtt://…` refuses before it opens anything."""
+"""What `read mqtt://…` refuses before it opens anything, and a broker that is not there."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(capsys, word
     err = capsys.readouterr().err
     assert said in err
     assert "hunter2" not in err
+
+
+def test_a_broker_that_is_not_there_is_one_line(capsys):
+    """Without waiting for it."""
+    assert run(["read", "mqtt://127.0.0.1:1"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "127.0.0.1:1: the connection was refused" in said.err
