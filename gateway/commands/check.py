@@ -61,15 +61,6 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def load_or_exit(path: Path) -> Config:
-    """The configuration for a command that works with it; its warnings go to the log. Raises Misconfigured."""
-    check_installation()
-    config = load(path)
-    for warning in config.warnings:
-        log.warning("%s", warning)
-    return config
-
-
 def _zone_warnings() -> list[Fault]:
     """Our hours are UTC's; whether EnerKey's are, too, where local hours begin at half past, nobody could tell us."""
     offset = odd_offset(SystemClock().now().wall)
