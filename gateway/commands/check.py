@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -16,8 +15,6 @@ from gateway.config import Config, ConfigFaults, load
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import Fault, counted, listing, visible
 from gateway.locate import find_config
-
-log = logging.getLogger(__name__)
 
 DISTRIBUTION = "enerkey-meter-gateway"
 PACKAGES = ("gateway", "drivers", "buffer")
