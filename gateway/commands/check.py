@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -16,8 +15,6 @@ from gateway.config import Config, ConfigFaults, load
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import Fault, counted, listing, visible
 from gateway.locate import find_config
-
-log = logging.getLogger(__name__)
 
 DISTRIBUTION = "enerkey-meter-gateway"
 PACKAGES = ("gateway", "drivers", "buffer")
@@ -66,15 +63,6 @@ def run(args: argparse.Namespace) -> int:
         _show_warnings(config.warnings)
         _show(path, config)
     return OK
-
-
-def load_or_exit(path: Path) -> Config:
-    """The configuration for a command that works with it; its warnings go to the log. Raises Misconfigured."""
-    check_installation()
-    config = load(path)
-    for warning in config.warnings:
-        log.warning("%s", warning)
-    return config
 
 
 def _zone_warnings() -> list[Fault]:

@@ -14,10 +14,11 @@ from gateway.locate import find_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gateway.config import Config
 
-__all__ = ["configuration", "no_meter", "port", "seconds", "until_interrupted"]
+__all__ = ["checked", "configuration", "no_meter", "port", "seconds", "until_interrupted"]
 
 
 def port(text: str) -> int:
@@ -40,11 +41,16 @@ def seconds(text: str) -> float:
 
 def configuration(args: argparse.Namespace) -> Config:
     """The whole configuration, checked. Its warnings are left to `check` and to the log of `run`. Raises Misconfigured."""
+    return checked(find_config(args.config))
+
+
+def checked(path: Path) -> Config:
+    """The configuration in a file, for a command that works with it. Raises Misconfigured."""
     from gateway.commands.check import check_installation  # noqa: PLC0415 - pydantic: what needs no configuration starts without it
     from gateway.config import load  # noqa: PLC0415
 
     check_installation()
-    return load(find_config(args.config))
+    return load(path)
 
 
 @contextmanager

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from buffer.model import MICRO, from_micro, hour_start
 from gateway import terminal
 from gateway.clock import ScaledClock, SystemClock
-from gateway.commands.check import load_or_exit
-from gateway.commands.common import until_interrupted
+from gateway.commands.common import checked, until_interrupted
 from gateway.control import ControlServer
 from gateway.errors import FAILED, OK, GatewayError, NoDatabase
 from gateway.runtime import answer, service_of
@@ -174,7 +173,7 @@ def _set_up(args: argparse.Namespace, directory: Path, stack: ExitStack) -> _Sta
 
 def _gateway(settings: Path, clock: ScaledClock, scale: float, stack: ExitStack) -> Service:
     """The gateway as `run` has it, with another clock."""
-    config = load_or_exit(settings)
+    config = checked(settings)
     store = open_store(config, command="demo")
     try:
         gateway = build(config, store, clock, Random(3), machine="demo")  # noqa: S311

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -18,14 +17,14 @@ from email.utils import format_datetime
 from operator import itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Literal, get_args
-from urllib.parse import parse_qsl, unquote
 
 from buffer.model import hour_of, hour_start, round_half_up, to_ms
 from gateway.enerkey.contract import Contract, Endpoint, endpoint
-from gateway.enerkey.models import number, parse_stamp, stamp
+from gateway.enerkey.models import parse_stamp
 from gateway.simulator.books import Books, Family, HourStamp, Item, OlderReading, Push, SameHour
 from gateway.simulator.http import Request, Response
 from gateway.simulator.pushed import Manner, Rejected, read_push, whole
+from gateway.simulator.words import as_asked, fit, hours_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -318,10 +317,10 @@ class EnerkeySimulator:
         first, end = -hour_of(-to_ms(since)), -hour_of(-to_ms(until))  # the next full hours
         utc = found["from"].endswith("Z")
         hours = {meter: self._books.hourly(meter, first, end, shown=bool(self.lag)) for meter in meters}
-        return _answer(
+        return hours_text(
             self.contract,
             {
-                meter: [(_as_asked(hour_start(hour), since, utc=utc), micro) for hour, micro in values.items()]
+                meter: [(as_asked(hour_start(hour), since, utc=utc), micro) for hour, micro in values.items()]
                 for meter, values in hours.items()
             },
         )
@@ -352,53 +351,6 @@ def _nothing_refused(_: Item) -> str | None:
 def _fail(fault: Fault | None, statuses: dict[Fault, int]) -> None:
     if fault in statuses:
         raise Rejected(statuses[fault], f"simulated failure: {fault}")
-
-
-def fit(template: str, target: str) -> dict[str, str] | None:
-    """The placeholders of a contract's path and query as a request fills them; None when it is another endpoint.
-
-    Query parameters come in any order; one that is missing leaves its placeholder out.
-    """
-    wanted_path, _, wanted_query = template.partition("?")
-    path, _, query = target.partition("?")
-    found = _placed(wanted_path, unquote(path))
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    for name, pattern in parse_qsl(wanted_query, keep_blank_values=True):
-        if found is None or (name not in given and "{" not in pattern):
-            return None
-        if name in given:
-            part = _placed(pattern, given[name])
-            found = None if part is None else found | part
-    return found
-
-
-def _placed(pattern: str, text: str) -> dict[str, str] | None:
-    parts = re.split(r"\{([^{}]*)\}", pattern)  # literal, name, literal, name, ... literal
-    expression = "".join("(.+?)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
-    match = re.fullmatch(expression, text)
-    return None if match is None else dict(zip(parts[1::2], match.groups(), strict=True))
-
-
-def _as_asked(at: datetime, asked: datetime, *, utc: bool) -> str:
-    return stamp(at) if utc else at.astimezone(asked.tzinfo).isoformat(timespec="seconds")
-
-
-def _answer(contract: Contract, hours: dict[int, list[tuple[str, int]]]) -> str:
-    """The hours of each meter, named in the rows or as keys where the contract asks for several."""
-    key = contract.answer_meter_key if contract.reads_many else ""
-    rows = {
-        meter: _rows(contract, values, f",{json.dumps(key)}:{meter}" if key else "") for meter, values in hours.items()
-    }
-    if contract.reads_many and not key:
-        text = "{" + ",".join(f'"{meter}":[{each}]' for meter, each in rows.items()) + "}"
-    else:
-        text = f"[{','.join(each for each in rows.values() if each)}]"
-    return f"{{{json.dumps(contract.values_key)}:{text}}}" if contract.values_key else text
-
-
-def _rows(contract: Contract, hours: list[tuple[str, int]], named: str) -> str:
-    timestamp, value = json.dumps(contract.timestamp_key), json.dumps(contract.value_key)
-    return ",".join(f'{{{timestamp}:"{at}",{value}:{number(micro)}{named}}}' for at, micro in hours)
 
 
 def _json(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -15,23 +15,17 @@ from buffer import findings, journal
 from buffer.model import to_ms
 from gateway.probing import plan
 from gateway.simulator.enerkey import EnerkeySimulator
-from gateway.simulator.http import serve
 from tests.fakes.command_line import INTERRUPTIBLE, command, environment
-from tests.fakes.site import KEY, Site
+from tests.fakes.site import KEY, Site, served_enerkey
 
 METER, REGISTER = 10099, 10098
 
 
 @pytest.fixture
 def enerkey() -> Iterator[EnerkeySimulator]:
-    """An EnerKey on loopback that replaces, with two meters for tests."""
-    simulator = EnerkeySimulator(
-        now=lambda: datetime.now(UTC), keys=[KEY], meters=[10001, 10002, METER, REGISTER], same_hour="replace"
-    )
-    server = serve(simulator.handle)
-    simulator.url = server.url
-    yield simulator
-    server.stop()
+    """It replaces, and has two meters for tests."""
+    with served_enerkey(10001, 10002, METER, REGISTER, same_hour="replace") as simulator:
+        yield simulator
 
 
 @pytest.fixture

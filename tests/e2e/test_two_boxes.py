@@ -12,10 +12,9 @@ import pytest
 
 from buffer.store import DATABASE
 from gateway.simulator.enerkey import EnerkeySimulator
-from gateway.simulator.http import serve
 from tests.fakes.command_line import command
 from tests.fakes.gateway_process import GatewayProcess
-from tests.fakes.site import KEY, Site
+from tests.fakes.site import Site, served_enerkey
 
 SOON = 20.0  # s, on a machine that does other things too
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
@@ -23,12 +22,9 @@ HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(
 
 @pytest.fixture
 def enerkey() -> Iterator[EnerkeySimulator]:
-    simulator = EnerkeySimulator(now=lambda: datetime.now(UTC), keys=[KEY], meters=[10001, 10002])
-    server = serve(simulator.handle)
-    simulator.url = server.url
-    yield simulator
-    server.stop()
-    simulator.close()
+    """It knows our meters."""
+    with served_enerkey(10001, 10002) as simulator:
+        yield simulator
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -6,10 +6,11 @@ from threading import Event
 
 from drivers.modbus.config import Connection, Source, check
 from drivers.modbus.driver import ModbusDriver
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import START, FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.modbus_bus import FakeBus
 
+HOUR_EDGE = START.replace(hour=10, minute=0)
 LONGEST_WAIT = 10.0  # s; the service calls every worker at least this often
 MOST_STEPS = 20_000  # a driver that wants to be called again at once, for ever, is a busy loop
 
@@ -52,3 +53,18 @@ class Line:
     def problem(self, source: str) -> str:
         """What `read` and `status` say of a source."""
         return self.driver.last_reads()[source].problem
+
+
+def four(**keys) -> Line:
+    """Four meters a, b, c, d with the ids 1 to 4, each counting its own id."""
+    line = Line({name: source(device=at) for at, name in enumerate("abcd", 1)}, **keys)
+    for device in range(1, 5):
+        line.bus.put(device, 10, 0, device)
+    return line
+
+
+def one(**keys) -> Line:
+    """Meter a with the id 1, which has counted 7."""
+    line = Line({"a": source()}, **keys)
+    line.bus.put(1, 10, 0, 7)
+    return line

@@ -1,5 +1,6 @@
 """A gateway's configuration and real database in a directory, with no wire behind it: what commands look at.
 
+with served_enerkey(10001, 10002) as enerkey: ...   # for `Site(tmp_path, enerkey=enerkey.url)`
 site = Site(tmp_path)
 site.make()                                  # as after the first `run`: the database knows the meters
 site.read("chiller", "12.5", at)             # a stored reading
@@ -25,6 +26,8 @@ from gateway.clock import SystemClock, Trust
 from gateway.config import load
 from gateway.control import ControlServer
 from gateway.runtime import answer, service_of
+from gateway.simulator.enerkey import EnerkeySimulator
+from gateway.simulator.http import serve
 from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, open_store, socket_path
 from tests.fakes.gateway_process import MACHINE
@@ -145,3 +148,16 @@ class Site:
             yield build(config, store, SystemClock(Trust("always")), Random(1), MACHINE)
         finally:
             store.close()
+
+
+@contextmanager
+def served_enerkey(*meters: int, **server) -> Iterator[EnerkeySimulator]:
+    """A simulated EnerKey on loopback that takes a site's key and knows these meters; the rest is EnerkeySimulator's."""
+    simulator = EnerkeySimulator(now=lambda: SystemClock().now().wall, keys=[KEY], meters=meters, **server)
+    listening = serve(simulator.handle)
+    simulator.url = listening.url
+    try:
+        yield simulator
+    finally:
+        listening.stop()
+        simulator.close()

@@ -19,7 +19,7 @@ from drivers.modbus import profile as profiles
 from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.config import Connection, check, describe
-from drivers.modbus.decode import Type
+from drivers.modbus.decode import Type, is_float
 from drivers.modbus.device import Look
 from drivers.modbus.driver import ModbusDriver
 from drivers.modbus.plan import REGISTERS, Block, Place
@@ -64,6 +64,7 @@ def every_source() -> Iterator[Source]:
         yield source(registers=[10, 50], scale="1e-12", **keys)
 
 
+MOST = 10**50  # twenty digits, times a profile's scale, a factor and the largest power of ten
 TARGETS = tuple(target_of("m", each) for each in every_source())
 
 
@@ -75,7 +76,10 @@ def value(data: bytes) -> None:
     reader = Reader(clock, FakePorts(clock).ports.memory)
     (item,) = reader.take(Look(target, AT, words, None, 0.02))
     _can_be_stored(item)
-    wanted = sum(term.place.width for term in target.terms or (target,))
+    terms = target.terms or (target,)
+    if isinstance(item, Reading) and not any(is_float(term.encoding.type) for term in terms):
+        assert abs(item.value) < MOST
+    wanted = sum(term.place.width for term in terms)
     assert len(words) >= wanted or isinstance(item, Rejected), "a value of too few words"
 
 

@@ -18,10 +18,9 @@ from gateway.config import load
 from gateway.machine import machine_id, zone_name
 from gateway.runtime import answer, service_of
 from gateway.simulator.enerkey import EnerkeySimulator
-from gateway.simulator.http import serve
 from gateway.systemd import Notifier
 from gateway.wiring import Gateway, build, open_store
-from tests.fakes.site import KEY, Site
+from tests.fakes.site import Site, served_enerkey
 
 OURS, OTHERS = "1" * 32, "2" * 32
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
@@ -30,12 +29,9 @@ Make = Callable[[str], Site]
 
 @pytest.fixture
 def enerkey() -> Iterator[EnerkeySimulator]:
-    simulator = EnerkeySimulator(now=lambda: datetime.now(UTC), keys=[KEY], meters=[10001, 10002])
-    server = serve(simulator.handle)
-    simulator.url = server.url
-    yield simulator
-    server.stop()
-    simulator.close()
+    """It knows our meters."""
+    with served_enerkey(10001, 10002) as simulator:
+        yield simulator
 
 
 @pytest.fixture

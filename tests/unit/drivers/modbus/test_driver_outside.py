@@ -16,24 +16,9 @@ from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer
 from drivers.reading import Reading, Rejected
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.driver_ports import FakePorts
-from tests.fakes.modbus_driver import LONGEST_WAIT, Line, connection, source
+from tests.fakes.modbus_driver import LONGEST_WAIT, Line, connection, four, one, source
 
 TIMEOUT = 1.0
-HOUR_EDGE = START.replace(hour=10, minute=0)
-
-
-def four(**keys) -> Line:
-    """Four meters a, b, c, d with the ids 1 to 4, each counting its own id."""
-    line = Line({name: source(device=at) for at, name in enumerate("abcd", 1)}, **keys)
-    for device in range(1, 5):
-        line.bus.put(device, 10, 0, device)
-    return line
-
-
-def one(**keys) -> Line:
-    line = Line({"a": source()}, **keys)
-    line.bus.put(1, 10, 0, 7)
-    return line
 
 
 # --- the connection ---------------------------------------------------------------------------------------------------

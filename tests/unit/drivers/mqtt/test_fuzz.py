@@ -137,6 +137,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.no_cover  # what counts every allocation is slow enough
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_input_costs_little(name: str):
     """As large as a message may be: it ends, with few items, and within 64 MiB."""

@@ -18,10 +18,9 @@ from gateway.control import ask
 from gateway.probed import api_of
 from gateway.probing import plan
 from gateway.simulator.enerkey import EnerkeySimulator
-from gateway.simulator.http import serve
 from gateway.wiring import socket_path
 from tests.fakes.command_line import on_terminal
-from tests.fakes.site import KEY, Site
+from tests.fakes.site import Site, served_enerkey
 
 TEST_METER = "10099"
 DAY = to_ms(datetime(2026, 3, 2, tzinfo=UTC))
@@ -29,12 +28,9 @@ DAY = to_ms(datetime(2026, 3, 2, tzinfo=UTC))
 
 @pytest.fixture
 def enerkey() -> Iterator[EnerkeySimulator]:
-    """An EnerKey on loopback, that knows our meters and one for tests."""
-    simulator = EnerkeySimulator(now=lambda: datetime.now(UTC), keys=[KEY], meters=[10001, 10002, 10099])
-    server = serve(simulator.handle)
-    simulator.url = server.url
-    yield simulator
-    server.stop()
+    """It knows our meters and one for tests."""
+    with served_enerkey(10001, 10002, 10099) as simulator:
+        yield simulator
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from buffer.model import EPOCH
 from gateway.enerkey.contract import Contract
 from gateway.simulator.books import Books, Item, Push, Unusable, between
-from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, fit, random_faults
+from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, random_faults
 from gateway.simulator.http import Request, Response
+from gateway.simulator.words import fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
