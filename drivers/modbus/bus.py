@@ -473,7 +473,12 @@ def _words(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool)
     if len(words) != request.block.count:
         got = f"{len(words)} registers instead of {request.block.count}"
         raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
-    begins = bytes((request.device, function, 2 * len(words)))
-    if begins.hex().encode() not in heard.lower() if ascii_ else begins not in heard:
+    if _beginning(request, ascii_=ascii_) not in (heard.upper() if ascii_ else heard):
         raise BadAnswer(f"an odd number of bytes instead of {len(words)} registers", raw=heard)
     return words
+
+
+def _beginning(request: Request, *, ascii_: bool) -> bytes:
+    """How a good answer begins: device, function, number of bytes; on ASCII its colon and their letters."""
+    begins = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
+    return b":" + begins.hex().upper().encode() if ascii_ else begins

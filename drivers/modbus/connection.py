@@ -42,6 +42,11 @@ class Connection(Strict):
         description="Silence before the next request; on a serial line with RTU never less than 3.5 characters. Default: serial line "
         "60 ms, 100 ms when the device changes; `rtu+tcp` and `ascii+tcp` 100 ms; TCP none.",
     )
+    gap_on_change: Annotated[Duration, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="The same before the first request after another device was asked; never less than `gap`. Default: `gap` where that "
+        "is said, else as above.",
+    )
     pause_after_connect: Annotated[Duration, Field(ge=0, le=30)] = Field(
         0.0, description="Rest between opening the connection and the first request, for gateways that need it."
     )

@@ -44,6 +44,7 @@ REFUSED_AT_MOST = HOUR  # s between two attempts at a value that the device refu
 MOST_PLANS = 100  # kept of one device: as many sets of values as may rest at the same time, mostly none
 DOUBTED = 2  # times in a row that a request brings nothing, until it is made smaller
 
+QUIET = 1.0  # s after a silence, at most; or half the timeout
 EARLY = 0.5  # s by which a poll may come before the end of a refused value's pause and still ask for it
 
 RETRIES = {wire.BUSY: BUSY_RETRIES, wire.DEVICE_FAILURE: 1, wire.ACKNOWLEDGE: 1}
@@ -140,8 +141,8 @@ class Device:
 
     @property
     def costs(self) -> float:
-        """Seconds of the line that a request in vain takes: the timeout, and the quiet after it."""
-        return 2 * self.limits.timeout
+        """Seconds of the line that a request in vain takes at most: the timeout, and the quiet after it."""
+        return self.limits.timeout + max(QUIET, self.limits.timeout / 2)
 
     def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
         """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""

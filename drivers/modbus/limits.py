@@ -75,11 +75,14 @@ def limits_of(connection: Connection, address: Address, sources: Iterable[Source
     most = _said(sources, "max_registers") or min([each.max_registers for each in profiles], default=USUAL_REGISTERS)
     own = _said(sources, "gap")
     gap = own if own is not None else connection.gap
+    change = connection.gap_on_change
     if gap is not None:
-        return Limits(timeout, gap, gap, int(most))
+        return Limits(timeout, gap, max(gap, change or 0.0), int(most))
     gaps = [each.gap for each in profiles if each.gap and address.untagged]
     usual = max([GAPS[address.scheme], *gaps])
-    return Limits(timeout, usual, max(usual, GAP_ON_CHANGE) if address.untagged else usual, int(most))
+    if change is None:
+        change = GAP_ON_CHANGE if address.untagged else usual
+    return Limits(timeout, usual, max(usual, change), int(most))
 
 
 def _said(sources: Iterable[Source], key: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -116,6 +117,27 @@ def test_an_adapter_that_hears_its_own_ascii_requests_is_told_and_can_be_used(bu
         assert wire.read(asked()).words == (7,)
         line.echo = False
         assert wire.read(asked()).words == (7,)
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+@pytest.mark.parametrize("high", [2, 3, 4])
+def test_an_echo_that_looks_like_an_answer_is_never_a_value(bus, ascii_, high):
+    """R2: the request's own address may be taken for the number of bytes in an answer; its checksum is right."""
+    register = high << 8 | 5
+    with RtuLine({1: {register: 7}}, ascii=ascii_) as line:
+        line.echo = True
+        with pytest.raises(BadAnswer, match="local_echo = true"):
+            bus(line.url).read(asked(device=9, register=register))
+
+
+def test_every_frame_is_in_the_log_of_who_asks_for_it(bus, caplog):
+    """With `--verbose`, as it went over the wire."""
+    caplog.set_level(logging.DEBUG, "drivers.modbus.bus")
+    with ascii_line({1: {10: 7}}) as line:
+        bus(line.url).read(asked())
+        (record,) = caplog.records
+        sent, heard = b":0103000A0001F1\r\n".hex(" "), b":0103020007F3\r\n".hex(" ")
+        assert record.getMessage() == f"{line.port}: sent {sent}, heard {heard}"
 
 
 def test_ascii_frames_travel_through_a_serial_server_too(bus):

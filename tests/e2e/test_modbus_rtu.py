@@ -214,17 +214,6 @@ def test_an_adapter_that_hears_its_own_requests_is_told_and_can_be_used(bus):
         assert wire.read(asked()).words == (7,)
 
 
-@pytest.mark.parametrize("ascii_", [False, True])
-@pytest.mark.parametrize("high", [2, 3, 4])
-def test_an_echo_that_looks_like_an_answer_is_never_a_value(bus, ascii_, high):
-    """R2: the request's own address may be taken for the number of bytes in an answer; its checksum is right."""
-    register = high << 8 | 5
-    with RtuLine({1: {register: 7}}, ascii=ascii_) as line:
-        line.echo = True
-        with pytest.raises(BadAnswer, match="local_echo = true"):
-            bus(line.url).read(asked(device=9, register=register))
-
-
 def test_a_port_has_one_master(bus):
     """The second is told that another process uses it."""
     with serial_line({1: {10: 7}}) as line:

@@ -8,7 +8,7 @@
     bus.asked                                       # every request, with its time
 
 A register that was not put is a hole: a request that touches one gets 0x02, or silence from a device in `silent_holes`.
-An answer takes `LATENCY`, a silence the request's timeout. Gaps are the real bus' business and take no time here; they
+An answer takes `latency`, a silence the request's timeout. Gaps are the real bus' business and take no time here; they
 are in `asked`.
 """
 
@@ -51,6 +51,7 @@ class FakeBus:
         self.silent_holes: set[int] = set()
         self.cutting: set[int] = set()  # devices for whose request the far end closes the connection
         self.limit: dict[int, int] = {}
+        self.latency = LATENCY
         self.opening: DriverError | None = None  # why it cannot be opened
         self._clock = clock
         self._words: dict[tuple[int, str, int], int] = {}
@@ -90,19 +91,19 @@ class FakeBus:
             raise LineError("connection lost: closed by the other end")
         if device in self.dead:
             raise self._silence(request)
-        self._clock.advance(LATENCY)
+        self._clock.advance(self.latency)
         if self._says[device]:
             said = self._says[device].popleft()
             if not isinstance(said, tuple):
                 self.is_open = isinstance(said, AnswerError)
                 raise said
-            return Answer(said, LATENCY)
+            return Answer(said, self.latency)
         if block.count > self.limit.get(device, 125):
             raise ExceptionAnswer(ILLEGAL_VALUE)
         places = [(device, block.table, register) for register in range(block.start, block.start + block.count)]
         if not self._words.keys() >= set(places):
             raise self._silence(request) if device in self.silent_holes else ExceptionAnswer(ILLEGAL_ADDRESS)
-        return Answer(tuple(self._words[place] for place in places), LATENCY)
+        return Answer(tuple(self._words[place] for place in places), self.latency)
 
     def pause(self, seconds: float) -> None:
         self.paused.append(seconds)

@@ -19,20 +19,22 @@ from tests.fakes.clock import START
 from tests.fakes.modbus_driver import Line, source
 
 TIMEOUT = 1.0  # s
-DEVICES = {"1s": 8, "2s": 16}  # as many as a line at 9600 baud can read so often; else 32
+DEVICES = 32
+CYCLE = 0.165  # s at 9600 baud: 17 characters before and after the device's thinking, and the rest when it changes
 GROWN = 600.0  # s after which the pauses have grown to their full length, whatever the poll interval
 MEASURED = 900.0  # s
 HOUR_EDGE = START.replace(hour=10, minute=0)
 TEN = 1_772_445_600.0  # 2026-03-02 10:00 UTC
 
 
-def line(dead: int, **keys) -> Line:
-    """Up to 32 meters, of which the first so many have died together."""
-    devices = range(1, DEVICES.get(keys["poll"], 32) + 1)
+def line(dead: int, living: int = DEVICES, latency: float = CYCLE, **keys) -> Line:
+    """32 meters or fewer, of which the first so many have died together."""
+    devices = range(1, min(DEVICES, dead + living) + 1)
     made = Line({f"m{at}": source(device=at) for at in devices}, url="rtu:///dev/ttyUSB0", **keys)
     for device in devices:
         made.bus.put(device, 10, 0, device)
     made.bus.dead |= set(range(1, dead + 1))
+    made.bus.latency = latency
     return made
 
 
@@ -47,15 +49,16 @@ def steady(dead: int, poll: str) -> tuple[Line, dict[int, list[float]]]:
     return made, {device: [asked.boottime for asked in made.bus.of(device)] for device in range(1, dead + 1)}
 
 
-POLLS = ["1s", "10s", "60s"]
+POLLS = ["1s", "10s", "60s"]  # the first is more than the line can do: a round takes 4.5 s
 
 
 @pytest.mark.parametrize("poll", POLLS)
 def test_one_dead_device_costs_the_others_a_timeout_in_five_minutes(poll):
     """One request each time, whatever the poll interval."""
     (tries,) = steady(1, poll)[1].values()
-    assert len(tries) == MEASURED / LONGEST_DEVICE_PAUSE
-    assert {round(later - earlier) for earlier, later in pairwise(tries)} <= {300, 301}
+    assert 1 < len(tries) <= MEASURED / LONGEST_DEVICE_PAUSE
+    late = 10 if poll == "1s" else 0  # a line that cannot keep its polls serves the living ones first
+    assert all(300 <= round(later - earlier) <= 300 + late for earlier, later in pairwise(tries))
 
 
 @pytest.mark.parametrize("poll", POLLS)
@@ -72,27 +75,27 @@ def test_devices_that_died_together_are_not_tried_together(poll):
     assert min(later - earlier for earlier, later in pairwise(tries)) >= 2 * TIMEOUT / PROBES - 10
 
 
-@pytest.mark.parametrize("poll", POLLS)
+@pytest.mark.parametrize("poll", ["10s", "60s"])
 def test_the_living_ones_miss_no_poll(poll):
     """Beside five dead ones, for a quarter of an hour."""
     made = steady(5, poll)[0]
-    for device in (6, 8):
-        assert len(made.bus.of(device)) >= MEASURED / float(poll[:-1]) - (1.2 * 15 if poll == "1s" else 1)
+    for device in (6, 19, 32):
+        assert len(made.bus.of(device)) == MEASURED / float(poll[:-1])
 
 
-@pytest.mark.parametrize("poll", ["1s", "2s", "10s"])
-def test_the_hours_edge_is_read_right_after_it_beside_dead_devices(poll):
+@pytest.mark.parametrize(("poll", "living"), [("1s", 3), ("2s", 10), ("10s", 27)])
+def test_the_hours_edge_is_read_right_after_it_beside_dead_devices(poll, living):
     """No try begins that would end after it: the boundary of a living meter is not a second late.
 
     Every way in which the tries can lie to the hour is tried by beginning at another second.
     """
     for begin in range(8):
-        made = line(5, poll=poll, timeout="3s")
+        made = line(5, living, 0.02, poll=poll, timeout="3s")
         made.clock.advance(300 - 90 + begin * 1.1)  # the pauses are still short: many tries
         made.run(120)
         edges = [asked for asked in made.bus.asked if asked.device > 5 and asked.wall.hour == 10]
         first = {asked.device: asked.wall for asked in reversed(edges)}
-        assert len(first) == DEVICES.get(poll, 32) - 5
+        assert len(first) == living
         assert max(first.values()) - HOUR_EDGE < timedelta(seconds=0.6)
 
 
@@ -101,7 +104,7 @@ def test_the_hours_edge_is_read_right_after_it_beside_dead_devices(poll):
 def test_devices_that_are_back_are_found_within_five_minutes(dead, poll):
     """All of them, however many they were and however long they were away."""
     made = line(dead, poll=poll)
-    made.run(4000)
+    made.run(1000)
     made.bus.dead.clear()
     back = made.clock.wall
     made.run(LONGEST_DEVICE_PAUSE + 5)

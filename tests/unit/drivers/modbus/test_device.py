@@ -253,6 +253,7 @@ def test_a_device_that_cannot_answer_fails_as_a_whole_after_its_retries(code, re
     assert set(reasons(got)) == {"10", "100", "200"}
     assert not values(got)
     assert (len(meter.bus.asked), len(meter.bus.paused)) == (requests, pauses)
+    assert code != 0x05 or meter.bus.paused == [1.0]
 
 
 def test_a_function_that_the_device_does_not_know_is_a_refusal_of_the_value():

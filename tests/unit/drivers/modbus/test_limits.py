@@ -29,6 +29,8 @@ def limits(*sources, **keys) -> Limits:
         ("tls://192.0.2.10", Limits(1.0, 0.0, 0.0, 60)),
         ("rtu:///dev/ttyUSB0", Limits(1.0, 0.060, 0.100, 60)),
         ("rtu+tcp://192.0.2.10", Limits(1.5, 0.100, 0.100, 60)),
+        ("ascii:///dev/ttyUSB0", Limits(1.0, 0.060, 0.100, 60)),
+        ("ascii+tcp://192.0.2.10", Limits(1.5, 0.100, 0.100, 60)),
     ],
 )
 def test_a_line_has_the_defaults_of_its_kind(url, expected):
@@ -40,6 +42,15 @@ def test_the_connections_word_wins_over_the_lines_default():
     """`gap` then is the gap, also when the device changes."""
     assert limits(source(), url="rtu:///dev/ttyUSB0", timeout="2s", gap="10ms") == Limits(2.0, 0.01, 0.01, 60)
     assert limits(source(), url="rtu:///dev/ttyUSB0", gap="0s").gap == 0
+
+
+def test_the_rest_when_the_device_changes_has_a_key_of_its_own():
+    """Some want 200 ms there (mbmd) and little between two requests; it is never shorter than the gap."""
+    line = {"url": "rtu:///dev/ttyUSB0", "gap_on_change": "200ms"}
+    assert limits(source(), **line) == Limits(1.0, 0.06, 0.2, 60)
+    assert limits(source(), gap="10ms", **line) == Limits(1.0, 0.01, 0.2, 60)
+    assert limits(source(gap="300ms"), **line) == Limits(1.0, 0.3, 0.3, 60)
+    assert limits(source(), url="tcp://192.0.2.10", gap_on_change="50ms") == Limits(1.0, 0.0, 0.05, 60)
 
 
 def test_the_devices_word_wins_over_the_connections():
