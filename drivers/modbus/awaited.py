@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, Block
+from drivers.modbus.wire import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,13 @@ class Awaited:
 
     def _young(self, device: int, now: float) -> list[_Asked]:
         return [each for each in self._asked.get(device, ()) if now - each.at < self._latest]
+
+
+def answered_twice(request: Request, heard: bytes) -> bool:
+    """Whether two answers to this request are in what was heard: then one of them is another's. Registers may look like one."""
+    begin = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
+    first = heard.find(begin)
+    return first >= 0 and begin in heard[first + len(begin) + 2 * request.block.count :]
 
 
 def _counts(block: Block) -> Iterator[int]:

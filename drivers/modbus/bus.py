@@ -27,9 +27,9 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
-from drivers.modbus.awaited import LATEST, Awaited
+from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
-from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 
 if TYPE_CHECKING:
     from pymodbus.pdu import ModbusPDU
@@ -44,12 +44,10 @@ MOST_HEARD = (
     1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
 )
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
-REQUEST_BYTES = 8  # of an RTU read
-ANSWER_BYTES = 5  # of its answer, without registers
+REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
-FUNCTIONS = {"holding": 3, "input": 4}
 _WIRE_ERRORS = (OSError, termios.error)  # termios.error is not an OSError
 _FRAME_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
 
@@ -209,7 +207,7 @@ class PymodbusBus:
         self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
-        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + ANSWER_BYTES + 2 * request.block.count
+        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
@@ -235,13 +233,11 @@ class PymodbusBus:
     def _nothing_follows(self, line: _Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
         heard = bytes(line.heard)
-        begin = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
-        after = heard[heard.find(begin) + ANSWER_BYTES + 2 * request.block.count :]
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
-            after += line.quiet(0.0, max(request.gap, self._silence))
-        if begin in after:
+            heard += line.quiet(0.0, max(request.gap, self._silence))
+        if answered_twice(request, heard):
             self._suspect()
-            raise BadAnswer(f"two answers to one request; the second: {after[:32].hex(' ')}", raw=heard + after)
+            raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
 
     def pause(self, seconds: float) -> None:
         """As the protocol says."""

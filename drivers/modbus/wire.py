@@ -18,6 +18,9 @@ BUSY = 0x06
 PATH_UNAVAILABLE = 0x0A
 TARGET_SILENT = 0x0B
 
+FUNCTIONS = {"holding": 3, "input": 4}
+"""The function code that reads a table."""
+
 EXCEPTIONS = {
     ILLEGAL_FUNCTION: "illegal function",
     ILLEGAL_ADDRESS: "illegal address",
