@@ -74,11 +74,17 @@ class Awaited:
         return [each for each in self._asked.get(device, ()) if now - each.at < self._latest]
 
 
-def answered_twice(request: Request, heard: bytes) -> bool:
-    """Whether two answers to this request are in what was heard: then one of them is another's. Registers may look like one."""
-    begin = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
+def answered_twice(request: Request, heard: bytes, *, letters: bool = False) -> bool:
+    """Whether two answers to this request are in what was heard: then one of them is another's.
+
+    Registers may look like the beginning of one. `letters`: ASCII, with two of them for each byte.
+    """
+    size = 2 * request.block.count
+    begin = bytes((request.device, FUNCTIONS[request.block.table], size))
+    if letters:
+        begin, heard, size = begin.hex().encode(), heard.lower(), 2 * size
     first = heard.find(begin)
-    return first >= 0 and begin in heard[first + len(begin) + 2 * request.block.count :]
+    return first >= 0 and begin in heard[first + len(begin) + size :]
 
 
 def _counts(block: Block) -> Iterator[int]:

@@ -89,6 +89,9 @@ def test_two_answers_to_one_request_are_seen_and_registers_are_not_taken_for_one
     assert answered_twice(asked(), one + b"\0\0" + begin + bytes(4))
     assert not answered_twice(asked(device=2), one + one)
     assert not answered_twice(asked(count=3), one + one)
+    written = b":" + one[:-2].hex().upper().encode() + b"00\r\n"
+    assert not answered_twice(asked(), written, letters=True)
+    assert answered_twice(asked(), written + written, letters=True)
 
 
 class SlowDevice:
