@@ -29,6 +29,7 @@ from pymodbus.pdu import ExceptionResponse
 from drivers.base import LineError, SetupError
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
+from drivers.modbus.opening import explained, reason
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class PymodbusBus:
         except ssl.SSLCertVerificationError as error:
             raise SetupError(f"{self._where}: the certificate is not accepted: {error.verify_message}") from None
         except (*_WIRE_ERRORS, ValueError) as error:  # pyserial says ValueError for settings that a port cannot have
-            raise _explained(error, self._address) from None
+            raise explained(error, self._address) from None
         self.opened += 1
         self._quiet_until = monotonic() + self._connection.pause_after_connect
 
@@ -275,7 +276,7 @@ class PymodbusBus:
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
-        return LineError(f"{self._where}: connection lost: {_reason(error)}")
+        return LineError(f"{self._where}: connection lost: {reason(error)}")
 
     @staticmethod
     def _execute(line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
@@ -348,13 +349,13 @@ class PymodbusBus:
         try:
             context = ssl.create_default_context(cafile=settings.ca_file)
         except OSError as error:
-            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {_reason(error)}") from None
+            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {reason(error)}") from None
         if settings.cert_file:
             try:
                 context.load_cert_chain(settings.cert_file, settings.key_file)
             except OSError as error:
                 files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
-                raise SetupError(f"{files}: cannot be used as certificate and key: {_reason(error)}") from None
+                raise SetupError(f"{files}: cannot be used as certificate and key: {reason(error)}") from None
         return context
 
 
@@ -375,33 +376,3 @@ def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ..
         got = f"{len(words)} registers instead of {request.block.count}"
         raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
     return words
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    return str(error.args[-1]) if error.args else type(error).__name__
-
-
-def _explained(error: BaseException, address: Address) -> LineError | SetupError:
-    """What stands in the way of opening, and what to do about it."""
-    host = address.host
-    number = getattr(error, "errno", None)
-    if not address.serial:
-        return LineError(f"{host}:{address.port}: {_reason(error)}")
-    if number == errno.EACCES:
-        return SetupError(
-            f"{host}: no permission; the service's user must be in the group that owns the port, mostly dialout"
-        )
-    if number == errno.EPERM:
-        return SetupError(
-            f"{host}: the sandbox keeps this device from the service; restart it (an adapter's kind is looked up at its start), "
-            "and where that does not help add DeviceAllow= for it to the unit"
-        )
-    if number == errno.ENOENT:
-        return SetupError(
-            f"{host}: there is no such port; is the adapter plugged in? See /dev/serial/by-id/ for lasting names"
-        )
-    if number in {errno.EAGAIN, errno.EBUSY} or "exclusively lock" in str(error):
-        return SetupError(f"{host}: another process uses the port; only one may")
-    return LineError(f"{host}: cannot be opened with these settings: {_reason(error)}")
