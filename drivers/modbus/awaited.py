@@ -52,7 +52,7 @@ class Awaited:
 
     def refused(self, request: Request) -> None:
         """An exception has come, which fits all requests: it answers the oldest one or a younger one."""
-        del self._asked[request.device][0]
+        del self._asked.get(request.device, [])[:1]
 
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
@@ -64,9 +64,7 @@ class Awaited:
     def question(self, request: Request, now: float) -> Request | None:
         """A read near what the request wants whose answer no other one looks like; None when there is none left."""
         block = request.block
-        taken = {each.registers for each in self._young(request.device, now) if each.table == block.table} | {
-            block.count
-        }
+        taken = {each.registers for each in self._young(request.device, now) if each.table == block.table}
         free = next((count for count in _counts(block) if count not in taken), None)
         return None if free is None else request._replace(block=Block(block.table, block.start, free, ()))
 

@@ -205,7 +205,8 @@ class PymodbusBus:
 
     def _ask(self, request: Request) -> Answer:
         self._settle(request.gap)
-        self._awaited.sent(request, monotonic())
+        if self._address.rtu:
+            self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
         line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
