@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, Block
+from drivers.modbus.wire import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Awaited:
 
     def refused(self, request: Request) -> None:
         """An exception has come, which fits all requests: it answers the oldest one or a younger one."""
-        del self._asked[request.device][0]
+        del self._asked.get(request.device, [])[:1]
 
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
@@ -63,14 +64,25 @@ class Awaited:
     def question(self, request: Request, now: float) -> Request | None:
         """A read near what the request wants whose answer no other one looks like; None when there is none left."""
         block = request.block
-        taken = {each.registers for each in self._young(request.device, now) if each.table == block.table} | {
-            block.count
-        }
+        taken = {each.registers for each in self._young(request.device, now) if each.table == block.table}
         free = next((count for count in _counts(block) if count not in taken), None)
         return None if free is None else request._replace(block=Block(block.table, block.start, free, ()))
 
     def _young(self, device: int, now: float) -> list[_Asked]:
         return [each for each in self._asked.get(device, ()) if now - each.at < self._latest]
+
+
+def answered_twice(request: Request, heard: bytes, *, letters: bool = False) -> bool:
+    """Whether two answers to this request are in what was heard: then one of them is another's.
+
+    Registers may look like the beginning of one. `letters`: ASCII, with two of them for each byte.
+    """
+    size = 2 * request.block.count
+    begin = bytes((request.device, FUNCTIONS[request.block.table], size))
+    if letters:
+        begin, heard, size = begin.hex().encode(), heard.lower(), 2 * size
+    first = heard.find(begin)
+    return first >= 0 and begin in heard[first + len(begin) + size :]
 
 
 def _counts(block: Block) -> Iterator[int]:

@@ -9,11 +9,7 @@ cannot check a host name.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
-import select
-import socket
 import ssl
 import struct
 import termios
@@ -27,11 +23,11 @@ from pymodbus.framer import FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
-from drivers.modbus.awaited import LATEST, Awaited
+from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
-from drivers.modbus.opening import explained, reason
-from drivers.modbus.plan import MOST_REGISTERS
-from drivers.modbus.tagged import CHUNK, Unblocking, ask
+from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
+from drivers.modbus.opening import connected, explained, reason
+from drivers.modbus.tagged import ask
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
@@ -40,15 +36,12 @@ if TYPE_CHECKING:
 
     from drivers.modbus.address import Address
     from drivers.modbus.connection import Connection
+    from drivers.modbus.line import Line
 
 FRESH = 0.2  # s after an answer over Modbus TCP for which nobody closes the connection as idle
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
-LONGEST_DRAIN = 2.0  # s and the time of the longest frame; a line that babbles on is used all the same
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
-MOST_HEARD = 1024  # bytes for one request; frames have 260, or 513. Beyond it somebody babbles: parsing it is quadratic
-CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
-LONGEST_PAUSES = 5.0  # s by which they may make one answer longer
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -64,126 +57,16 @@ log = logging.getLogger(__name__)
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every silence as an error; we tell changes
 
 
-def monotonic() -> float:
-    """Wire time."""
-    return time.monotonic()  # noqa: TID251 - a wire has real time, whatever the gateway's clock says
-
-
-class _Line:
-    """The bytes of one open line, with their times: mixed into a pymodbus client, whose I/O it replaces."""
-
-    character = 0.0  # seconds for a character, where the line's speed is ours to know
-    pause = 0.0  # seconds that a frame may rest between two characters
-    socket: Any
-    started = 0.0  # when the request's first byte went out
-    last = 0.0  # when the newest byte, sent or heard, was over
-    deadline = 0.0
-    latest = 0.0  # until when characters that come one by one may move the deadline
-    timeout = 1.0
-    answer_bytes = 0
-    echo_bytes = 0  # of our own request, which is heard before the answer
-    sent = b""
-    heard = bytearray()
-    ahead = b""  # heard, and not looked at by pymodbus yet
-    settled = False  # the last answer was the usual one, nothing was heard behind it
-
-    def connect(self) -> bool:
-        """Asked by pymodbus before each request; opening is ours."""
-        return self.socket is not None
-
-    def send(self, request: bytes, addr: object = None) -> int:
-        """Send, and start the clock of the timeout when the last byte is out."""
-        del addr
-        self.sent = request
-        self.heard, self.ahead = bytearray(), b""
-        self.started = monotonic()
-        self._put(request)
-        self.last = monotonic() + len(request) * self.character
-        self.deadline, self.latest = self.last + self.timeout, 0.0
-        return len(request)
-
-    def recv(self, size: int | None) -> bytes:
-        """What comes, b"" when the time is over. A first byte in time buys the time that the rest of a frame takes."""
-        del size
-        if self.ahead:
-            data, self.ahead = self.ahead, b""
-            return data
-        if len(self.heard) > MOST_HEARD:
-            return b""
-        data = self._take(self.deadline - monotonic())
-        if data:
-            self.last = monotonic()
-            self.heard += data
-            if not self.latest and self._begun:
-                whole = self.last + self.answer_bytes * self.character
-                self.deadline, self.latest = max(self.deadline, whole), whole + LONGEST_PAUSES
-            self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
-        return data
-
-    def quiet(self, until: float, gap: float) -> bytes:
-        """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
-        stray = b""
-        latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
-        while monotonic() < latest:
-            left = max(until, self.last + gap) - monotonic()
-            if left <= 0 and not self._ready():
-                break
-            if data := self._take(left):
-                self.last = monotonic()
-                stray += data
-        return stray
-
-    @property
-    def _begun(self) -> bool:
-        """Whether more than our own echo was heard."""
-        return len(self.heard) > self.echo_bytes or not self.sent.startswith(self.heard)
-
-    def _ready(self) -> bool:
-        return bool(select.select([self.socket], [], [], 0)[0])
-
-    def _put(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    def _take(self, seconds: float) -> bytes:
-        raise NotImplementedError
-
-
-class _NetworkLine(_Line, ModbusTcpClient):
-    def use(self, connected: socket.socket) -> None:
-        """Take over a connected socket."""
-        self.socket = connected
-
-    def _put(self, data: bytes) -> None:
-        self.socket.settimeout(self.timeout)
-        self.socket.sendall(data)
-
-    def _take(self, seconds: float) -> bytes:
-        self.socket.settimeout(max(seconds, 0.0001))  # 0 would mean: do not wait, and raise
-        try:
-            data: bytes = self.socket.recv(CHUNK)
-        except TimeoutError:
-            return b""
-        if not data:
-            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
-        return data
-
-
-class _PlainLine(Unblocking, _NetworkLine):
+class _TlsLine(NetworkLine, ModbusTcpClient):
     pass
 
 
-class _SerialLine(_Line, ModbusSerialClient):
-    def _put(self, data: bytes) -> None:
-        self.socket.write(data)
+class _TcpLine(PlainLine, ModbusTcpClient):
+    pass
 
-    def _take(self, seconds: float) -> bytes:
-        port = self.socket.fileno()
-        if not select.select([port], [], [], max(seconds, 0.0))[0]:
-            return b""
-        data = os.read(port, CHUNK)
-        if not data:
-            raise OSError(errno.EIO, "the port is gone")
-        return data
+
+class _SerialLine(PortLine, ModbusSerialClient):
+    pass
 
 
 class PymodbusBus:
@@ -254,27 +137,14 @@ class PymodbusBus:
 
     def _ask(self, request: Request) -> Answer:
         self._settle(request.gap)
-        self._awaited.sent(request, monotonic())
+        if self._address.untagged:
+            self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
         line.answer_bytes = self._frames.answer_of(request.block.count)
         line.echo_bytes = self._frames.request if self._connection.local_echo else 0
         try:
-            response = self._execute(line, request)
-        except (ConnectionException, *_WIRE_ERRORS) as error:
-            raise self._lost(error) from None
-        except _FRAME_ERRORS:
-            raise self._unanswered(line) from None
-        try:
-            if isinstance(response, tuple):
-                words = response
-            else:
-                if not self._connection.local_echo:
-                    _refuse_echo(line)
-                words = _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
-        except BadAnswer:
-            self._suspect()
-            raise
+            words = self._words(line, request)
         except ExceptionAnswer:
             self._silences = 0
             self._count_extra(line, 0)
@@ -288,20 +158,33 @@ class PymodbusBus:
         self._awaited.answered(request)
         return Answer(words, took)
 
-    def _nothing_follows(self, line: _Line, request: Request) -> None:
+    def _words(self, line: Any, request: Request) -> tuple[int, ...]:  # noqa: ANN401 - a pymodbus client with our bytes
+        try:
+            response = self._execute(line, request)
+        except (ConnectionException, *_WIRE_ERRORS) as error:
+            raise self._lost(error) from None
+        except _FRAME_ERRORS:
+            raise self._unanswered(line) from None
+        if isinstance(response, tuple):
+            return response
+        try:
+            if not self._connection.local_echo:
+                _refuse_echo(line)
+            return _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
+        except BadAnswer:
+            self._suspect()
+            raise
+
+    def _nothing_follows(self, line: Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
         heard = bytes(line.heard)
-        begin = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
-        if self._address.ascii:
-            heard, begin = heard.upper(), b":" + begin.hex().upper().encode()
-        after = heard[heard.find(begin) + self._frames.answer_of(request.block.count) :]
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
             stray = line.quiet(0.0, max(request.gap, self._address.silence))
             self.discarded += len(stray)
-            after += stray
-        if begin in after:
+            heard += stray
+        if answered_twice(request, heard, letters=self._address.ascii):
             self._suspect()
-            raise BadAnswer(f"two answers to one request; the second: {after[:32].hex(' ')}", raw=heard + after)
+            raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
 
     def names(self, device: int, timeout: float, gap: float) -> list[str]:
         """What a device says it is: maker, product, version (function 0x2B/0x0E, a read that few know). Raises as `read`."""
@@ -366,11 +249,11 @@ class PymodbusBus:
                 log.debug("%s: sent %s, heard %s", self._where, line.sent.hex(" "), line.heard.hex(" ") or "nothing")
         return response
 
-    def _count_extra(self, line: _Line, registers: int) -> None:
+    def _count_extra(self, line: Line, registers: int) -> None:
         """What came besides the answer with so many registers (none: an exception): another one's, late."""
         self.discarded += max(0, len(line.heard) - line.echo_bytes - self._frames.answer_of(registers))
 
-    def _unanswered(self, line: _Line) -> NoAnswer | BadAnswer:
+    def _unanswered(self, line: Line) -> NoAnswer | BadAnswer:
         heard = bytes(line.heard)
         echoed = heard.startswith(line.sent)
         if echoed and self._connection.local_echo:
@@ -407,14 +290,11 @@ class PymodbusBus:
         )
         return line
 
-    def _network_line(self) -> _NetworkLine:
-        kind = _NetworkLine if self._address.scheme == "tls" else _PlainLine
+    def _network_line(self) -> _TlsLine | _TcpLine:
+        kind = _TlsLine if self._address.scheme == "tls" else _TcpLine
         line = kind(self._address.host, port=self._address.port, framer=self._framer, retries=0)
         self._prepare(line)
-        timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)
-        connected = socket.create_connection((self._address.host, self._address.port), timeout)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.use(self._encrypted(connected) if self._address.scheme == "tls" else connected)
+        line.use(connected(self._connection, self._address))
         return line
 
     def _prepare(self, line: Any) -> None:  # noqa: ANN401 - a pymodbus client with our bytes
@@ -427,31 +307,8 @@ class PymodbusBus:
         line.heard = bytearray()
         line.last = monotonic()
 
-    def _encrypted(self, connected: socket.socket) -> ssl.SSLSocket:
-        """MBAP inside TLS, as the Modbus/TCP Security specification has it; the certificate is always checked."""
-        try:
-            return self._tls_context().wrap_socket(connected, server_hostname=self._address.host)
-        except BaseException:
-            connected.close()
-            raise
 
-    def _tls_context(self) -> ssl.SSLContext:
-        """Files that cannot be read are the operator's to mend; they are no failure of the network."""
-        settings = self._connection
-        try:
-            context = ssl.create_default_context(cafile=settings.ca_file)
-        except OSError as error:
-            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {reason(error)}") from None
-        if settings.cert_file:
-            try:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
-            except OSError as error:
-                files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
-                raise SetupError(f"{files}: cannot be used as certificate and key: {reason(error)}") from None
-        return context
-
-
-def _refuse_echo(line: _Line) -> None:
+def _refuse_echo(line: Line) -> None:
     """A request for a register around 0x0300 reads as an answer with 3 bytes, checksum and all; on ASCII more of them do."""
     if line.heard.startswith(line.sent):
         raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=bytes(line.heard))

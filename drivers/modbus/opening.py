@@ -1,14 +1,48 @@
-"""Why a line could not be opened, in words, and what to do about it."""
+"""Opens a socket to a gateway; and says why a line could not be opened, and what to do about it."""
 
 from __future__ import annotations
 
 import errno
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
 from drivers.base import LineError, SetupError
 
 if TYPE_CHECKING:
     from drivers.modbus.address import Address
+    from drivers.modbus.connection import Connection
+
+CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
+
+
+def connected(connection: Connection, address: Address) -> socket.socket:
+    """A socket, encrypted where the address says so. Raises OSError, SetupError where only a person can help."""
+    timeout = max(CONNECT_TIMEOUT, connection.timeout or 0.0)
+    plain = socket.create_connection((address.host, address.port), timeout)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if address.scheme != "tls":
+        return plain
+    try:  # MBAP inside TLS, as the Modbus/TCP Security specification has it; the certificate is always checked
+        return _tls_context(connection).wrap_socket(plain, server_hostname=address.host)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _tls_context(settings: Connection) -> ssl.SSLContext:
+    """Files that cannot be read are the operator's to mend; they are no failure of the network."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {reason(error)}") from None
+    if settings.cert_file:
+        try:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        except OSError as error:
+            files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
+            raise SetupError(f"{files}: cannot be used as certificate and key: {reason(error)}") from None
+    return context
 
 
 def reason(error: BaseException) -> str:

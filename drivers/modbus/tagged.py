@@ -7,8 +7,6 @@ nothing else than the answer. Whatever else comes is pymodbus' to understand (do
 
 from __future__ import annotations
 
-import errno
-import select
 import struct
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from drivers.modbus.wire import FUNCTIONS
 
 if TYPE_CHECKING:
-    import socket
-
     from drivers.modbus.wire import Request
 
 PROTOCOL = 0
@@ -66,39 +62,3 @@ def usual(transaction: int, request: Request, heard: bytes) -> tuple[int, ...] |
 @cache
 def _registers(count: int) -> struct.Struct:
     return struct.Struct(f">{count}H")
-
-
-class Unblocking:
-    """The bytes of a connection on a socket that never blocks: one with a timeout costs twice the system calls."""
-
-    socket: Any
-    timeout: float
-    _poll: select.poll
-
-    def use(self, connected: socket.socket) -> None:
-        """Take over a connected socket."""
-        connected.settimeout(0.0)
-        self.socket = connected
-        self._poll = select.poll()
-        self._poll.register(connected, select.POLLIN)
-
-    def _ready(self) -> bool:
-        return bool(self._poll.poll(0))
-
-    def _put(self, data: bytes) -> None:
-        try:
-            sent = self.socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):  # the other end has not read for long
-            self.socket.settimeout(self.timeout)
-            self.socket.sendall(data[sent:])
-            self.socket.settimeout(0.0)
-
-    def _take(self, seconds: float) -> bytes:
-        if not self._poll.poll(max(seconds, 0.0) * 1000):
-            return b""
-        data: bytes = self.socket.recv(CHUNK)
-        if not data:
-            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
-        return data

@@ -9,8 +9,6 @@ from drivers.base import AnswerError
 if TYPE_CHECKING:
     from drivers.modbus.plan import Block
 
-FUNCTIONS = {"holding": 3, "input": 4}
-
 ILLEGAL_FUNCTION = 0x01
 ILLEGAL_ADDRESS = 0x02
 ILLEGAL_VALUE = 0x03
@@ -19,6 +17,9 @@ ACKNOWLEDGE = 0x05
 BUSY = 0x06
 PATH_UNAVAILABLE = 0x0A
 TARGET_SILENT = 0x0B
+
+FUNCTIONS = {"holding": 3, "input": 4}
+"""The function code that reads a table."""
 
 EXCEPTIONS = {
     ILLEGAL_FUNCTION: "illegal function",

@@ -102,7 +102,7 @@ def _length(reply: Reply, given: Circumstances) -> None:
 
 def _short(reply: Reply, given: Circumstances) -> None:
     """Fewer registers than were asked for, in a sound frame."""
-    words = max(0, given.chance.randrange(max(1, (len(reply.data) - 1) // 2)))
+    words = given.chance.randrange(max(1, (len(reply.data) - 1) // 2))
     reply.data = bytes([2 * words]) + reply.data[1 : 1 + 2 * words]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gateway.simulator.faults import KINDS, Circumstances, Fault, Reply, Turns
 from gateway.simulator.frames import Ascii, Mbap, Rtu
-from gateway.simulator.meters import Refused
+from gateway.simulator.meters import ILLEGAL_VALUE, READ_HOLDING, READ_INPUT, Refused
 from gateway.simulator.shown import Shown
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gateway.simulator.meters import Meter
 
 DEVICE_FAILURE = 0x04
-LATE = (1.2, 4.0)  # s; the gateway waits 1 s (RTU over TCP: 1.5 s) when nothing else is said
+LATE = (1.6, 4.0)  # s; the gateway waits 1 s (RTU over TCP: 1.5 s) when nothing else is said
+MOST_REGISTERS = 125  # the protocol's limit for a read
 FAST = 19_200  # baud above which the silence between frames is fixed (Modbus over serial line 1.02, section 2.5.1.1)
 FAST_SILENCE = 0.00175  # s
 
@@ -117,6 +118,9 @@ class Line:
 
     def _read(self, meter: Meter, request: Request, kinds: Sequence[str], at: datetime) -> Reply:
         reply = Reply(request.transaction, request.device, request.function, b"")
+        if request.function in {READ_HOLDING, READ_INPUT} and not 1 <= request.registers <= MOST_REGISTERS:
+            reply.refuse(ILLEGAL_VALUE)
+            return reply
         try:
             words = meter.words(request.function, request.register, request.registers, at)
         except Refused as refusal:

@@ -243,9 +243,9 @@ class ModbusSimulator(_Simulator):
         missing: Literal["silent", "0x04"] = "silent",
     ) -> None:
         """Listen at once; port 0 takes a free one. OSError when it cannot. `missing`: see Line."""
+        self._listener = socket.create_server((host, port))
         transport: Literal["rtu+tcp", "tcp"] = "rtu+tcp" if rtu else "tcp"
         super().__init__(Line(meters, transport, missing=missing), clock)
-        self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{transport}://{host}:{self.port}"
         self._serial_server = rtu
@@ -303,11 +303,11 @@ class SerialSimulator(_Simulator):
         ascii: bool = False,  # noqa: A002 - its name
     ) -> None:
         """The settings give the bytes their time. `turnaround`: see Speed. OSError when there is no port left."""
+        self._master, self._slave = pty.openpty()
         speed = serial_speed(baudrate, parity, turnaround)
         if ascii:  # a frame says itself where it ends
             speed = speed._replace(silence=0.0)
         super().__init__(Line(meters, "ascii" if ascii else "rtu", speed=speed), clock)
-        self._master, self._slave = pty.openpty()
         for end in (self._master, self._slave):
             tty.setraw(end)
         os.set_blocking(self._master, False)

@@ -20,7 +20,7 @@ POLLS = 2
 FAULTY, OTHER = 2, 1
 BEGIN_AGAIN = ("counter-reset", "rollover")
 FULL = 1_000_000 * MICRO  # of the meter's unit, where its counter begins again
-LONGEST_PAUSE = 30  # polls, within which everything that rests is asked for again
+LONGEST_PAUSE = 120  # polls, within which everything that rests is asked for again
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in BEGIN_AGAIN])

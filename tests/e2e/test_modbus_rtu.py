@@ -25,12 +25,9 @@ from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
 from gateway.clock import SystemClock
-from gateway.simulator.faults import Fault
-from gateway.simulator.meters import WordMeter
-from gateway.simulator.modbus import SerialSimulator
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
-from tests.fakes.rtu_responder import RtuLine
+from tests.fakes.serial_line import meeting, serial_line
 
 TIMEOUT = 0.3  # s
 
@@ -54,25 +51,6 @@ def gateway(url: str, sources: dict[str, dict], **keys) -> Iterator[tuple[Driver
     assert not check(settings, read)
     with DriverThread(build("main", settings, read, store.ports), clock) as running:
         yield running, store
-
-
-@contextmanager
-def serial_line(words: dict[int, dict[int, int]], baudrate: int = 9600) -> Iterator[SerialSimulator]:
-    """Meters on a wire of that speed: device -> register -> word; others are silent."""
-    line = SerialSimulator([WordMeter(device, held) for device, held in words.items()], SystemClock(), baudrate)
-    try:
-        yield line
-    finally:
-        line.stop()
-
-
-@contextmanager
-def meeting(line: SerialSimulator, *kinds: str, late: float = 0.0) -> Iterator[None]:
-    """Every answer to a request of this time meets these faults."""
-    line.line.late = (late, late)
-    line.faults = [Fault(kind, every=1) for kind in kinds]
-    yield
-    line.faults = ()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from gateway.simulator.faults import Fault
 from tests.fakes.telling_meters import DRAIN, TIMEOUT, telling_line
 
 POLL = 10.0  # s, on the clock of the polls
-LONGEST_PAUSE = 40  # polls, within which every device that rests is asked again
+LONGEST_PAUSE = 120  # polls, within which every device that rests is asked again
 EVERY = 7  # answers of each device, of which one is late
 LATE = (
     (TIMEOUT, TIMEOUT * 1.1),  # just after the gateway has given up

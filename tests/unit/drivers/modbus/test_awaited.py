@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.modbus.awaited import BEYOND, LATEST, Awaited
+from drivers.modbus.awaited import BEYOND, LATEST, Awaited, answered_twice
 from drivers.modbus.plan import Block
 from drivers.modbus.wire import Request
 
@@ -77,6 +77,21 @@ def test_an_exception_answers_the_oldest_request_at_least():
     awaited.refused(asked(count=2))
     assert not awaited.mistakable(asked(count=4), 1.0)
     assert awaited.mistakable(asked(count=2), 1.0)
+
+
+def test_two_answers_to_one_request_are_seen_and_registers_are_not_taken_for_one():
+    """The one that came first may be an older request's."""
+    begin, crc = bytes([1, 3, 8]), b"\xaa\xbb"
+    one = begin + bytes([0, 1, *begin, 0, 2, 0]) + crc
+    assert not answered_twice(asked(), one)
+    assert not answered_twice(asked(), b"\0" + one + b"\xff\xff")
+    assert answered_twice(asked(), one + one)
+    assert answered_twice(asked(), one + b"\0\0" + begin + bytes(4))
+    assert not answered_twice(asked(device=2), one + one)
+    assert not answered_twice(asked(count=3), one + one)
+    written = b":" + one[:-2].hex().upper().encode() + b"00\r\n"
+    assert not answered_twice(asked(), written, letters=True)
+    assert answered_twice(asked(), written + written, letters=True)
 
 
 class SlowDevice:

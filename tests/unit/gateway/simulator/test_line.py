@@ -8,6 +8,8 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pymodbus.framer import FramerRTU
 
 from gateway.simulator.faults import EVERY, KINDS, Fault, fault_of
@@ -245,6 +247,29 @@ def test_an_answer_begins_after_the_turnaround_and_never_before_the_silence_that
     for turnaround, begins in ((0.0, silence), (0.04, 0.04)):
         made = line("rtu", speed=serial_speed(baudrate, parity, turnaround))
         assert answers(made)[0][0].at == pytest.approx(10.0 + begins)
+
+
+@pytest.mark.parametrize("count", [0, 126, 65_535])
+def test_a_read_of_no_registers_or_more_than_the_protocol_knows_is_refused(count):
+    """Exception 0x03, whatever the meter."""
+    assert sent(line("tcp"), count=count)[-2:] == bytes([0x83, 3])
+
+
+@given(st.binary(max_size=300), st.sampled_from(["tcp", "rtu", "ascii"]), st.sets(st.sampled_from(sorted(KINDS))))
+def test_whatever_comes_the_line_goes_on(data, transport, kinds):
+    """Bytes from anywhere, with any faults: something is sent back or not, and nothing else happens."""
+    made = line(transport, *(Fault(kind, every=1) for kind in kinds))
+    rest = data
+    while rest:
+        taken, size = made.framing.take(rest)
+        if size == 0:
+            break
+        rest = rest[size:]
+        if taken is not None:
+            made.answer(taken, 0.0, AT)
+    function, register, registers = (data + bytes(5))[0], (data + bytes(5))[1], (data + bytes(5))[2]
+    for action in answers(made, function=function, register=register, count=registers)[0]:
+        assert action.at >= 10.0
 
 
 @pytest.mark.parametrize(

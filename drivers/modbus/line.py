@@ -1,0 +1,174 @@
+"""The bytes of an open line and their times: what a request waits for, and for how long. Nothing of pymodbus in here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from typing import Any
+
+from drivers.modbus.plan import MOST_REGISTERS
+from drivers.modbus.wiretime import ASCII
+
+LONGEST_DRAIN = 2.0  # s and the time of the longest frame; a line that babbles on is used all the same
+MOST_HEARD = 1024  # bytes for one request; frames have 260, or 513. Beyond it somebody babbles: parsing it is quadratic
+LONGEST_PAUSES = 5.0  # s by which pauses between characters may make one answer longer
+CHUNK = 4096
+
+
+def monotonic() -> float:
+    """Wire time."""
+    return time.monotonic()  # noqa: TID251 - a wire has real time, whatever the gateway's clock says
+
+
+class Line:
+    """The bytes of one open line, with their times: mixed into a pymodbus client, whose I/O it replaces."""
+
+    character = 0.0  # seconds for a character, where the line's speed is ours to know
+    pause = 0.0  # seconds that a frame may rest between two characters
+    socket: Any
+    started = 0.0  # when the request's first byte went out
+    last = 0.0  # when the newest byte, sent or heard, was over
+    deadline = 0.0
+    latest = 0.0  # until when characters that come one by one may move the deadline
+    timeout = 1.0
+    answer_bytes = 0
+    echo_bytes = 0  # of our own request, which is heard before the answer
+    sent = b""
+    heard = bytearray()
+    ahead = b""  # heard, and not looked at by pymodbus yet
+    settled = False  # the last answer was the usual one, nothing was heard behind it
+
+    def connect(self) -> bool:
+        """Asked by pymodbus before each request; opening is ours."""
+        return self.socket is not None
+
+    def send(self, request: bytes, addr: object = None) -> int:
+        """Send, and start the clock of the timeout when the last byte is out."""
+        del addr
+        self.sent = request
+        self.heard, self.ahead = bytearray(), b""
+        self.started = monotonic()
+        self._put(request)
+        self.last = monotonic() + len(request) * self.character
+        self.deadline, self.latest = self.last + self.timeout, 0.0
+        return len(request)
+
+    def recv(self, size: int | None) -> bytes:
+        """What comes, b"" when the time is over. A first byte in time buys the time that the rest of a frame takes."""
+        del size
+        if self.ahead:
+            data, self.ahead = self.ahead, b""
+            return data
+        if len(self.heard) > MOST_HEARD:
+            return b""
+        data = self._take(self.deadline - monotonic())
+        if data:
+            self.last = monotonic()
+            self.heard += data
+            if not self.latest and self._begun:
+                whole = self.last + self.answer_bytes * self.character
+                self.deadline, self.latest = max(self.deadline, whole), whole + LONGEST_PAUSES
+            self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
+        return data
+
+    def quiet(self, until: float, gap: float) -> bytes:
+        """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
+        stray = b""
+        latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
+        while monotonic() < latest:
+            left = max(until, self.last + gap) - monotonic()
+            if left <= 0 and not self._ready():
+                break
+            if data := self._take(left):
+                self.last = monotonic()
+                stray += data
+        return stray
+
+    @property
+    def _begun(self) -> bool:
+        """Whether more than our own echo was heard."""
+        return len(self.heard) > self.echo_bytes or not self.sent.startswith(self.heard)
+
+    def _ready(self) -> bool:
+        return bool(select.select([self.socket], [], [], 0)[0])
+
+    def _put(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _take(self, seconds: float) -> bytes:
+        raise NotImplementedError
+
+
+class NetworkLine(Line):
+    """On a socket with a timeout: TLS."""
+
+    def use(self, connected: socket.socket) -> None:
+        """Take over a connected socket."""
+        self.socket = connected
+
+    def _put(self, data: bytes) -> None:
+        self.socket.settimeout(self.timeout)
+        self.socket.sendall(data)
+
+    def _take(self, seconds: float) -> bytes:
+        self.socket.settimeout(max(seconds, 0.0001))  # 0 would mean: do not wait, and raise
+        try:
+            data: bytes = self.socket.recv(CHUNK)
+        except TimeoutError:
+            return b""
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
+        return data
+
+
+class PlainLine(NetworkLine):
+    """On a socket that never blocks: one with a timeout costs twice the system calls."""
+
+    _poll: select.poll
+
+    def use(self, connected: socket.socket) -> None:
+        """Take over a connected socket."""
+        connected.settimeout(0.0)
+        self.socket = connected
+        self._poll = select.poll()
+        self._poll.register(connected, select.POLLIN)
+
+    def _ready(self) -> bool:
+        return bool(self._poll.poll(0))
+
+    def _put(self, data: bytes) -> None:
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):  # the other end has not read for long
+            self.socket.settimeout(self.timeout)
+            self.socket.sendall(data[sent:])
+            self.socket.settimeout(0.0)
+
+    def _take(self, seconds: float) -> bytes:
+        if not self._poll.poll(max(seconds, 0.0) * 1000):
+            return b""
+        data: bytes = self.socket.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
+        return data
+
+
+class PortLine(Line):
+    """On a serial port."""
+
+    def _put(self, data: bytes) -> None:
+        self.socket.write(data)
+
+    def _take(self, seconds: float) -> bytes:
+        port = self.socket.fileno()
+        if not select.select([port], [], [], max(seconds, 0.0))[0]:
+            return b""
+        data = os.read(port, CHUNK)
+        if not data:
+            raise OSError(errno.EIO, "the port is gone")
+        return data
