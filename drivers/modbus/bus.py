@@ -195,14 +195,18 @@ class PymodbusBus:
 
     def read(self, request: Request) -> Answer:
         """As the protocol says."""
-        self._settle(request.gap)
+        unlooked = self._settle(request.gap)
         line = self._line
         line.timeout = request.timeout
         line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
-            raise self._lost(error) from None
+            if not (unlooked and not line.heard and monotonic() - line.started < FRESH):
+                raise self._lost(error) from None
+            self.close()  # it was closed before it was asked: no fault either
+            self.open()
+            return self.read(request)
         except _FRAME_ERRORS:
             raise self._unanswered(line) from None
         try:
@@ -237,11 +241,14 @@ class PymodbusBus:
     def _silence(self) -> float:
         return self._address.serial.silence if self._address.serial else 0.0
 
-    def _settle(self, gap: float) -> None:
-        """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
+    def _settle(self, gap: float) -> bool:
+        """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened.
+
+        True when it was not looked at: it has just answered, and late bytes would bear another transaction.
+        """
         gap, line = max(gap, self._silence), self._line
         if line.settled and not gap and monotonic() - line.last < FRESH:
-            return  # late bytes would bear another transaction
+            return True
         try:
             self._line.quiet(self._quiet_until, gap)
         except _WIRE_ERRORS:
@@ -251,6 +258,7 @@ class PymodbusBus:
                 self._line.quiet(self._quiet_until, gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
+        return False
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()

@@ -123,7 +123,9 @@ class Device:
         gap = self.limits.gap_on_change if changed else self.limits.gap
         if self._floating and not self._finds_models(bus, gap, into):
             return
-        wanted = {place for place in self._places() if not self._resting(place, into.now)}
+        wanted = set(self._places())
+        if self._refusals:
+            wanted = {place for place in wanted if not self._resting(place, into.now)}
         while wanted:
             block = self._next(wanted, into)
             try:
@@ -258,12 +260,14 @@ class Device:
         into.heard = True
         if self._doubts:
             self._doubts.pop(block.places, None)
-        at, (words, took) = self._ports.clock.now().wall, answer
-        for place in block.places:
-            if self._refusals:
+        if self._refusals:
+            for place in block.places:
                 self._refusals.pop(place, None)
+        at, (words, took), looks = self._ports.clock.now().wall, answer, into.looks
+        for place in block.places:
             part = block.words_of(place, words)
-            into.looks += [Look(target, at, part, None, took) for target in self._at[place]]
+            for target in self._at[place]:
+                looks.append(Look(target, at, part, None, took))
 
     def _unanswered(self, wanted: set[Place], block: Block, error: AnswerError, into: Round) -> None:
         """The round is over: one timeout is what a device may cost the others.
