@@ -204,6 +204,8 @@ class Trust:
             if by is not None:
                 self._stepped(by, wall)
             trusted = self._always or (self.reason is not None and self._floor <= wall <= LATEST)
+            if by is None and trusted and self._trusted and not self._objected:
+                return True  # nothing is new
             self._object(wall, trusted=trusted)
             if self._wake and (by is not None or self._trusted != trusted):
                 self._wake.set()

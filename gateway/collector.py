@@ -117,12 +117,8 @@ class Collector:
         for item in batch:
             if isinstance(item, Rejected):
                 rejections.append(_rejection(connection, item))
-                continue
-            found = self._taken(item)
-            if isinstance(found, _Taken):
-                taken.append(found)
-            else:
-                rejections.append(_refused(connection, item, found))
+            elif why := self._take(item, taken):
+                rejections.append(_refused(connection, item, why))
         try:
             if self._ring:
                 with self._flushing:
@@ -158,15 +154,17 @@ class Collector:
             newest |= self._put(db, connection, taken, [], last=last)  # a meter has one connection
         return newest
 
-    def _taken(self, item: Reading) -> _Taken | str:
-        """A reading in the meter's unit, or why it can be none (R2)."""
+    def _take(self, item: Reading, into: list[_Taken]) -> str:
+        """Add a reading in the meter's unit; or why it can be none (R2)."""
         meter = self._meters[item.source]
         try:
             value = meter.micro(item.value)
         except OverflowError:
             return "beyond what a counter can hold"
-        reason = implausible(value, meter.rule) if meter.rule else ""
-        return reason or _Taken(item, meter.id, value)
+        if meter.rule and (reason := implausible(value, meter.rule)):
+            return reason
+        into.append(_Taken(item, meter.id, value))
+        return ""
 
     def _put(
         self,

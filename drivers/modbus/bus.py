@@ -136,7 +136,7 @@ class PymodbusBus:
             raise NoAnswer("not asked: answers to earlier requests may still come, and would look like this one's")
 
     def _ask(self, request: Request) -> Answer:
-        self._settle(request.gap)
+        unlooked = self._settle(request.gap)
         if self._address.untagged:
             self._awaited.sent(request, monotonic())
         line = self._line
@@ -145,6 +145,11 @@ class PymodbusBus:
         line.echo_bytes = self._frames.request if self._connection.local_echo else 0
         try:
             words = self._words(line, request)
+        except LineError:
+            if not (unlooked and not line.heard and monotonic() - line.started < FRESH):
+                raise
+            self.open()  # it was closed before it was asked: no fault either
+            return self._ask(request)
         except ExceptionAnswer:
             self._silences = 0
             self._count_extra(line, 0)
@@ -218,11 +223,14 @@ class PymodbusBus:
         port = f":{self._address.port}" if self._address.port else ""
         return f"{self._address.host}{port}"
 
-    def _settle(self, gap: float) -> None:
-        """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened."""
+    def _settle(self, gap: float) -> bool:
+        """Wait until the line may be used. Many gateways close an idle connection: no fault, it is reopened.
+
+        True when it was not looked at: it has just answered, and late bytes would bear another transaction.
+        """
         gap, line = max(gap, self._address.silence), self._line
         if line.settled and not gap and monotonic() - line.last < FRESH:
-            return  # late bytes would bear another transaction
+            return True
         try:
             self.discarded += len(self._line.quiet(self._quiet_until, gap))
         except _WIRE_ERRORS:
@@ -232,6 +240,7 @@ class PymodbusBus:
                 self.discarded += len(self._line.quiet(self._quiet_until, gap))
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
+        return False
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()

@@ -149,7 +149,7 @@ class Device:
         gap = self.limits.gap_on_change if changed else self.limits.gap
         if self._floating and not self._finds_models(bus, gap, into):
             return
-        wanted = {place for place in self._places() if not self._resting(place, into.now)}
+        wanted = self._wanted(into.now)
         self._test(into)
         while wanted:
             block = self._next(wanted, into)
@@ -241,6 +241,11 @@ class Device:
                 self._at.setdefault(target.place, []).append(target)
         return [place for place, targets in self._at.items() if not targets[0].sunspec] if self._floating else self._at
 
+    def _wanted(self, now: Now) -> set[Place]:
+        """What this round fetches."""
+        places = self._places()
+        return {place for place in places if not self._resting(place, now)} if self._refusals else set(places)
+
     def _resting(self, place: Place, now: Now) -> bool:
         refusal = self._refusals.get(place)
         return refusal is not None and now.boottime < refusal.until
@@ -310,12 +315,14 @@ class Device:
         into.heard = True
         if self._doubts:
             self._doubts.pop(block.places, None)
-        at, (words, took) = self._ports.clock.now().wall, answer
-        for place in block.places:
-            if self._refusals:
+        if self._refusals:
+            for place in block.places:
                 self._refusals.pop(place, None)
+        at, (words, took), looks = self._ports.clock.now().wall, answer, into.looks
+        for place in block.places:
             part = block.words_of(place, words)
-            into.looks += [Look(target, at, part, None, took) for target in self._at[place]]
+            for target in self._at[place]:
+                looks.append(Look(target, at, part, None, took))
 
     def _unanswered(self, wanted: set[Place], block: Block, error: AnswerError, into: Round) -> None:
         """The round is over: one timeout is what a device may cost the others.

@@ -78,6 +78,7 @@ class ModbusDriver:
         self._asked: int | None = None  # the device that was asked last
         self._offset: float | None = None  # wall minus boottime, for which the slots were found
         self._ready_since: float | None = None
+        self._looks: list[Look] = []  # of the round: what they say is found out at its end, all at once
         self._batch: list[Reading | Rejected] = []
         self._gathering_since: float | None = (
             None  # boottime; None before the first reading of a batch, or after a refusal
@@ -259,7 +260,11 @@ class ModbusDriver:
     def _take(self, looks: Sequence[Look], now: Now) -> None:
         if looks and self._gathering_since is None:
             self._gathering_since = now.boottime
-        self._batch += self._reader.take_all(completed(looks))
+        self._looks += completed(looks)
+
+    def _understand(self) -> None:
+        looks, self._looks = self._looks, []
+        self._batch += self._reader.take_all(looks)
 
     def _gathered(self, now: Now) -> bool:
         return self._gathering_since is not None and now.boottime - self._gathering_since >= GATHER
@@ -293,6 +298,7 @@ class ModbusDriver:
         self._outage, self._interrupted = str(error), True
 
     def _look_in_vain(self, device: Device) -> None:
+        self._understand()  # what came before is no news after it
         problem = Problem("no connection", self._outage or "no connection")
         at = self._ports.clock.now().wall
         for target in device.targets:
@@ -305,6 +311,7 @@ class ModbusDriver:
 
     def _deliver(self) -> None:
         """Make the gathered readings durable. What is not stored is offered again with the next batch, or when nothing is due."""
+        self._understand()
         batch, self._batch, self._gathering_since = self._batch, [], None
         if not batch:
             return

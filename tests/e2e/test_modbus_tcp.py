@@ -245,6 +245,19 @@ class Slammer(Babbler):
                 client.close()
 
 
+class OneByOne(Babbler):
+    """Closes the connection after each answer, as the smallest gateways do."""
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.accepted += 1
+                with client:
+                    if (request := client.recv(1024)) and (answer := self._answer(request)) is not None:
+                        client.sendall(answer)
+
+
 def framed(request: bytes, pdu: bytes, *, transaction: int | None = None, device: int | None = None) -> bytes:
     """A Modbus TCP frame around a PDU; the request's ids but where another is asked for."""
     number = struct.unpack(">H", request[:2])[0] if transaction is None else transaction
@@ -325,6 +338,25 @@ def test_a_connection_closed_instead_of_an_answer_is_a_lost_line(bus):
         with pytest.raises(LineError, match="connection lost"):
             line.read(ASKED)
         assert not line.is_open
+
+
+def test_a_gateway_that_closes_after_each_answer_is_asked_over_a_new_connection_each_time(bus):
+    """Also where the close comes after the next request has gone out: nobody hears of it, nothing is lost."""
+    with OneByOne(lambda request: framed(request, GOOD)) as gateway:
+        line = bus(gateway.url)
+        assert [line.read(ASKED).words for _ in range(20)] == [(0, 1234)] * 20
+        assert line.opened == gateway.accepted == 20
+
+
+def test_a_connection_that_is_closed_over_the_second_request_is_a_lost_line(bus):
+    """A close that comes at once is taken for an old one, and the request is sent again, once."""
+    answers = iter([GOOD])
+    with Babbler(lambda request: framed(request, pdu) if (pdu := next(answers, b"")) else None) as babbler:
+        line = bus(babbler.url)
+        assert line.read(ASKED).words == (0, 1234)
+        with pytest.raises(LineError, match="connection lost"):
+            line.read(ASKED)
+        assert babbler.accepted == 2
 
 
 def test_a_gateway_that_takes_nobody_is_a_lost_line_however_soon_it_closes(bus):

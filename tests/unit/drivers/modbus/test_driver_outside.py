@@ -355,3 +355,14 @@ def test_batches_hold_readings_and_rejections_only():
     line.bus.dead.add(1)
     line.run(300)
     assert {type(item) for batch in line.store.batches for item in batch} == {Reading, Rejected}
+
+
+def test_a_line_that_breaks_within_a_poll_is_the_newest_that_is_known_of_its_values():
+    """What was read before it broke is stored; shown is that there is no connection."""
+    line = Line({"a": source(register=10), "far": source(register=1000)})
+    line.bus.say(1, (0, 7), LineError("connection lost"))
+    line.bus.put(1, 10, 0, 7)
+    line.bus.put(1, 1000, 0, 8)
+    line.step()
+    assert [str(reading.value) for reading in line.store.of("a")] == ["7"]
+    assert {line.problem(name) for name in ("a", "far")} == {"no connection: connection lost"}
