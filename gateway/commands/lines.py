@@ -39,13 +39,16 @@ def must_be_free(args: argparse.Namespace, connection: Connection) -> None:
     from gateway.config import load  # noqa: PLC0415
 
     path = find_config(args.config)
-    if args.config is None and not path.exists():
-        return
-    if path.exists() and not os.access(path, os.R_OK):
+    try:
+        path.open("rb").close()
+    except PermissionError:
         raise NotPermitted(
             f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
-        )
-    read_text(path)  # one that was named and is not there
+        ) from None
+    except OSError:
+        if args.config is None:
+            return
+        read_text(path)  # says what is wrong with a file that was named
     line = exclusive(connection)
     name: str | None
     try:

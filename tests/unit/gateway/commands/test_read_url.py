@@ -100,7 +100,7 @@ def test_as_json_with_every_value_exactly(read):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--register", "12"), "try --register 11; or the other table (--table input); or fewer registers (--count)"),
+        (("--register", "12"), "try --register 11. Else the other table (--table input), or fewer registers (--count)"),
         (("--register", "40011"), "a manual's 40011 is register 10"),
         (("--register", "30011", "--table", "input"), "(--table holding); a manual's 30011 is register 10"),
     ],
@@ -250,6 +250,16 @@ def test_a_configuration_in_the_making_stands_in_nobodys_way(site: Site, server:
     """Who writes one scans and reads meanwhile."""
     site.config.write_text("[gateway]\nname = ")
     assert meter_gateway("read", server.url, "--device", "7", "--register", "10").code == 0
+
+
+def test_who_may_not_read_the_configuration_opens_nothing(tmp_path: Path, server: ModbusServer):
+    """Exit code 77: nobody can say whose line it is."""
+    hidden = tmp_path / "etc"
+    hidden.mkdir(mode=0o000)
+    done = command_bound_by_permissions("read", server.url, "--register", "1", "-c", hidden / "config.toml")
+    hidden.chmod(0o700)
+    assert (done.code, server.connections) == (77, 0)
+    assert "nobody can say whether the service holds this line: try again with sudo" in done.err
 
 
 def test_a_configuration_that_was_named_must_be_there(read, tmp_path):
