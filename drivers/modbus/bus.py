@@ -45,7 +45,8 @@ MOST_HEARD = (
     1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
 )
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
-REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
+REQUEST_BYTES = 8  # of an RTU read
+ANSWER_BYTES = 5  # of its answer, without registers
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -209,7 +210,7 @@ class PymodbusBus:
             self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
-        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
+        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + ANSWER_BYTES + 2 * request.block.count
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
@@ -237,7 +238,7 @@ class PymodbusBus:
         heard = bytes(line.heard)
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
             heard += line.quiet(0.0, max(request.gap, self._silence))
-        if answered_twice(request, heard):
+        if answered_twice(_beginning(request), ANSWER_BYTES + 2 * request.block.count, heard):
             self._suspect()
             raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
 
@@ -358,6 +359,11 @@ class PymodbusBus:
                 files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
                 raise SetupError(f"{files}: cannot be used as certificate and key: {reason(error)}") from None
         return context
+
+
+def _beginning(request: Request) -> bytes:
+    """How a good answer begins: device, function, number of bytes."""
+    return bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
 
 
 def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ...]:
