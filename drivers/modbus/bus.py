@@ -45,8 +45,7 @@ MOST_HEARD = (
     1024  # bytes for one request; the longest frame is 260. Beyond it somebody babbles, and parsing it is quadratic
 )
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
-REQUEST_BYTES = 8  # of an RTU read
-ANSWER_BYTES = 5  # of its answer, without registers
+REQUEST_BYTES = 8  # of an RTU read; its answer has 5 + 2n
 CHUNK = 4096
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -210,7 +209,7 @@ class PymodbusBus:
             self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
-        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + ANSWER_BYTES + 2 * request.block.count
+        line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
@@ -238,7 +237,7 @@ class PymodbusBus:
         heard = bytes(line.heard)
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
             heard += line.quiet(0.0, max(request.gap, self._silence))
-        if answered_twice(_beginning(request), ANSWER_BYTES + 2 * request.block.count, heard):
+        if answered_twice(_beginning(request), 5 + 2 * request.block.count, heard):
             self._suspect()
             raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
 
@@ -361,11 +360,6 @@ class PymodbusBus:
         return context
 
 
-def _beginning(request: Request) -> bytes:
-    """How a good answer begins: device, function, number of bytes."""
-    return bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
-
-
 def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ...]:
     """The words of an answer that is really one to this request: pymodbus checks neither function nor length."""
     function = FUNCTIONS[request.block.table]
@@ -383,3 +377,8 @@ def _words(response: ModbusPDU, request: Request, heard: bytes) -> tuple[int, ..
         got = f"{len(words)} registers instead of {request.block.count}"
         raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
     return words
+
+
+def _beginning(request: Request) -> bytes:
+    """How a good answer begins: device, function, number of bytes."""
+    return bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
