@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, Block
-from drivers.modbus.wire import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,17 +71,13 @@ class Awaited:
         return [each for each in self._asked.get(device, ()) if now - each.at < self._latest]
 
 
-def answered_twice(request: Request, heard: bytes, *, letters: bool = False) -> bool:
-    """Whether two answers to this request are in what was heard: then one of them is another's.
+def answered_twice(begin: bytes, size: int, heard: bytes) -> bool:
+    """Whether two answers that begin so, with `size` bytes each, are in what was heard: then one of them is another request's.
 
-    Registers may look like the beginning of one. `letters`: ASCII, with two of them for each byte.
+    The registers of an answer may look like the beginning of one.
     """
-    size = 2 * request.block.count
-    begin = bytes((request.device, FUNCTIONS[request.block.table], size))
-    if letters:
-        begin, heard, size = begin.hex().encode(), heard.lower(), 2 * size
     first = heard.find(begin)
-    return first >= 0 and begin in heard[first + len(begin) + size :]
+    return first >= 0 and begin in heard[first + size :]
 
 
 def _counts(block: Block) -> Iterator[int]:

@@ -187,7 +187,8 @@ class PymodbusBus:
             stray = line.quiet(0.0, max(request.gap, self._address.silence))
             self.discarded += len(stray)
             heard += stray
-        if answered_twice(request, heard, letters=self._address.ascii):
+        letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
+        if answered_twice(_beginning(request, ascii_=letters), size, heard.upper() if letters else heard):
             self._suspect()
             raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
 

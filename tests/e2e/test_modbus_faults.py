@@ -66,7 +66,9 @@ def transports_of(kind: str) -> list[str]:
 
 def live_through(kind: str, transport: str) -> None:
     """One line's life."""
-    with telling_line(transport) as line:
+    # an answer that nobody asked for is known by the real one, which follows within the gap: here the usual one of RTU
+    keys = {"gap": "60ms"} if kind == "unasked" and transport != "tcp" else {}
+    with telling_line(transport, **keys) as line:
         line.simulator.line.late = (TIMEOUT * 1.1, TIMEOUT * 4)
         for every in (2, 1):
             before = line.store.stored.copy()
