@@ -30,6 +30,7 @@ from drivers.base import LineError, SetupError
 from drivers.modbus.decode import hexed
 from drivers.modbus.opening import explained, reason
 from drivers.modbus.plan import MOST_REGISTERS
+from drivers.modbus.tls import encrypted
 from drivers.modbus.wire import EXCEPTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, RTU
 
@@ -86,6 +87,10 @@ class _Line:
     def connect(self) -> bool:
         """Asked by pymodbus before each request; opening is ours."""
         return self.socket is not None
+
+    def expect(self, timeout: float, answer_bytes: int, echo_bytes: int) -> None:
+        """What follows the next request."""
+        self.timeout, self.answer_bytes, self.echo_bytes = timeout, answer_bytes, echo_bytes
 
     def send(self, request: bytes, addr: object = None) -> int:
         """Send, and start the clock of the timeout when the last byte is out."""
@@ -207,9 +212,8 @@ class PymodbusBus:
         """As the protocol says."""
         self._settle(request.gap)
         line = self._line
-        line.timeout = request.timeout
-        line.answer_bytes = self._frames.answer_of(request.block.count)
-        line.echo_bytes = self._frames.request if self._connection.local_echo else 0
+        echo = self._frames.request if self._connection.local_echo else 0
+        line.expect(request.timeout, self._frames.answer_of(request.block.count), echo)
         try:
             response = self._execute(line, request)
         except (ConnectionException, *_WIRE_ERRORS) as error:
@@ -312,12 +316,13 @@ class PymodbusBus:
         return line
 
     def _network_line(self) -> _NetworkLine:
-        line = _NetworkLine(self._address.host, port=self._address.port, framer=self._framer, retries=0)
+        host = self._address.host
+        line = _NetworkLine(host, port=self._address.port, framer=self._framer, retries=0)
         self._prepare(line)
         timeout = max(CONNECT_TIMEOUT, self._connection.timeout or 0.0)
-        connected = socket.create_connection((self._address.host, self._address.port), timeout)
+        connected = socket.create_connection((host, self._address.port), timeout)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.socket = self._encrypted(connected) if self._address.scheme == "tls" else connected
+        line.socket = encrypted(connected, self._connection, host) if self._address.scheme == "tls" else connected
         return line
 
     def _prepare(self, line: Any) -> None:  # noqa: ANN401 - a pymodbus client with our bytes
@@ -329,29 +334,6 @@ class PymodbusBus:
         line.pause = PAUSE if self._address.ascii else 0.0
         line.heard = bytearray()
         line.last = monotonic()
-
-    def _encrypted(self, connected: socket.socket) -> ssl.SSLSocket:
-        """MBAP inside TLS, as the Modbus/TCP Security specification has it; the certificate is always checked."""
-        try:
-            return self._tls_context().wrap_socket(connected, server_hostname=self._address.host)
-        except BaseException:
-            connected.close()
-            raise
-
-    def _tls_context(self) -> ssl.SSLContext:
-        """Files that cannot be read are the operator's to mend; they are no failure of the network."""
-        settings = self._connection
-        try:
-            context = ssl.create_default_context(cafile=settings.ca_file)
-        except OSError as error:
-            raise SetupError(f"{settings.ca_file}: no certificate can be read from it: {reason(error)}") from None
-        if settings.cert_file:
-            try:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
-            except OSError as error:
-                files = f"{settings.cert_file} and {settings.key_file or 'the key in it'}"
-                raise SetupError(f"{files}: cannot be used as certificate and key: {reason(error)}") from None
-        return context
 
 
 def _refuse_echo(line: _Line) -> None:
