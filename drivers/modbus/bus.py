@@ -140,9 +140,8 @@ class PymodbusBus:
         if self._address.untagged:
             self._awaited.sent(request, monotonic())
         line = self._line
-        line.timeout = request.timeout
-        line.answer_bytes = self._frames.answer_of(request.block.count)
-        line.echo_bytes = self._frames.request if self._connection.local_echo else 0
+        echo = self._frames.request if self._connection.local_echo else 0
+        line.expect(request.timeout, self._frames.answer_of(request.block.count), echo)
         try:
             words = self._words(line, request)
         except LineError:

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 TCP_REQUEST = 0.020  # s for a request and its answer over Ethernet
 TCP_REGISTER = 0.001  # s for each register: a serial line of 19 200 baud may be behind
 ROOM = 1.25  # times the round's usual time: what a poll interval should have
-STANDARD_BITS = {
-    False: 11,
-    True: 10,
-}  # of a character on RTU and on ASCII (Modbus over serial line 1.02, 2.5.1 and 2.5.2)
+RTU_BITS, ASCII_BITS = 11, 10  # of a character (Modbus over serial line 1.02, sections 2.5.1 and 2.5.2)
 
 
 class Asked(NamedTuple):
@@ -99,7 +96,7 @@ def _devices(connection: Connection, address: Address, sources: Mapping[str, Sou
 
 def _of_characters(address: Address) -> Iterator[Fault]:
     """Nothing of 8N1: it is no standard and what very many meters have."""
-    serial, usual = address.serial, STANDARD_BITS[address.ascii]
+    serial, usual = address.serial, ASCII_BITS if address.ascii else RTU_BITS
     if serial is None or serial.bits == usual or serial == Serial(serial.baudrate, "N", 1, 8):
         return
     size = serial.bytesize

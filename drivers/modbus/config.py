@@ -87,7 +87,7 @@ def _connection_faults(connection: Connection, address: Address) -> Iterator[tup
     if connection.key_file and not connection.cert_file:
         yield "key_file", "needs cert_file beside it"
     if connection.local_echo and not address.untagged:
-        yield "local_echo", "is for RS-485 adapters: use it with rtu:// or ascii://, alone or with +tcp"
+        yield "local_echo", "is for RS-485 adapters: use it with rtu://, rtu+tcp://, ascii:// or ascii+tcp://"
 
 
 def _source_faults(source: Source, address: Address) -> Iterator[tuple[str, str]]:

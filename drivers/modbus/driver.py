@@ -41,6 +41,7 @@ WALL_STEP = 0.5  # s between the wall clock and boottime from which on the slots
 GATHER = 2.0  # s for which readings of one round may wait for the round's end
 COUNTED = ("polls", "readings", "rejected", "timeouts", "requests")
 COUNTED_OF_DEVICES = ("requests", "timeouts", "bad answers", "refusals")
+LOST_TOO_OFTEN = 2  # times before, with no answer in between
 MOST_NAMED = 3  # devices in one sentence
 KEPT = 5000  # readings kept while the store takes none; then the oldest go, the newest counter value covers them
 
@@ -68,6 +69,7 @@ class ModbusDriver:
         self._reader = Reader(ports.clock, ports.memory)
         self._reconnecting = Reconnecting()
         address = address_of(connection.url)
+        self._network = address.serial is None
         self._hints = {
             device.number: hint(address, [each for each in sources.values() if each.device == device.number])
             for device in self._devices
@@ -209,7 +211,7 @@ class ModbusDriver:
         self._take(got.looks, after)
         self._reschedule(device, after, at_once=lost is not None and device.failures == 1)
         if lost is not None:
-            self._lost(lost, after)
+            self._lost(self._with_cause(lost), after)
             self._look_in_vain(device)
         self._note_first_round(device, after)
         return after
@@ -296,6 +298,12 @@ class ModbusDriver:
         elif not self._interrupted:
             self._ports.note("warning", self.name, f"{error}; trying again")
         self._outage, self._interrupted = str(error), True
+
+    def _with_cause(self, error: LineError | SetupError) -> LineError | SetupError:
+        """Opened and lost again and again without an answer in between: somebody else has a gateway's only place, mostly."""
+        if not self._network or isinstance(error, SetupError) or self._reconnecting.failures < LOST_TOO_OFTEN:
+            return error
+        return LineError(f"{error}; many gateways take one connection at a time: does another program use this one?")
 
     def _look_in_vain(self, device: Device) -> None:
         self._understand()  # what came before is no news after it

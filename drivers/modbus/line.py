@@ -45,6 +45,10 @@ class Line:
         """Asked by pymodbus before each request; opening is ours."""
         return self.socket is not None
 
+    def expect(self, timeout: float, answer_bytes: int, echo_bytes: int) -> None:
+        """What follows the next request."""
+        self.timeout, self.answer_bytes, self.echo_bytes = timeout, answer_bytes, echo_bytes
+
     def send(self, request: bytes, addr: object = None) -> int:
         """Send, and start the clock of the timeout when the last byte is out."""
         del addr

@@ -59,7 +59,7 @@ Registers = Annotated[
 class Source(SourceBase):
     """A meter's `source` on a Modbus connection: a profile and its point, or a register and its type."""
 
-    device: int = Field(ge=0, le=255, description="Device (unit) id: 1 to 247 on RTU, 0 to 255 on TCP.")
+    device: int = Field(ge=0, le=255, description="Device (unit) id: 1 to 247 on RTU and ASCII, 0 to 255 on TCP.")
     profile: str | None = Field(
         None, description="Meter family with known registers; see the list of supported meters."
     )

@@ -107,6 +107,21 @@ def test_a_device_for_which_the_gateway_cuts_the_connection_does_not_take_the_ot
         assert max(later - earlier for earlier, later in pairwise(instants)) <= timedelta(seconds=63)
 
 
+def test_a_gateway_that_takes_connections_and_closes_them_may_have_another_master():
+    """Said when it has happened three times without an answer in between; a serial line has no such reason."""
+    hint = "does another program use this one?"
+    line = four()
+    line.bus.cutting |= {1, 2, 3, 4}
+    line.step()
+    assert hint not in line.driver.health().detail
+    line.run(30)
+    assert line.driver.health().detail.endswith(hint)
+    serial = four(url="rtu:///dev/ttyUSB0")
+    serial.bus.cutting |= {1, 2, 3, 4}
+    serial.run(30)
+    assert serial.driver.health().detail == "connection lost: closed by the other end"
+
+
 def test_a_look_at_every_device_says_of_each_that_there_is_no_connection():
     """What `read` shows while the gateway is off: every source, not only the first."""
     line = four()
