@@ -205,8 +205,6 @@ class PymodbusBus:
 
     def _ask(self, request: Request) -> Answer:
         self._settle(request.gap)
-        if self._address.rtu:
-            self._awaited.sent(request, monotonic())
         line = self._line
         line.timeout = request.timeout
         line.answer_bytes = REQUEST_BYTES * self._connection.local_echo + 5 + 2 * request.block.count
@@ -279,8 +277,9 @@ class PymodbusBus:
         self.close()
         return LineError(f"{self._where}: connection lost: {reason(error)}")
 
-    @staticmethod
-    def _execute(line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
+    def _execute(self, line: Any, request: Request) -> ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
+        if self._address.rtu:
+            self._awaited.sent(request, monotonic())
         block = request.block
         # the manager's own deadline only has to be later than ours, which `recv` keeps
         line.transaction.comm_params.timeout_connect = request.timeout + LONGEST_DRAIN
