@@ -11,6 +11,7 @@ belongs to another device, another register or an earlier request shows.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,7 +91,9 @@ class HastyBus(PymodbusBus):
 class TellingLine:
     """Telling meters, a simulated line, and the real driver on it: the wire's time is real, that of polls is not."""
 
-    def __init__(self, transport: str, devices: int = 2, **keys) -> None:
+    def __init__(self, transport: str, devices: int = 2, rest: float = 0.0, **keys) -> None:
+        """`rest`: real seconds between two polls; `keys`: of the connection."""
+        self._rest = rest
         self.clock = FakeClock()
         self.meters = [TellingMeter(device) for device in range(1, devices + 1)]
         self.store = Judge(self.clock, self.meters)
@@ -109,6 +112,8 @@ class TellingLine:
         end = self.clock.boottime + seconds
         while True:
             due = min(self.driver.step(self.clock.now()), self.clock.boottime + LONGEST_WAIT)
+            if due > self.clock.boottime:
+                time.sleep(self._rest)
             self.clock.wait(Event(), min(due, end))
             if due > end:
                 return
