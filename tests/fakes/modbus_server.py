@@ -42,7 +42,6 @@ class ModbusServer:
         self.mute: set[int] = set()
         self.counting: int | None = None
         self.reads: Counter[int] = Counter()  # per device, answered or not
-        self.functions: set[int] = set()  # that were asked for
         self.connections = 0
         self.port = 0
         self._rtu = rtu
@@ -110,8 +109,6 @@ class ModbusServer:
 
     def _let_through(self, sending: bool, packet: bytes) -> bytes:
         device = packet[0 if self._rtu else 6] if packet else None
-        if packet and not sending:
-            self.functions.add(packet[1 if self._rtu else 7])
         return b"" if sending and device in self.mute else packet
 
     def _connected(self, connected: bool) -> None:
