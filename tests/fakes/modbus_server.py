@@ -42,7 +42,6 @@ class ModbusServer:
         self.mute: set[int] = set()
         self.counting: int | None = None
         self.reads: Counter[int] = Counter()  # per device, answered or not
-        self.functions: set[int] = set()  # that were asked for
         self.connections = 0
         self.port = 0
         self._framer = framer
@@ -109,15 +108,12 @@ class ModbusServer:
         return ExcCodes.GATEWAY_NO_RESPONSE
 
     def _let_through(self, sending: bool, packet: bytes) -> bytes:
-        if packet and not sending:
-            self.functions.add(self._byte_of(packet, 1))
-        return b"" if sending and packet and self._byte_of(packet, 0) in self.mute else packet
+        return b"" if sending and packet and self._device_of(packet) in self.mute else packet
 
-    def _byte_of(self, packet: bytes, at: int) -> int:
-        """Of device and function."""
+    def _device_of(self, packet: bytes) -> int:
         if self._framer == FramerType.ASCII:
-            return int(packet[1 + 2 * at : 3 + 2 * at], 16)
-        return packet[at if self._framer == FramerType.RTU else 6 + at]
+            return int(packet[1:3], 16)
+        return packet[0 if self._framer == FramerType.RTU else 6]
 
     def _connected(self, connected: bool) -> None:
         self.connections += connected
