@@ -1,13 +1,13 @@
 """One target under atheris, until libFuzzer ends it: `python -m tests.fuzz TARGET CORPUS [LIBFUZZER-OPTION...]`.
 
-Without arguments: the names of the targets. What a run begins with is laid into an empty CORPUS.
+With files behind the options it only tries those. Without arguments: the names of the targets. What a run begins with is laid
+into an empty CORPUS.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -43,8 +43,9 @@ def main() -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz import configuration, modbus, mqtt  # noqa: F401 - `targets` has them instrumented
     with modbus.babbler() as other:
-        called = targets(Path(tempfile.mkdtemp()) / "file.toml", other)[name]
-        atheris.Setup([sys.argv[0], *sys.argv[3:], str(corpus)], called)
+        called = targets(corpus.with_name(f"{name}-file.toml"), other)[name]
+        again = any(not word.startswith("-") for word in sys.argv[3:])
+        atheris.Setup([sys.argv[0], *sys.argv[3:], *([] if again else [str(corpus)])], called)
         atheris.Fuzz()
 
 

@@ -96,7 +96,7 @@ def _can_be_stored(item: Reading | Rejected) -> None:
 
 # --- an answer on a socket --------------------------------------------------------------------------------------------
 
-ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), SILENCE, 0.0)
+PLACE = Place("holding", 10, 2)
 
 
 class Babbler:
@@ -142,8 +142,9 @@ def babbler() -> Iterator[Babbler]:
         yield running
 
 
-def answer(data: bytes, other: Babbler) -> tuple[int, ...]:
+def answer(data: bytes, other: Babbler, timeout: float = SILENCE) -> tuple[int, ...]:
     """One byte says how the other end behaves, the rest is what it says: words that it has said, or a declared error (then none)."""
+    request = Request(1, Block(*PLACE, (PLACE,)), timeout, 0.0)
     how = data[0] if data else 0
     other.rtu = rtu = bool(how & 1)
     other.hangs_up = bool(how & 6)  # a silence takes time: not every time
@@ -153,7 +154,7 @@ def answer(data: bytes, other: Babbler) -> tuple[int, ...]:
     bus = PymodbusBus(settings, address_of(url))
     try:
         bus.open()
-        words = bus.read(ASKED).words
+        words = bus.read(request).words
     except (AnswerError, LineError):
         return ()
     finally:

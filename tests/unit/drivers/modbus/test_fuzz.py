@@ -98,7 +98,7 @@ def test_any_bytes_on_a_socket_are_the_words_that_they_say_or_a_declared_error(o
 @pytest.mark.parametrize("data", [bytes([6]) + FRAMES[0], bytes([23]) + FRAMES[1], bytes([0]) + FRAMES[0]])
 def test_an_answer_to_the_request_is_among_what_is_said(other: fuzz.Babbler, data: bytes):
     """Else the test before would show nothing."""
-    assert fuzz.answer(data, other) == (0x1234, 0x5678)
+    assert fuzz.answer(data, other, timeout=10.0) == (0x1234, 0x5678)
 
 
 @settings(max_examples=100, deadline=None)
