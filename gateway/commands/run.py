@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from random import SystemRandom
@@ -71,6 +72,8 @@ def _serve(gateway: Gateway, service: Service) -> None:
     _stop_on_signals(service.stopping)
     meters = counted(len(gateway.config.meters), "meter")
     log.info("meter-gateway %s: %s, %s", __version__, gateway.config.gateway.name, meters)
+    gc.collect()
+    gc.freeze()  # what a service begins with stays to its end: the collector need not look at it again and again
     service.start()
     service.supervise()
     log.info("stopping")
