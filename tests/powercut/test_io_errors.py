@@ -59,7 +59,9 @@ def test_whatever_operation_fails_nothing_is_lost_or_doubled_and_it_goes_on_by_i
 def test_a_write_needs_no_other_place_than_the_database_and_its_log(tmp_path, disk):
     """R27: closing the hour of many meters changes many pages, and must not fail because /var/tmp is full."""
     with closing(Store(tmp_path, threaded=False)) as store:
-        store.write(lambda db: db.executemany("INSERT INTO event VALUES (?, 0, '', '', ?)", enumerate(["x" * 999] * 400)))
+        store.write(
+            lambda db: db.executemany("INSERT INTO event VALUES (?, 0, '', '', ?)", enumerate(["x" * 999] * 400))
+        )
 
         def work(db):
             db.execute("UPDATE event SET text = 'y' || text")
