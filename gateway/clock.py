@@ -115,11 +115,16 @@ class Timedated:
 
 
 class _Era(NamedTuple):
-    """A stretch of looks without a step; `origin` is what the wall clock says of boottime 0."""
+    """A stretch of looks without a step, from boottime `since` to `until`, when the wall clock said `wall`."""
 
     since: float
     until: float
-    origin: datetime
+    wall: datetime
+
+    @property
+    def origin(self) -> datetime:
+        """What the wall clock says of boottime 0."""
+        return self.wall - timedelta(seconds=self.until)
 
 
 class Timeline:
@@ -130,18 +135,18 @@ class Timeline:
 
     def saw(self, boottime: float, wall: datetime) -> timedelta | None:
         """Take a look into account; by how much the wall clock was stepped since the last one, None when it was not."""
-        origin = wall - timedelta(seconds=boottime)
         if not self._eras:
-            self._eras.append(_Era(boottime, boottime, origin))
+            self._eras.append(_Era(boottime, boottime, wall))
             return None
         last = self._eras[-1]
         if boottime < last.until:
             return None  # another thread's look has overtaken this one
-        if -STEP <= origin - last.origin <= STEP:
-            self._eras[-1] = _Era(last.since, boottime, origin)
+        by = wall - last.wall - timedelta(seconds=boottime - last.until)
+        if abs(by) <= STEP:
+            self._eras[-1] = _Era(last.since, boottime, wall)
             return None
-        self._eras.append(_Era(boottime, boottime, origin))
-        return origin - last.origin
+        self._eras.append(_Era(boottime, boottime, wall))
+        return by
 
     def boottime_of(self, wall: datetime, now: Now) -> float:
         """When this clock said `wall`: at the latest look that fits.

@@ -125,7 +125,7 @@ def micro_by(by: Fraction) -> Callable[[Decimal], int]:
     not goes the long way.
     """
     try:
-        factor = _EXACT.divide(Decimal(by.numerator * MICRO), Decimal(by.denominator))
+        factor = _EXACT.divide(Decimal(by.numerator * MICRO), Decimal(by.denominator)).normalize(_EXACT)
     except DecimalException:
         return lambda value: to_micro(value, by)
 
