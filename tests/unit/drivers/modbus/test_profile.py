@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from drivers.modbus import profile
-from drivers.modbus.profile import UnknownProfile, load, names, parse
+from drivers.modbus.profile import BadProfile, UnknownProfile, load, names, parse
 
 GOOD = """\
 manufacturer = "Maker"
@@ -89,6 +90,14 @@ def test_a_file_that_is_no_toml_is_refused_with_its_name():
     """With the line, as tomllib tells it."""
     with pytest.raises(ValueError, match=r"profile maker-m1: .*line 1"):
         parse("manufacturer = Maker", "maker-m1")
+
+
+def test_an_own_file_that_nobody_can_read_to_the_end_is_refused(tmp_path: Path):
+    """Python's reader of TOML descends by itself, and gives up in its own way."""
+    path = tmp_path / "own.toml"
+    path.write_text("a = " + "[" * 3000)
+    with pytest.raises(BadProfile, match="nested too deeply"):
+        load(str(path))
 
 
 def test_the_names_are_those_of_the_files():

@@ -210,6 +210,8 @@ def test_a_source_is_a_counter_of_bare_numbers_unless_it_says_otherwise():
         ({"value": "a."}, "must be a JMESPath expression: it ends too early"),
         ({"time": "`0`"}, "must be a path, not a constant"),
         ({"tz": "Helsinki"}, 'must be an IANA time zone known on this machine, such as "Europe/Helsinki"'),
+        ({"offset": "1e1000000"}, "Input should be less than or equal to"),  # every value plus this would raise
+        ({"offset": "-1e1000000"}, "Input should be greater than or equal to"),
         ({"tz": "../etc/passwd"}, 'must be an IANA time zone such as "Europe/Helsinki"'),
     ],
 )
