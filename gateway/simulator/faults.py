@@ -28,7 +28,7 @@ EVERY = 5  # answers of a device, of which one meets a fault, when nothing else 
 LONGEST_EVERY = 1_000_000
 LAST_DEVICE = 247  # Modbus over serial line 2.2
 SHOWN = 40  # characters of what somebody wrote
-UNASKED = (0.005, 0.2)  # s after an answer
+UNASKED = (0.005, 0.1)  # s after an answer
 NOISE = 12  # bytes at most
 STRANGER = 101  # added to a device's id to make another's
 

@@ -69,9 +69,9 @@ def live_through(kind: str, transport: str) -> None:
     """One line's life."""
     keys = {}
     if kind == "unasked" and transport != "tcp":
-        # known by the real answer, which follows within the gap: here the usual one of RTU; and as usual the line rests
+        # known by the real answer, which follows within the gap, as RTU has one; and as usual the line rests
         # between two polls, so that not all of one device's stray answers meet the other one
-        keys = {"gap": "60ms", "rest": UNASKED[1]}
+        keys = {"gap": "40ms", "rest": UNASKED[1]}
     with telling_line(transport, **keys) as line:
         line.simulator.line.late = (TIMEOUT * 1.1, TIMEOUT * 4)
         for every in (2, 1):
