@@ -80,10 +80,10 @@ class ModbusDriver:
             self._deliver()
             return self._reconnecting.due
         after = self._read(device, now)
-        following = self._next(after)
-        if following is None or not self._bus.is_open or self._gathered(after):
+        due = self._earliest()
+        if due > after.boottime or not self._bus.is_open or self._gathered(after):
             self._deliver()
-        return self._earliest() if following is None else following.due
+        return due
 
     def poll(self, now: Now) -> None:
         """Read every device once."""
@@ -138,7 +138,7 @@ class ModbusDriver:
         return min(due, key=lambda device: device.due + (self._poll if device.failures else 0.0), default=None)
 
     def _earliest(self) -> float:
-        return min(device.due for device in self._devices)
+        return min([device.due for device in self._devices])
 
     def _connected(self, now: Now) -> bool:
         if self._bus.is_open:
