@@ -145,6 +145,8 @@ def add_unplaced(db: Connection, readings: Sequence[UnplacedReading]) -> None:
 
 def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
     """Count every rejection for ever and keep the newest ones whole."""
+    if not rejections:
+        return
     rows = [row._replace(detail=row.detail[:PAYLOAD_KEPT], payload=row.payload[:PAYLOAD_KEPT]) for row in rejections]
     db.executemany(
         "INSERT INTO rejected (at, connection, source, reason, detail, payload) VALUES (?, ?, ?, ?, ?, ?)", rows
@@ -154,8 +156,7 @@ def reject(db: Connection, rejections: Sequence[Rejection]) -> None:
         " ON CONFLICT DO UPDATE SET count = count + 1, last_at = excluded.last_at",
         [(row.connection, row.source or "", row.reason, row.at) for row in rows],
     )
-    if rows:
-        db.execute("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?", (REJECTED_KEPT,))
+    db.execute("DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?", (REJECTED_KEPT,))
 
 
 def unsuspect(db: Connection, source: str, instants: Collection[int], reasons: Sequence[str]) -> None:

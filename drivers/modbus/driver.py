@@ -99,10 +99,10 @@ class ModbusDriver:
             self._deliver()
             return self._reconnecting.due
         after = self._read(device, now)
-        following = self._next(after)
-        if following is None or not self._bus.is_open or self._gathered(after):
+        due = self._earliest()
+        if due > after.boottime or not self._bus.is_open or self._gathered(after):
             self._deliver()
-        return self._earliest() if following is None else following.due
+        return due
 
     def poll(self, now: Now) -> None:
         """Read every device once."""
