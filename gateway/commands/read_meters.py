@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
 class Looking:
     """The meters, from the service where one runs, else from the wire, whose connections stay open between two looks."""
 
-    def __init__(self, config: Config, wanted: Sequence[Meter], listen: float) -> None:
-        """`listen`: seconds that a first message is waited for."""
+    def __init__(self, config: Config, wanted: Sequence[Meter], patience: float) -> None:
+        """`patience`: seconds that a first message is waited for."""
         self._config = config
         self._wanted = wanted
-        self._listen = listen
+        self._listen = patience
         self._clock = SystemClock()
         self._drivers: dict[str, Driver] | None = None
         self._looked = False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         (("modbus", "--serial", "--missing", "0x04"), 2, "--missing is of use only without --serial"),
         (("modbus", "--ascii"), 2, "--ascii is of use only with --serial"),
         (("modbus", "--baudrate", "9600"), 2, "--baudrate is of use only with --serial"),
-        (("modbus", "--serial", "--baudrate", "9601"), 2, "is none of 1200"),
+        (("modbus", "--serial", "--baudrate", "9601"), 2, "is none of 300"),
         (("modbus", "--serial", "--rtu-over-tcp"), 2, "not allowed with"),
         (("modbus", "--fault", "latte"), 2, '(did you mean "late"?)'),
         (("modbus", "--fault", "late=0"), 2, "1 to 1000000"),
