@@ -186,6 +186,8 @@ class PymodbusBus:
             stray = line.quiet(0.0, max(request.gap, self._address.silence))
             self.discarded += len(stray)
             heard += stray
+        if self._connection.local_echo:
+            heard = heard.removeprefix(line.sent)
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
         if answered_twice(_beginning(request, ascii_=letters), size, heard.upper() if letters else heard):
             self._suspect()

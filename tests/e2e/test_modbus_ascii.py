@@ -129,6 +129,15 @@ def test_an_echo_that_looks_like_an_answer_is_never_a_value(bus, ascii_, high):
             bus(line.url).read(asked(device=9, register=register))
 
 
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_an_echo_that_begins_like_the_answer_is_no_second_answer(bus, ascii_):
+    """One register at 0x0205: the request says 2 where the answer has its number of bytes."""
+    with serial_line({1: {0x0205: 7}}, ascii=ascii_) as line:
+        line.echo = True
+        wire = bus(line.url, local_echo=True)
+        assert wire.read(asked(register=0x0205)).words == (7,)
+
+
 def test_every_frame_is_in_the_log_of_who_asks_for_it(bus, caplog):
     """With `--verbose`, as it went over the wire."""
     caplog.set_level(logging.DEBUG, "drivers.modbus.bus")
