@@ -27,7 +27,7 @@ from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, reason
-from drivers.modbus.tagged import ask
+from drivers.modbus.tagged import ask, ends_with_it
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FRESH = 0.2  # s after an answer over Modbus TCP for which nobody closes the connection as idle
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
+PIECES = 0.02  # s at most between two pieces of a frame over Modbus TCP that come without a rest
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
@@ -159,6 +160,8 @@ class PymodbusBus:
         took = line.last - line.started
         if self._address.untagged:
             self._nothing_follows(line, request)
+        elif not line.settled:
+            self._frame_ends(line)
         self._awaited.answered(request)
         return Answer(words, took)
 
@@ -181,17 +184,27 @@ class PymodbusBus:
 
     def _nothing_follows(self, line: Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
-        heard = bytes(line.heard)
-        with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
-            stray = line.quiet(0.0, max(request.gap, self._address.silence))
-            self.discarded += len(stray)
-            heard += stray
+        heard = self._heard_until_quiet(line, max(request.gap, self._address.silence))
         if self._connection.local_echo:
             heard = heard.removeprefix(line.sent)
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
         if answered_twice(_beginning(request, ascii_=letters), size, heard.upper() if letters else heard):
             self._suspect()
             raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
+
+    def _frame_ends(self, line: Line) -> None:
+        """An answer over TCP that came in pieces, or behind others: with bytes behind it, it may hold those of another one."""
+        heard = self._heard_until_quiet(line, PIECES)
+        if not ends_with_it(line.sent, heard):
+            self._suspect()
+            raise BadAnswer(f"an answer and bytes that are none: {heard[:64].hex(' ')}", raw=heard)
+
+    def _heard_until_quiet(self, line: Line, gap: float) -> bytes:
+        stray = b""
+        with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
+            stray = line.quiet(0.0, gap)
+        self.discarded += len(stray)
+        return bytes(line.heard) + stray
 
     def names(self, device: int, timeout: float, gap: float) -> list[str]:
         """What a device says it is: maker, product, version (function 0x2B/0x0E, a read that few know). Raises as `read`."""
