@@ -27,6 +27,7 @@ from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, reason
+from drivers.modbus.stranger import asked, awaits_answer
 from drivers.modbus.tagged import ask, ends_with_it
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
@@ -188,9 +189,16 @@ class PymodbusBus:
         if self._connection.local_echo:
             heard = heard.removeprefix(line.sent)
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
-        if answered_twice(_beginning(request, ascii_=letters), size, heard.upper() if letters else heard):
+        if letters:
+            heard = heard.upper()
+        begin = _beginning(request, ascii_=letters)
+        stranger = asked(heard[: heard.rfind(begin)], ascii_=letters)
+        if stranger or answered_twice(begin, size, heard):
             self._suspect()
-            raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
+            what = "another master asks on this line, too" if stranger else "two answers to one request"
+            raise BadAnswer(f"{what}: {heard[:64].hex(' ')}", raw=heard)
+        if awaits_answer(heard, ascii_=letters):
+            self._quiet_until = monotonic() + self._drain
 
     def _frame_ends(self, line: Line) -> None:
         """An answer over TCP that came in pieces, or behind others: with bytes behind it, it may hold those of another one."""
@@ -247,15 +255,22 @@ class PymodbusBus:
         if line.settled and not gap and monotonic() - line.last < FRESH:
             return True
         try:
-            self.discarded += len(self._line.quiet(self._quiet_until, gap))
+            self._rest(gap)
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self.discarded += len(self._line.quiet(self._quiet_until, gap))
+                self._rest(gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
         return False
+
+    def _rest(self, gap: float) -> None:
+        """Quiet before a request; where another master has just asked, its answer is waited for."""
+        stray = self._line.quiet(self._quiet_until, gap)
+        if self._address.untagged and awaits_answer(stray, ascii_=self._address.ascii):
+            stray += self._line.quiet(monotonic() + self._drain, gap)
+        self.discarded += len(stray)
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
