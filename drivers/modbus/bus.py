@@ -44,6 +44,9 @@ DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is dis
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
 PIECES = 0.02  # s at most between two pieces of a frame over Modbus TCP that come without a rest
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
+NO_DEVICES = bytes(
+    (0, *range(248, 256))
+)  # no answer begins with these; a line without bias says them when it is let go
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -299,11 +302,11 @@ class PymodbusBus:
             heard = heard[len(line.sent) :]
         self._silences += 1
         self._suspect(bad=bool(heard))
-        if not heard:
+        if not heard.strip(line.noise):
             return NoAnswer(f"no answer within {line.timeout:g} s")
         shown = heard[:32].hex(" ")
         hint = ""
-        if echoed and self._address.untagged:
+        if echoed and self._address.untagged and not self._connection.local_echo:
             hint = f"; the request itself came back{ECHO_HINT}"
         elif not self._address.untagged and heard[2:4] == bytes(2) and heard[6:7] == line.sent[6:7]:
             hint = OTHER_REQUEST_HINT
@@ -343,6 +346,7 @@ class PymodbusBus:
         line.transaction.comm_params.handle_local_echo = self._connection.local_echo
         line.transaction.comm_params.timeout_connect = float("inf")  # its own deadline; ours is kept by `recv`
         line.pause = PAUSE if self._address.ascii else 0.0
+        line.noise = NO_DEVICES if self._frames == RTU else b""
         line.heard = bytearray()
         line.last = monotonic()
 

@@ -23,6 +23,7 @@ Transport = Literal["tcp", "rtu+tcp", "rtu", "ascii"]
 ALL: frozenset[Transport] = frozenset({"tcp", "rtu+tcp", "rtu", "ascii"})
 NETWORK: frozenset[Transport] = frozenset({"tcp", "rtu+tcp"})
 BUS: frozenset[Transport] = frozenset({"rtu+tcp", "rtu", "ascii"})
+RTU: frozenset[Transport] = frozenset({"rtu+tcp", "rtu"})
 NUMBERED: frozenset[Transport] = frozenset({"tcp"})
 
 EVERY = 5  # answers of a device, of which one meets a fault, when nothing else is said
@@ -147,6 +148,10 @@ def _noise(reply: Reply, given: Circumstances) -> None:
     reply.behind += given.chance.randbytes(given.chance.randint(1, NOISE))
 
 
+def _unbiased(reply: Reply, given: Circumstances) -> None:
+    reply.before = given.chance.choice((b"\0", b"\xff", b"\0\xff")) + reply.before
+
+
 def _bytewise(reply: Reply, given: Circumstances) -> None:
     del given
     reply.bytewise = True
@@ -187,6 +192,7 @@ KINDS: dict[str, Kind] = {
     "long": Kind("one register more than was asked for, in a sound frame", _long),
     "noise": Kind("stray bytes before and after the answer", _noise),
     "pause": Kind("half of the answer comes after the gateway has given up", _pause),
+    "unbiased": Kind("a stray 0x00 or 0xFF before the answer (harmless)", _unbiased, RTU),
     "bytewise": Kind("the answer comes in single bytes (harmless)", _bytewise),
     "echo": Kind("the request comes back before the answer", _echo),
     "unasked": Kind("the answer comes a second time, unasked", _unasked),
