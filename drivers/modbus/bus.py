@@ -27,7 +27,8 @@ from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, reason
-from drivers.modbus.tagged import ask
+from drivers.modbus.stranger import asked, awaits_answer
+from drivers.modbus.tagged import ask, ends_with_it
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
@@ -41,7 +42,11 @@ if TYPE_CHECKING:
 FRESH = 0.2  # s after an answer over Modbus TCP for which nobody closes the connection as idle
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
+PIECES = 0.02  # s at most between two pieces of a frame over Modbus TCP that come without a rest
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
+NO_DEVICES = bytes(
+    (0, *range(248, 256))
+)  # no answer begins with these; a line without bias says them when it is let go
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
@@ -159,6 +164,8 @@ class PymodbusBus:
         took = line.last - line.started
         if self._address.untagged:
             self._nothing_follows(line, request)
+        elif not line.settled:
+            self._frame_ends(line)
         self._awaited.answered(request)
         return Answer(words, took)
 
@@ -181,15 +188,34 @@ class PymodbusBus:
 
     def _nothing_follows(self, line: Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
-        heard = bytes(line.heard)
-        with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
-            stray = line.quiet(0.0, max(request.gap, self._address.silence))
-            self.discarded += len(stray)
-            heard += stray
+        heard = self._heard_until_quiet(line, max(request.gap, self._address.silence))
+        if self._connection.local_echo:
+            heard = heard.removeprefix(line.sent)
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
-        if answered_twice(_beginning(request, ascii_=letters), size, heard.upper() if letters else heard):
+        if letters:
+            heard = heard.upper()
+        begin = _beginning(request, ascii_=letters)
+        stranger = asked(heard[: heard.rfind(begin)], ascii_=letters)
+        if stranger or answered_twice(begin, size, heard):
             self._suspect()
-            raise BadAnswer(f"two answers to one request: {heard[:64].hex(' ')}", raw=heard)
+            what = "another master asks on this line, too" if stranger else "two answers to one request"
+            raise BadAnswer(f"{what}: {heard[:64].hex(' ')}", raw=heard)
+        if awaits_answer(heard, ascii_=letters):
+            self._quiet_until = monotonic() + self._drain
+
+    def _frame_ends(self, line: Line) -> None:
+        """An answer over TCP that came in pieces, or behind others: with bytes behind it, it may hold those of another one."""
+        heard = self._heard_until_quiet(line, PIECES)
+        if not ends_with_it(line.sent, heard):
+            self._suspect()
+            raise BadAnswer(f"an answer and bytes that are none: {heard[:64].hex(' ')}", raw=heard)
+
+    def _heard_until_quiet(self, line: Line, gap: float) -> bytes:
+        stray = b""
+        with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
+            stray = line.quiet(0.0, gap)
+        self.discarded += len(stray)
+        return bytes(line.heard) + stray
 
     def names(self, device: int, timeout: float, gap: float) -> list[str]:
         """What a device says it is: maker, product, version (function 0x2B/0x0E, a read that few know). Raises as `read`."""
@@ -232,15 +258,22 @@ class PymodbusBus:
         if line.settled and not gap and monotonic() - line.last < FRESH:
             return True
         try:
-            self.discarded += len(self._line.quiet(self._quiet_until, gap))
+            self._rest(gap)
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self.discarded += len(self._line.quiet(self._quiet_until, gap))
+                self._rest(gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
         return False
+
+    def _rest(self, gap: float) -> None:
+        """Quiet before a request; where another master has just asked, its answer is waited for."""
+        stray = self._line.quiet(self._quiet_until, gap)
+        if self._address.untagged and awaits_answer(stray, ascii_=self._address.ascii):
+            stray += self._line.quiet(monotonic() + self._drain, gap)
+        self.discarded += len(stray)
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
@@ -269,11 +302,11 @@ class PymodbusBus:
             heard = heard[len(line.sent) :]
         self._silences += 1
         self._suspect(bad=bool(heard))
-        if not heard:
+        if not heard.strip(line.noise):
             return NoAnswer(f"no answer within {line.timeout:g} s")
         shown = heard[:32].hex(" ")
         hint = ""
-        if echoed and self._address.untagged:
+        if echoed and self._address.untagged and not self._connection.local_echo:
             hint = f"; the request itself came back{ECHO_HINT}"
         elif not self._address.untagged and heard[2:4] == bytes(2) and heard[6:7] == line.sent[6:7]:
             hint = OTHER_REQUEST_HINT
@@ -313,6 +346,7 @@ class PymodbusBus:
         line.transaction.comm_params.handle_local_echo = self._connection.local_echo
         line.transaction.comm_params.timeout_connect = float("inf")  # its own deadline; ours is kept by `recv`
         line.pause = PAUSE if self._address.ascii else 0.0
+        line.noise = NO_DEVICES if self._frames == RTU else b""
         line.heard = bytearray()
         line.last = monotonic()
 

@@ -12,7 +12,7 @@ from drivers.modbus.plan import MOST_REGISTERS, USUAL_REGISTERS, Cost
 from drivers.modbus.profile import known
 from drivers.modbus.source import Source
 from drivers.modbus.target import Target, parts_of, target_of
-from drivers.modbus.wiretime import ASCII, BEHIND_A_GATEWAY, RTU, wire_of
+from drivers.modbus.wiretime import assumed_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,6 @@ TIMEOUTS = {"tcp": 1.0, "tls": 1.0, "rtu": 1.0, "ascii": 1.0, "rtu+tcp": 1.5, "a
 GAPS = {"tcp": 0.0, "tls": 0.0, "rtu": 0.060, "ascii": 0.060, "rtu+tcp": 0.100, "ascii+tcp": 0.100}
 # s; Eastron's manuals want 60 ms
 GAP_ON_CHANGE = 0.100  # s on a bus, when another device is asked than before
-
 
 TCP_REQUEST = 0.020  # s for a request and its answer over Ethernet: mostly the device's own time
 TCP_REGISTER = 0.001  # s: its two bytes at 19 200 baud, since a serial line may be behind; over Ethernet alone nothing
@@ -62,7 +61,7 @@ def cost_of(address: Address, limits: Limits, sources: Iterable[Source]) -> Cost
     most = min([profile.max_hole for source in sources if (profile := known(source.profile))], default=MOST_REGISTERS)
     if not address.untagged:
         return Cost(TCP_REQUEST + limits.gap, TCP_REGISTER, most)
-    wire = wire_of(address) or BEHIND_A_GATEWAY._replace(frames=ASCII if address.ascii else RTU)
+    wire = assumed_wire(address)
     return Cost(wire.cycle(0, limits.gap), wire.frames.register * wire.character, most)
 
 

@@ -27,6 +27,7 @@ class Line:
     """The bytes of one open line, with their times: mixed into a pymodbus client, whose I/O it replaces."""
 
     character = 0.0  # seconds for a character, where the line's speed is ours to know
+    noise = b""  # bytes with which no frame begins: what a line says when nobody drives it
     pause = 0.0  # seconds that a frame may rest between two characters
     socket: Any
     started = 0.0  # when the request's first byte went out
@@ -66,17 +67,20 @@ class Line:
         if self.ahead:
             data, self.ahead = self.ahead, b""
             return data
-        if len(self.heard) > MOST_HEARD:
-            return b""
-        data = self._take(self.deadline - monotonic())
-        if data:
+        while len(self.heard) <= MOST_HEARD:
+            data = self._take(self.deadline - monotonic())
+            if not data:
+                break
+            before = len(self.heard)
             self.last = monotonic()
             self.heard += data
-            if not self.latest and self._begun:
+            if not self.latest and self.answer:
                 whole = self.last + self.answer_bytes * self.character
                 self.deadline, self.latest = max(self.deadline, whole), whole + LONGEST_PAUSES
             self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
-        return data
+            if sound := self._without_noise(data, before):
+                return sound
+        return b""
 
     def quiet(self, until: float, gap: float) -> bytes:
         """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
@@ -92,9 +96,18 @@ class Line:
         return stray
 
     @property
-    def _begun(self) -> bool:
-        """Whether more than our own echo was heard."""
-        return len(self.heard) > self.echo_bytes or not self.sent.startswith(self.heard)
+    def answer(self) -> bytes:
+        """What was heard besides our own echo, and from the first byte on with which a frame may begin."""
+        heard = bytes(self.heard)
+        if self.echo_bytes:
+            heard = b"" if self.sent.startswith(heard) else heard.removeprefix(self.sent)
+        return heard.lstrip(self.noise)
+
+    def _without_noise(self, data: bytes, before: int) -> bytes:
+        """Without what is before a frame; pymodbus skips our echo by itself, and would take the frame for garbage."""
+        echoing = self.echo_bytes and (self.sent.startswith(self.heard) or self.heard.startswith(self.sent))
+        echoed = max(0, len(self.sent) - before) if echoing else 0
+        return data[:echoed] + data[max(echoed, len(data) - len(self.answer)) :]
 
     def _ready(self) -> bool:
         return bool(select.select([self.socket], [], [], 0)[0])

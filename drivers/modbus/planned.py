@@ -9,7 +9,7 @@ from drivers.modbus.address import address_of
 from drivers.modbus.device import shape_key
 from drivers.modbus.limits import TCP_REGISTER, TCP_REQUEST, Want, wants_of
 from drivers.modbus.plan import REGISTERS, Block, Shape, from_text, plan
-from drivers.modbus.wiretime import BEHIND_A_GATEWAY, USUAL_THINKING, wire_of
+from drivers.modbus.wiretime import USUAL_THINKING, assumed_wire, wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,8 +93,8 @@ def _device(want: Want, address: Address, memory: Mapping[str, str], *, alone: b
             shown = _request(block, targets, want.cost.of([block]), wire.exchange(block.count) if wire else None)
             requests.append(shown._replace(first=block.start - bool(model) * REGISTERS, sunspec=model))
     seconds = sum(request.seconds for request in requests)
-    if not alone and address.untagged:
-        silence = (wire or BEHIND_A_GATEWAY).silence
+    if not alone:
+        silence = assumed_wire(address).silence if address.untagged else 0.0
         seconds += max(want.limits.gap_on_change, silence) - max(want.limits.gap, silence)
     return PlannedDevice(want.number, tuple(requests), seconds, shape != fresh)
 

@@ -59,6 +59,20 @@ def usual(transaction: int, request: Request, heard: bytes) -> tuple[int, ...] |
     return _registers(block.count).unpack_from(heard, _ANSWER.size) if heard.startswith(head) else None
 
 
+def ends_with_it(sent: bytes, heard: bytes) -> bool:
+    """Whether the frame with the request's transaction is the last of those that were heard, and nothing follows it.
+
+    A frame that broke off is filled up by the beginning of another one, whose end is left over.
+    """
+    begin = 0
+    while begin + _ANSWER.size <= len(heard):
+        end = begin + 6 + int.from_bytes(heard[begin + 4 : begin + 6], "big")
+        if heard[begin : begin + 4] == sent[:4]:
+            return end == len(heard)
+        begin = end
+    return False
+
+
 @cache
 def _registers(count: int) -> struct.Struct:
     return struct.Struct(f">{count}H")

@@ -64,5 +64,7 @@ def wire_of(address: Address) -> Wire | None:
     return Wire(address.serial.character, address.silence, ASCII if address.ascii else RTU)
 
 
-BEHIND_A_GATEWAY = Wire(Serial().character, Serial().silence, RTU)
-"""What is assumed of a bus behind a gateway: 9600 baud, no parity, as most of them have it."""
+def assumed_wire(address: Address) -> Wire:
+    """The same; of a bus behind a gateway is assumed what most of them have: 9600 baud, no parity."""
+    hidden = Wire(Serial().character, Serial().silence, ASCII if address.ascii else RTU)
+    return wire_of(address) or hidden

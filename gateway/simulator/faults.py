@@ -22,6 +22,8 @@ Transport = Literal["tcp", "rtu+tcp", "rtu", "ascii"]
 
 ALL: frozenset[Transport] = frozenset({"tcp", "rtu+tcp", "rtu", "ascii"})
 NETWORK: frozenset[Transport] = frozenset({"tcp", "rtu+tcp"})
+BUS: frozenset[Transport] = frozenset({"rtu+tcp", "rtu", "ascii"})
+RTU: frozenset[Transport] = frozenset({"rtu+tcp", "rtu"})
 NUMBERED: frozenset[Transport] = frozenset({"tcp"})
 
 EVERY = 5  # answers of a device, of which one meets a fault, when nothing else is said
@@ -30,6 +32,7 @@ LAST_DEVICE = 247  # Modbus over serial line 2.2
 SHOWN = 40  # characters of what somebody wrote
 UNASKED = (0.005, 0.1)  # s after an answer
 NOISE = 12  # bytes at most
+ELSEWHERE = 0x0100  # registers away
 STRANGER = 101  # added to a device's id to make another's
 
 
@@ -46,6 +49,7 @@ class Reply:
     hangs_up: Literal["", "reset", "half"] = ""
     damage: Damage = field(default_factory=Damage)
     most: int | None = None  # bytes of the frame that are sent
+    asked_by_another: bytes = b""  # function and data of another master's request, to which this is the answer
     before: bytes = b""
     behind: bytes = b""
     bytewise: bool = False
@@ -144,6 +148,10 @@ def _noise(reply: Reply, given: Circumstances) -> None:
     reply.behind += given.chance.randbytes(given.chance.randint(1, NOISE))
 
 
+def _unbiased(reply: Reply, given: Circumstances) -> None:
+    reply.before = given.chance.choice((b"\0", b"\xff", b"\0\xff")) + reply.before
+
+
 def _bytewise(reply: Reply, given: Circumstances) -> None:
     del given
     reply.bytewise = True
@@ -155,6 +163,13 @@ def _pause(reply: Reply, given: Circumstances) -> None:
 
 def _unasked(reply: Reply, given: Circumstances) -> None:
     reply.again = given.chance.uniform(*UNASKED)
+
+
+def _master(reply: Reply, given: Circumstances) -> None:
+    """As many registers from somewhere else, in which other numbers stand."""
+    register = (given.request.register + ELSEWHERE) & 0xFFFF
+    reply.asked_by_another = bytes([given.request.function]) + register.to_bytes(2, "big") + given.request.data[2:]
+    reply.data = reply.data[:1] + bytes(byte ^ 0x01 for byte in reply.data[1:])
 
 
 def _reset(reply: Reply, given: Circumstances) -> None:
@@ -177,9 +192,11 @@ KINDS: dict[str, Kind] = {
     "long": Kind("one register more than was asked for, in a sound frame", _long),
     "noise": Kind("stray bytes before and after the answer", _noise),
     "pause": Kind("half of the answer comes after the gateway has given up", _pause),
+    "unbiased": Kind("a stray 0x00 or 0xFF before the answer (harmless)", _unbiased, RTU),
     "bytewise": Kind("the answer comes in single bytes (harmless)", _bytewise),
     "echo": Kind("the request comes back before the answer", _echo),
     "unasked": Kind("the answer comes a second time, unasked", _unasked),
+    "two-masters": Kind("another master asks at the same time, and gets the answer", _master, BUS),
     "wrong-unit": Kind("another device's id in the answer", _unit),
     "wrong-function": Kind("another function in the answer: 3 for 4, 4 for 3", _function),
     "zero-transaction": Kind("the transaction id is not echoed: 0", _transaction_zero, NUMBERED),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.simulator.meters import Meter
 
 DEVICE_FAILURE = 0x04
+BETWEEN = 0.005  # s at least between another master's request and the answer to it
 LATE = (1.6, 4.0)  # s; the gateway waits 1 s (RTU over TCP: 1.5 s) when nothing else is said
 MOST_REGISTERS = 125  # the protocol's limit for a read
 FAST = 19_200  # baud above which the silence between frames is fixed (Modbus over serial line 1.02, section 2.5.1.1)
@@ -148,12 +149,17 @@ class Line:
         data = reply.before if reply.silent else reply.before + frame + reply.behind
         if not data:
             return []
+        sends: list[Send] = []
+        if reply.asked_by_another:
+            asked = self.framing.wrap(0, reply.device, reply.asked_by_another)
+            sends.append(Send(at, asked))
+            at += len(asked) * self.speed.character + max(self.speed.turnaround, self.speed.silence, BETWEEN)
         half = len(data) // 2 if reply.rest else len(data)
-        sends: list[Send | HangUp] = [Send(at, data[:half], reply.bytewise)]
+        sends.append(Send(at, data[:half], reply.bytewise))
         over = at + len(data) * self.speed.character + reply.rest
         if reply.rest:
             sends.append(Send(at + half * self.speed.character + reply.rest, data[half:], reply.bytewise))
         if reply.again is not None:
             sends.append(Send(over + reply.again, frame))
         self._free[request.device] = over
-        return sends
+        return [send for send in sends if send.data]

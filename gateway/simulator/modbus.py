@@ -2,7 +2,7 @@
 
 A serial port is a pair of pseudo-terminals. Its bytes take the time that the line's speed gives them: an answer cannot be
 read before its wire time is over, and a request's time counts from its first byte. A pseudo-terminal refuses parity E and
-O: here they only make the characters longer.
+O: here they only make the characters longer. Meters hear nothing at another speed than theirs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pty
 import select
 import socket
 import struct
+import termios
 import time
 import tty
 from collections import deque
@@ -38,6 +39,7 @@ CHUNK = 8  # bytes that a serial port hands on together, as a UART's buffer does
 SINGLY = 0.001  # s between bytes that come one by one on a line without a speed
 STALE = 0.1  # s after which the beginning of a request is none any more
 KEPT = 100_000  # times of frames that are remembered
+OUTPUT_SPEED = 5  # where termios.tcgetattr has it
 CUT = struct.pack("ii", 1, 0)  # SO_LINGER: closing cuts the connection
 
 
@@ -303,6 +305,9 @@ class SerialSimulator(_Simulator):
         ascii: bool = False,  # noqa: A002 - its name
     ) -> None:
         """The settings give the bytes their time. `turnaround`: see Speed. OSError when there is no port left."""
+        self.echo = False  # the adapter hears its own requests
+        self.unheard = 0  # times that bytes came at another speed
+        self._hears = getattr(termios, f"B{baudrate}")
         self._master, self._slave = pty.openpty()
         speed = serial_speed(baudrate, parity, turnaround)
         if ascii:  # a frame says itself where it ends
@@ -343,7 +348,12 @@ class SerialSimulator(_Simulator):
             data = os.read(self._master, 4096)
         except OSError:
             return
-        self._heard(self, self._partial, data)
+        if self.echo:
+            self._later(monotonic() + len(data) * self.line.speed.character, self, data)
+        if termios.tcgetattr(self._slave)[OUTPUT_SPEED] == self._hears:
+            self._heard(self, self._partial, data)
+        else:
+            self.unheard += 1
 
     def _close(self) -> None:
         os.close(self._slave)

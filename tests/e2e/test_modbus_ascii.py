@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from pymodbus.framer import FramerType
@@ -15,10 +16,11 @@ from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
 from gateway.clock import SystemClock
+from gateway.simulator.modbus import SerialSimulator
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
 from tests.fakes.modbus_server import modbus_server
-from tests.fakes.rtu_responder import RtuLine
+from tests.fakes.serial_line import meeting, serial_line
 
 TIMEOUT = 0.2  # s
 
@@ -32,8 +34,8 @@ def asked(device: int = 1, register: int = 10) -> Request:
     return Request(device, Block("holding", register, 1, (Place("holding", register, 1),)), TIMEOUT, 0.0)
 
 
-def ascii_line(words: dict[int, dict[int, int]]) -> RtuLine:
-    return RtuLine(words, ascii=True)
+def ascii_line(words: dict[int, dict[int, int]]) -> AbstractContextManager[SerialSimulator]:
+    return serial_line(words, ascii=True)
 
 
 @pytest.fixture
@@ -73,8 +75,7 @@ def test_a_wrong_lrc_is_a_bad_answer_and_the_next_read_is_right(bus):
     """The frame is shown as it came."""
     with ascii_line({1: {10: 7}}) as line:
         wire = bus(line.url)
-        line.spoil = 1
-        with pytest.raises(BadAnswer, match="15 bytes that are no answer"):
+        with meeting(line, "corrupt"), pytest.raises(BadAnswer, match="15 bytes that are no answer"):
             wire.read(asked())
         assert wire.read(asked()).words == (7,)
         assert line.silences()[0] >= PAUSE
@@ -84,8 +85,7 @@ def test_a_late_answer_is_never_taken_for_the_next_one(bus):
     """ASCII has no transaction id either: the line rests for the second that a frame may pause, and what comes is thrown away."""
     with ascii_line({1: {10: 1, 20: 2}}) as line:
         wire = bus(line.url)
-        line.late = TIMEOUT + PAUSE - 0.2
-        with pytest.raises(NoAnswer):
+        with meeting(line, "late", late=TIMEOUT + PAUSE - 0.2), pytest.raises(NoAnswer):
             wire.read(asked(register=10))
         assert wire.read(asked(register=20)).words == (2,)
         assert wire.is_open
@@ -93,8 +93,7 @@ def test_a_late_answer_is_never_taken_for_the_next_one(bus):
 
 def test_an_ascii_answer_may_pause_in_the_middle(bus):
     """Longer than the timeout, which is for its beginning; the standard allows a second between two characters."""
-    with ascii_line({1: {10: 7}}) as line:
-        line.rest = TIMEOUT + 0.1
+    with ascii_line({1: {10: 7}}) as line, meeting(line, "pause", late=TIMEOUT + 0.1):
         assert bus(line.url).read(asked()).words == (7,)
 
 
@@ -124,10 +123,19 @@ def test_an_adapter_that_hears_its_own_ascii_requests_is_told_and_can_be_used(bu
 def test_an_echo_that_looks_like_an_answer_is_never_a_value(bus, ascii_, high):
     """R2: the request's own address may be taken for the number of bytes in an answer; its checksum is right."""
     register = high << 8 | 5
-    with RtuLine({1: {register: 7}}, ascii=ascii_) as line:
+    with serial_line({1: {register: 7}}, ascii=ascii_) as line:
         line.echo = True
         with pytest.raises(BadAnswer, match="local_echo = true"):
             bus(line.url).read(asked(device=9, register=register))
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_an_echo_that_begins_like_the_answer_is_no_second_answer(bus, ascii_):
+    """One register at 0x0205: the request says 2 where the answer has its number of bytes."""
+    with serial_line({1: {0x0205: 7}}, ascii=ascii_) as line:
+        line.echo = True
+        wire = bus(line.url, local_echo=True)
+        assert wire.read(asked(register=0x0205)).words == (7,)
 
 
 def test_every_frame_is_in_the_log_of_who_asks_for_it(bus, caplog):

@@ -21,7 +21,6 @@ MOST_POLLS = 8  # in which the other device is read this often, though a stray a
 FAULTY, OTHER = 2, 1
 BEGIN_AGAIN = ("counter-reset", "rollover")
 FULL = 1_000_000 * MICRO  # of the meter's unit, where its counter begins again
-LONGEST_PAUSE = 120  # polls, within which everything that rests is asked for again
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in BEGIN_AGAIN])
@@ -84,5 +83,5 @@ def live_through(kind: str, transport: str) -> None:
                     break
                 assert polls < MOST_POLLS, f"{transport}: the other device was read {read} times in {polls} polls"
         line.simulator.faults = []
-        assert any(line.reads_all(POLL) for _ in range(LONGEST_PAUSE)), f"{transport}: {line.driver.health()}"
+        assert line.recovers(POLL), f"{transport}: {line.driver.health()}"
         assert not line.store.wrong, transport

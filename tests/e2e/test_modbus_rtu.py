@@ -6,11 +6,12 @@ import asyncio
 import os
 import pty
 import select
+import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import pytest
 from pymodbus.framer import FramerType
@@ -25,6 +26,7 @@ from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
 from gateway.clock import SystemClock
+from gateway.simulator.frames import Ascii, Rtu
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
 from tests.fakes.serial_line import meeting, serial_line
@@ -114,6 +116,55 @@ def test_the_line_is_silent_for_three_and_a_half_characters_before_each_request(
     assert len(silences) >= 11
     assert min(silences) >= needed
     assert not store.rejected
+
+
+@pytest.mark.parametrize(("echo", "expected"), [(False, False), (True, True), (False, True)])
+@pytest.mark.parametrize("device", [1, 3, 9])
+def test_what_a_line_without_bias_says_before_an_answer_is_skipped(bus, device, echo, expected):
+    """0x00 or 0xFF, when nobody drives it; with id 1 behind it pymodbus sees function 1. Alone it is a silence."""
+    with serial_line({device: {10: 7}}) as line, meeting(line, "unbiased"):
+        line.echo = echo
+        wire = bus(line.url, local_echo=expected)
+        for _ in range(3):
+            assert wire.read(asked(device)).words == (7,)
+        with meeting(line, "unbiased", "silent"), pytest.raises(NoAnswer):
+            wire.read(asked(device))
+        with meeting(line, "corrupt"), pytest.raises(BadAnswer) as bad:
+            wire.read(asked(device))
+        assert "local_echo" not in str(bad.value) or not expected
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_the_answer_to_another_masters_request_is_waited_for_and_never_ours(bus, ascii_):
+    """R2: both ask the same device for as many registers, and theirs was first."""
+    framing = Ascii() if ascii_ else Rtu()
+    theirs = framing.wrap(0, 1, bytes([3, 0, 20, 0, 1]))
+    with serial_line({1: {10: 1, 20: 2}}, ascii=ascii_) as line:
+        wire = bus(line.url)
+        line.send(theirs)
+        Timer(0.1, line.send, [framing.wrap(0, 1, bytes([3, 2, 0, 2]))]).start()
+        with meeting(line, "late", late=0.2):
+            assert wire.read(asked(register=10)).words == (1,)
+
+
+def test_another_masters_request_in_the_gap_behind_an_answer_is_seen_too(bus):
+    """R2: the gap is kept before the answer is handed on, so the line is looked at then."""
+    with serial_line({1: {10: 1, 20: 2}}) as line:
+
+        def ask_too() -> None:
+            while not line.ended:
+                time.sleep(0.001)
+            line.send(Rtu.wrap(0, 1, bytes([3, 0, 20, 0, 1])))
+            time.sleep(0.35)
+            line.send(Rtu.wrap(0, 1, bytes([3, 2, 0, 2])))
+
+        wire = bus(line.url)
+        other = Thread(target=ask_too)
+        other.start()
+        with meeting(line, "late", late=0.2):
+            for _ in range(2):
+                assert wire.read(asked(register=10, gap=0.2)).words == (1,)
+        other.join()
 
 
 def test_another_device_is_asked_after_a_longer_rest(bus):

@@ -231,7 +231,19 @@ class Babbler:
                     answer = self._answer(request)
                     if answer is None:
                         break
-                    client.sendall(answer)
+                    self._send(client, answer)
+
+    def _send(self, client: socket.socket, answer: bytes) -> None:
+        client.sendall(answer)
+
+
+class Stutterer(Babbler):
+    """Sends each byte by itself, as fast as a slow serial line."""
+
+    def _send(self, client: socket.socket, answer: bytes) -> None:
+        for at in range(len(answer)):
+            client.sendall(answer[at : at + 1])
+            self._over.wait(0.001)
 
 
 class Slammer(Babbler):
@@ -329,6 +341,29 @@ def test_an_old_answer_and_the_right_one_in_one_packet_are_told_apart(bus):
     late = b"\x03\x04\x00\x00\x00\x01"
     with Babbler(lambda request: framed(request, late, transaction=998) + framed(request, GOOD)) as babbler:
         assert bus(babbler.url).read(ASKED).words == (0, 1234)
+
+
+@pytest.mark.parametrize("kind", [Babbler, Stutterer])
+def test_an_answer_that_breaks_off_is_not_filled_up_with_the_beginning_of_another(bus, kind):
+    """R2: a gateway hands on what its serial line lost the end of, with the length that it should have; then a late answer."""
+    other = b"\x03\x04\x00\x00\x00\x01"
+    for kept in range(9, 13):
+        with (
+            kind(
+                lambda request, kept=kept: framed(request, GOOD)[:kept] + framed(request, other, transaction=9)
+            ) as gateway,
+            pytest.raises(BadAnswer, match="an answer and bytes that are none"),
+        ):
+            bus(gateway.url).read(ASKED)
+
+
+def test_an_answer_in_pieces_is_one(bus):
+    """Some gateways send the head by itself; some are behind a modem."""
+    with Stutterer(lambda request: framed(request, GOOD)) as gateway:
+        line = bus(gateway.url)
+        for _ in range(2):
+            assert line.read(ASKED).words == (0, 1234)
+        assert gateway.accepted == 1
 
 
 def test_a_connection_closed_instead_of_an_answer_is_a_lost_line(bus):

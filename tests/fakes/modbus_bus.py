@@ -50,6 +50,7 @@ class FakeBus:
         self.dead: set[int] = set()
         self.silent_holes: set[int] = set()
         self.cutting: set[int] = set()  # devices for whose request the far end closes the connection
+        self.cutting_holes: set[int] = set()  # and those where it does so at a hole
         self.limit: dict[int, int] = {}
         self.latency = LATENCY
         self.opening: DriverError | None = None  # why it cannot be opened
@@ -86,7 +87,9 @@ class FakeBus:
             now.boottime, now.wall, device, block.table, block.start, block.count, request.timeout, request.gap
         )
         self.asked.append(asked)
-        if device in self.cutting:
+        places = [(device, block.table, register) for register in range(block.start, block.start + block.count)]
+        hole = not self._words.keys() >= set(places)
+        if device in self.cutting or (hole and device in self.cutting_holes):
             self.close()
             raise LineError("connection lost: closed by the other end")
         if device in self.dead:
@@ -100,8 +103,7 @@ class FakeBus:
             return Answer(said, self.latency)
         if block.count > self.limit.get(device, 125):
             raise ExceptionAnswer(ILLEGAL_VALUE)
-        places = [(device, block.table, register) for register in range(block.start, block.start + block.count)]
-        if not self._words.keys() >= set(places):
+        if hole:
             raise self._silence(request) if device in self.silent_holes else ExceptionAnswer(ILLEGAL_ADDRESS)
         return Answer(tuple(self._words[place] for place in places), self.latency)
 

@@ -37,6 +37,8 @@ COUNTER = 40  # the one that faults of values change
 MOST_REGISTERS = 10  # in one request, so that the others come in requests of their own
 BAUDRATE = 230_400
 TIMEOUT, DRAIN, LATEST = 0.06, 0.06, 2.0  # s
+LONGEST_PAUSE = 120  # polls, within which everything that rests is asked for again
+RECOVERY = 2 * LATEST / LONGEST_PAUSE  # s
 LONGEST_WAIT = 10.0  # s, as in gateway.service
 TRANSPORTS = ("tcp", "rtu+tcp", "rtu")
 
@@ -123,6 +125,14 @@ class TellingLine:
         before = self.store.stored.copy()
         self.run(poll)
         return all(self.store.stored[meter.device] - before[meter.device] == len(PLACES) for meter in self.meters)
+
+    def recovers(self, poll: float) -> bool:
+        """Whether each value of each device comes in one poll at last. What is late is so in real time: that passes, too."""
+        for _ in range(LONGEST_PAUSE):
+            if self.reads_all(poll):
+                return True
+            time.sleep(RECOVERY)
+        return False
 
     def stop(self) -> None:
         self.driver.close()

@@ -13,7 +13,6 @@ from gateway.simulator.faults import Fault
 from tests.fakes.telling_meters import DRAIN, TIMEOUT, telling_line
 
 POLL = 10.0  # s, on the clock of the polls
-LONGEST_PAUSE = 120  # polls, within which every device that rests is asked again
 EVERY = 7  # answers of each device, of which one is late
 LATE = (
     (TIMEOUT, TIMEOUT * 1.1),  # just after the gateway has given up
@@ -46,7 +45,7 @@ def run(transport: str, reads: int, seed: int = 1) -> Outcome:
             simulated.late = chance.choice(LATE)
             line.run(POLL)
         line.simulator.faults = []
-        recovered = any(line.reads_all(POLL) for _ in range(LONGEST_PAUSE))
+        recovered = line.recovers(POLL)
         return Outcome(
             transport,
             simulated.heard,

@@ -119,6 +119,7 @@ def test_through_a_network_the_timeout_has_to_hold_the_whole_answer():
         'at 9600 baud; what comes after 600 ms is lost, and a danger to the next answer: at least "700ms"'
     }
     assert said(wide, url=SLOW, timeout="600ms") == {}
+    assert 'at least "900ms"' in said(wide, url="ascii+tcp://192.0.2.10", timeout="700ms")["connection", "timeout"]
 
 
 def test_a_gap_that_is_shorter_than_the_standards_silence_is_told():

@@ -115,8 +115,22 @@ def test_a_device_that_is_silent_at_holes_is_hardly_ever_tested():
     assert len(line.store.of("15")) == readings + 120
 
 
-def test_a_test_that_the_line_breaks_goes_on_in_the_next_round():
-    """Nothing was found out."""
+def test_a_gateway_that_hangs_up_at_a_hole_loses_a_test_and_no_device():
+    """What was learned is still so: asked again on the next connection, and tested more rarely."""
+    line = meter(10, 11, 15)
+    line.run(30)
+    line.bus.cutting_holes.add(1)
+    line.bus.asked.clear()
+    hours(line, 4.5)
+    assert len(whole(line)) == 1
+    before = len(line.store.readings)
+    assert requests(line, 600) == {(10, 2), (15, 1)}
+    assert len(line.store.readings) - before == 3 * 10
+    assert line.driver.health().state == "ok"
+
+
+def test_a_line_that_breaks_under_a_test_puts_it_off():
+    """Nothing was found out; it comes with the next one."""
     line = meter(10, 11, 15)
     line.bus.empty(1)
     line.run(30)
@@ -126,6 +140,8 @@ def test_a_test_that_the_line_breaks_goes_on_in_the_next_round():
     line.bus.cutting.add(1)
     line.run(120)
     line.bus.cutting.clear()
+    assert (10, 6) not in requests(line, 600)
+    hours(line, 4)
     assert requests(line, 600) == {(10, 6)}
 
 

@@ -82,6 +82,14 @@ def test_the_rest_is_never_shorter_than_the_silence_between_frames():
     assert plan.seconds == pytest.approx(2 * (17 * 10 / 9600 + 0.040 + 3.5 * 10 / 9600))
 
 
+def test_a_rest_where_the_device_changes_counts_on_tcp_too():
+    """Where the operator wants one."""
+    plan = planned(
+        connection(url="tcp://192.0.2.7", gap_on_change="500ms"), {"a": source(1, 10), "b": source(2, 10)}, {}
+    )
+    assert plan.seconds == pytest.approx(2 * (0.020 + 2 * 0.001 + 0.500))
+
+
 def test_behind_a_network_nobody_knows_the_time_of_the_frames_alone():
     """What the round's time stands on is said instead."""
     tcp, rtu = (planned(connection(url=f"{scheme}://192.0.2.7"), SOURCES, {}) for scheme in ("tcp", "rtu+tcp"))

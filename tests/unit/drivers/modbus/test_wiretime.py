@@ -10,7 +10,7 @@ from pymodbus.pdu import DecodePDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadHoldingRegistersResponse
 
 from drivers.modbus.address import address_of
-from drivers.modbus.wiretime import ASCII, BEHIND_A_GATEWAY, RTU, Frames, Wire, wire_of
+from drivers.modbus.wiretime import ASCII, RTU, Frames, Wire, assumed_wire, wire_of
 
 
 def wire(url: str) -> Wire:
@@ -70,4 +70,6 @@ def test_ascii_takes_twice_the_characters_and_no_silence():
 def test_behind_a_network_nobody_tells_the_speed(url):
     """What is assumed there has a name."""
     assert wire_of(address_of(url)) is None
-    assert wire("rtu:///dev/ttyUSB0?baudrate=9600&parity=N") == BEHIND_A_GATEWAY
+    usual = wire("rtu:///dev/ttyUSB0?baudrate=9600&parity=N")
+    assert assumed_wire(address_of("rtu+tcp://192.0.2.10")) == usual
+    assert assumed_wire(address_of("ascii+tcp://192.0.2.10")).frames == ASCII

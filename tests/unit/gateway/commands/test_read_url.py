@@ -14,7 +14,7 @@ import pytest
 from drivers.modbus.decode import Encoding, encode
 from tests.fakes.command_line import INTERRUPTIBLE, command_bound_by_permissions, environment
 from tests.fakes.modbus_server import ModbusServer, modbus_server
-from tests.fakes.rtu_responder import RtuLine
+from tests.fakes.serial_line import serial_line
 from tests.fakes.site import Site
 
 KWH = encode(12_345.5, Encoding("f32"))
@@ -129,7 +129,7 @@ def test_nobody_who_listens_is_told(unconfigured, meter_gateway):
 def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
     """Over a pseudo-terminal, with RTU frames; also where the adapter hears itself."""
     words = ("--device", "5", "--register", "0", "--type", "f32")
-    with RtuLine({5: {0: 0x4366, 1: 0x199A}}) as line:
+    with serial_line({5: {0: 0x4366, 1: 0x199A}}) as line:
         done = meter_gateway("read", line.url, *words)
         line.echo = True
         echoed = meter_gateway("read", line.url, *words)
@@ -143,7 +143,7 @@ def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
 def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
     """Exit code 77, with the group that may."""
     site = Site(tmp_path)
-    with RtuLine({5: {0: 1}}) as line:
+    with serial_line({5: {0: 1}}) as line:
         Path(line.port).chmod(0o000)
         done = command_bound_by_permissions("read", line.url, "--register", "0", "-c", site.config)
     assert (done.code, done.out) == (77, "")

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +17,11 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
+from gateway.simulator.faults import Fault
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import INTERRUPTIBLE, environment, on_terminal
 from tests.fakes.modbus_server import Relay, modbus_server
-from tests.fakes.rtu_responder import RtuLine
+from tests.fakes.serial_line import meeting, serial_line
 from tests.fakes.site import Site
 
 GOLDEN = """\
@@ -60,14 +60,6 @@ unit = "kWh"
 source = { connection = "main", device = 2, profile = "garo-gnm3d", point = "energy_import_total" }
 
 """
-
-
-class At9600(RtuLine):
-    """Meters that hear nothing at another speed."""
-
-    def _answer(self, frame: bytes) -> None:
-        if termios.tcgetattr(self._slave)[4] == termios.B9600:
-            super()._answer(frame)
 
 
 @pytest.fixture
@@ -236,7 +228,7 @@ def test_what_makes_no_sense_is_wrong_usage(scan, words, said):
 
 def test_the_speed_of_a_serial_line_is_found(scan):
     """The likeliest settings first; where somebody answers, the search stays, and the URL has what it found."""
-    with At9600({5: {0: 7}, 100: {0: 7}}) as line:
+    with serial_line({5: {0: 7}, 100: {0: 7}}) as line:
         url = line.url.partition("?")[0]
         found = document(scan(url, "--ids", "5,100", "--timeout", "0.05", "--ids-only", "--json"))
     assert [(device["device"], device["line"]) for device in found["devices"]] == [
@@ -244,13 +236,13 @@ def test_the_speed_of_a_serial_line_is_found(scan):
         (100, "9600 baud 8N1"),
     ]
     assert found["devices"][0]["url"] == f"rtu://{line.port}?baudrate=9600&parity=N"
-    assert len(line.heard) == 3, "once at the likelier speed, then both where one answered"
+    assert (line.unheard, line.line.heard) == (1, 2), "once at the likelier speed, then both where one answered"
 
 
 def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
     """5 answers when its time is over: the line is kept quiet, 6 is not there, and 5 is found all the same."""
-    with RtuLine({5: {0: 7}}) as line:
-        line.late = 0.2
+    with serial_line({5: {0: 7}}) as line:
+        line.line.late, line.faults = (0.2, 0.2), [Fault("late", every=6)]  # the first of 5's answers
         found = document(scan(line.url, "--ids", "5-6", "--timeout", "0.05", "--ids-only", "--json"))
         silences = line.silences()
     assert [device["device"] for device in found["devices"]] == [5]
@@ -282,7 +274,7 @@ def test_a_late_answer_over_tcp_is_noticed_too(scan):
 
 def test_an_adapter_that_hears_itself_is_noticed(scan):
     """What came back is our own request: from then on it is skipped, and the configuration says so."""
-    with RtuLine({5: {0: 7}}) as line:
+    with serial_line({5: {0: 7}}) as line:
         line.echo = True
         done = scan(line.url, "--ids", "4-5", "--timeout", "0.05", "--ids-only")
     assert "device 5 answers" in done.out
@@ -292,8 +284,7 @@ def test_an_adapter_that_hears_itself_is_noticed(scan):
 
 def test_two_devices_with_one_id_are_told_as_noise(scan):
     """Frames that never have a right checksum are no device, and not nobody either."""
-    with RtuLine({3: {0: 7}}) as line:
-        line.spoil = 9
+    with serial_line({3: {0: 7}}) as line, meeting(line, "corrupt"):
         done = scan(line.url, "--ids", "3", "--timeout", "0.05", "--ids-only")
     assert done.code == 1
     assert "id 3: something answers that is no answer: two devices with one id, noise, or another speed" in " ".join(

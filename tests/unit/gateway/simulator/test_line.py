@@ -183,6 +183,16 @@ def test_an_answer_comes_again_unasked():
     assert again.at > first.at
 
 
+def test_another_master_is_heard_before_the_answer_that_it_gets():
+    """As many registers, from elsewhere, with other numbers."""
+    ((asked, answer),) = answers(line("rtu", Fault("two-masters", every=1)))
+    assert isinstance(asked, Send)
+    assert isinstance(answer, Send)
+    assert asked.data == Rtu.wrap(0, 1, struct.pack(">BHH", 3, 266, 2))
+    assert answer.data == Rtu.wrap(0, 1, bytes([3, 4, 1, 1, 0, 245]))
+    assert answer.at > asked.at
+
+
 def test_every_fifth_answer_of_each_device_meets_a_fault_and_not_all_in_one_round():
     """Else a line whose devices are asked in turn would show the fault at one device only, or at all of them at once."""
     made = line("tcp", Fault("silent"))
@@ -270,6 +280,13 @@ def test_whatever_comes_the_line_goes_on(data, transport, kinds):
     function, register, registers = (data + bytes(5))[0], (data + bytes(5))[1], (data + bytes(5))[2]
     for action in answers(made, function=function, register=register, count=registers)[0]:
         assert action.at >= 10.0
+        assert isinstance(action, HangUp) or action.data
+
+
+def test_a_single_byte_that_rests_is_sent_once():
+    """What broke off so early has no halves."""
+    made = line("rtu", Fault("cut", every=1), Fault("pause", every=1))
+    assert all(send.data for sends in answers(made, 50) for send in sends)
 
 
 @pytest.mark.parametrize(

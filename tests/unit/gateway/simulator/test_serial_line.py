@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import struct
+import termios
 import time
 from collections.abc import Iterator
 
@@ -33,8 +34,16 @@ def line() -> Iterator[SerialSimulator]:
 @pytest.fixture
 def port(line: SerialSimulator) -> Iterator[int]:
     opened = os.open(line.port, os.O_RDWR | os.O_NOCTTY)
+    set_speed(opened, termios.B4800)
     yield opened
     os.close(opened)
+
+
+def set_speed(port: int, speed: int) -> None:
+    """In both directions."""
+    settings = termios.tcgetattr(port)
+    settings[4:6] = [speed, speed]
+    termios.tcsetattr(port, termios.TCSANOW, settings)
 
 
 def hear(port: int, size: int) -> tuple[bytes, list[float]]:
@@ -109,3 +118,25 @@ def test_stopped_twice_it_is_stopped(line):
     line.stop()
     line.stop()
     assert not os.path.exists(line.port)  # noqa: PTH110 - a device, not a file of ours
+
+
+def test_a_meter_hears_nothing_at_another_speed(line, port):
+    """And is not mute afterwards."""
+    set_speed(port, termios.B9600)
+    os.write(port, ASKED)
+    assert not select.select([port], [], [], 2 * ANSWER * CHARACTER)[0]
+    assert line.unheard
+    set_speed(port, termios.B4800)
+    os.write(port, ASKED)
+    assert len(hear(port, ANSWER)[0]) == ANSWER
+
+
+def test_an_adapter_that_hears_itself_brings_each_request_back_whoever_is_there(line, port):
+    """At the line's speed, before any answer."""
+    line.echo = True
+    began = time.monotonic()
+    nobody = Rtu.wrap(0, 9, struct.pack(">BHH", 3, 0, 1))
+    os.write(port, nobody)
+    data, times = hear(port, len(nobody))
+    assert data == nobody
+    assert times[-1] - began >= len(nobody) * CHARACTER

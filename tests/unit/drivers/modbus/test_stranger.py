@@ -1,0 +1,52 @@
+"""Another master's requests are seen among other bytes, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymodbus.framer import FramerAscii, FramerRTU
+from pymodbus.pdu import DecodePDU
+from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
+    ReadHoldingRegistersResponse,
+    ReadInputRegistersRequest,
+)
+
+from drivers.modbus.stranger import asked, awaits_answer
+
+FRAMERS = {False: FramerRTU(DecodePDU(is_server=False)), True: FramerAscii(DecodePDU(is_server=False))}
+requests = st.builds(
+    lambda kind, device, register, count: kind(address=register, count=count, dev_id=device),
+    st.sampled_from([ReadHoldingRegistersRequest, ReadInputRegistersRequest]),
+    st.integers(1, 247),
+    st.integers(0, 65_535),
+    st.integers(1, 125),
+)
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+@given(requests, st.binary(max_size=12), st.binary(max_size=12))
+def test_a_request_is_found_wherever_it_stands(ascii_, pdu, before, behind):
+    """As another implementation makes it."""
+    frame = FRAMERS[ascii_].buildFrame(pdu)
+    assert awaits_answer(before + frame, ascii_=ascii_)
+    assert asked(before + frame + behind, ascii_=ascii_)
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_answers_and_spoilt_requests_are_none(ascii_):
+    """Nor is nothing."""
+    answer = ReadHoldingRegistersResponse(registers=[0, 1234], dev_id=1)
+    request = FRAMERS[ascii_].buildFrame(ReadHoldingRegistersRequest(address=10, count=2, dev_id=1))
+    spoilt = request.replace(b"0A", b"0B") if ascii_ else request[:-1] + bytes([request[-1] ^ 1])
+    assert spoilt != request
+    for heard in (b"", request[:-1], spoilt, FRAMERS[ascii_].buildFrame(answer)):
+        assert not asked(heard, ascii_=ascii_)
+        assert not awaits_answer(request + heard, ascii_=ascii_) or not heard
+
+
+def test_a_write_is_no_read():
+    """Its answer is never taken for ours."""
+    frame = bytes([1, 6, 0, 10, 0, 2])
+    assert not asked(frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big"), ascii_=False)
