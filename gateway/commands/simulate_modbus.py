@@ -10,7 +10,7 @@ from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import port, until_interrupted
 from gateway.commands.simulate_field import Voice
-from gateway.errors import OK, USAGE, GatewayError
+from gateway.errors import OK, GatewayError, WrongUsage
 from gateway.simulator.faults import ALL, KINDS, NETWORK, Fault, fault_of
 
 if TYPE_CHECKING:
@@ -24,12 +24,6 @@ BAUDRATE = 9600
 MOST_DEVICES = 247  # ids on one line, Modbus over serial line 2.2
 
 # The simulators themselves are imported when they run.
-
-
-class Contradiction(GatewayError):  # noqa: N818 - named for what was said
-    """Options that do not go together."""
-
-    code = USAGE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,18 +84,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What does not go together; raises Contradiction."""
+    """What does not go together; raises WrongUsage."""
     for key in ("port", "host", "missing") if args.serial else ("baudrate", "parity", "ascii"):
         if getattr(args, key) is not None:
-            raise Contradiction(f"--{key} is of use only {'without' if args.serial else 'with'} --serial")
+            raise WrongUsage(f"--{key} is of use only {'without' if args.serial else 'with'} --serial")
     transport: Transport = "rtu+tcp" if args.rtu_over_tcp else "tcp"
     if args.serial:
         transport = "ascii" if args.ascii else "rtu"
     for fault in args.fault:
         if transport not in KINDS[fault.kind].on:
-            raise Contradiction(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
+            raise WrongUsage(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
         if fault.device is not None and fault.device > args.devices:
-            raise Contradiction(f"--fault {fault.kind}@{fault.device}: the meters have ids 1 to {args.devices}")
+            raise WrongUsage(f"--fault {fault.kind}@{fault.device}: the meters have ids 1 to {args.devices}")
 
 
 def _needs(kind: str) -> str:
