@@ -1,8 +1,8 @@
 """Simulated Modbus meters on a socket or on a serial port: the thin edges of gateway.simulator.line, with a thread each.
 
 A serial port is a pair of pseudo-terminals. Its bytes take the time that the line's speed gives them: an answer cannot be
-read before its wire time is over, and a request's time counts from its first byte. A pseudo-terminal refuses parity E and
-O: here they only make the characters longer.
+read before its wire time is over, and a request's time counts from its first byte. Bytes at another speed are no request. A
+pseudo-terminal refuses parity E and O: here they only make the characters longer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pty
 import select
 import socket
 import struct
+import termios
 import time
 import tty
 from collections import deque
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gateway.simulator.meters import Meter
 
 STOP_WITHIN = 5.0  # s for the thread to end
+ISPEED, OSPEED = 4, 5  # places in what tcgetattr gives
 CHUNK = 8  # bytes that a serial port hands on together, as a UART's buffer does
 SINGLY = 0.001  # s between bytes that come one by one on a line without a speed
 STALE = 0.1  # s after which the beginning of a request is none any more
@@ -310,6 +312,8 @@ class SerialSimulator(_Simulator):
         super().__init__(Line(meters, "ascii" if ascii else "rtu", speed=speed), clock)
         for end in (self._master, self._slave):
             tty.setraw(end)
+        self._speed: int = getattr(termios, f"B{baudrate}")
+        _set_speed(self._slave, self._speed)
         os.set_blocking(self._master, False)
         self.port: str = os.ttyname(self._slave)
         scheme, bits = ("ascii", "&bytesize=8") if ascii else ("rtu", "")
@@ -343,8 +347,16 @@ class SerialSimulator(_Simulator):
             data = os.read(self._master, 4096)
         except OSError:
             return
-        self._heard(self, self._partial, data)
+        if termios.tcgetattr(self._slave)[OSPEED] == self._speed:
+            self._heard(self, self._partial, data)
 
     def _close(self) -> None:
         os.close(self._slave)
         os.close(self._master)
+
+
+def _set_speed(port: int, speed: int) -> None:
+    """`speed`: of termios' own, as B9600."""
+    settings = termios.tcgetattr(port)
+    settings[ISPEED] = settings[OSPEED] = speed
+    termios.tcsetattr(port, termios.TCSANOW, settings)
