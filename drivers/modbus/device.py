@@ -333,7 +333,7 @@ class Device:
         if isinstance(error, NoAnswer):
             self.counts["timeouts"] += 1
         elif isinstance(error, wire.BadAnswer):
-            self.counts["bad answers"] += 1
+            self.counts["bad_answers"] += 1
         problem = _problem(error)
         smaller = self._as_before()
         if not smaller:

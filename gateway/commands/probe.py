@@ -59,8 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", type=_id, metavar="ID", help="EnerKey id of a test meter that nothing else fills")
     words = "EnerKey id of another one for register readings (default: they are not probed)"
     parser.add_argument("--cumulative-meter", type=_id, metavar="ID", help=words)
-    words = f"how long to wait at most until a value shows (default {LONGEST_LAG:.0f})"
-    parser.add_argument("--longest-lag", type=_lag, default=LONGEST_LAG, metavar="S", help=words)
+    words = f"how long to wait at most until a value shows (default: {LONGEST_LAG:.0f})"
+    parser.add_argument("--longest-lag", type=_lag, default=LONGEST_LAG, metavar="SECONDS", help=words)
     parser.add_argument("--yes", action="store_true", help="go on without being asked, for scripts")
     parser.add_argument("--show", action="store_true", help="only show what was found out before")
 

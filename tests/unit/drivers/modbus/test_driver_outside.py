@@ -329,10 +329,10 @@ def test_what_goes_wrong_is_counted_for_each_device():
     line.bus.say(4, ExceptionAnswer(0x02))
     line.run(5)
     assert line.driver.health().device_counts == {
-        "1": {"requests": 1, "timeouts": 0, "bad answers": 0, "refusals": 0},
-        "2": {"requests": 1, "timeouts": 0, "bad answers": 1, "refusals": 0},
-        "3": {"requests": 1, "timeouts": 1, "bad answers": 0, "refusals": 0},
-        "4": {"requests": 1, "timeouts": 0, "bad answers": 0, "refusals": 1},
+        "1": {"requests": 1, "timeouts": 0, "bad_answers": 0, "refusals": 0},
+        "2": {"requests": 1, "timeouts": 0, "bad_answers": 1, "refusals": 0},
+        "3": {"requests": 1, "timeouts": 1, "bad_answers": 0, "refusals": 0},
+        "4": {"requests": 1, "timeouts": 0, "bad_answers": 0, "refusals": 1},
     }
 
 
