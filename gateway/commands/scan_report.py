@@ -37,7 +37,7 @@ class Report:
         return {
             "url": self._url,
             "complete": self._complete,
-            "seconds": round(self._wire.elapsed, 1),
+            "took_s": round(self._wire.elapsed, 1),
             "silent": len(search.silent),
             "every_id_answers": search.everybody,
             "failing": [_where(*each) for each in search.failing],

@@ -107,7 +107,7 @@ def watch(looking: Looking, seconds: float, *, as_json: bool) -> int:
                     facts | {"at": now.isoformat(), looking.rows_key: [_document(*each) for each in told]}
                 )
             elif screen.redraws:
-                screen.draw(_table(told, now, seconds))
+                screen.draw(table(told, now, seconds))
             else:
                 for each in told:
                     terminal.show(f"{now:%Y-%m-%dT%H:%M:%SZ} {_line(*each)}")
@@ -146,10 +146,16 @@ def _cells(row: Row, change: Change) -> tuple[str, str, str]:
     return f"{row['value']}{unit}", moved, f"{rate}{unit}/h" if rate else ""
 
 
-def _table(told: Sequence[tuple[Row, Change]], now: datetime, seconds: float) -> str:
-    rows = []
+def table(told: Sequence[tuple[Row, Change]], now: datetime, seconds: float) -> str:
+    """For a terminal. What is wrong stands below: in a column it would make the table wider than the terminal."""
+    rows, wrong = [], []
     for row, change in told:
         age = "" if not row["at"] else terminal.ago((now - datetime.fromisoformat(row["at"])).total_seconds())
-        rows.append((row["name"], *_cells(row, change), age))
+        value, moved, rate = _cells(row, change)
+        if row["value"] is None:
+            wrong.append(f"{row['name']}: {value}")
+            value = "FAIL"
+        rows.append((row["name"], value, moved, rate, age))
     head = f"{now:%H:%M:%S}Z, every {seconds:g} s; Ctrl-C ends it"
-    return f"{head}\n{terminal.table(('meter', 'value', 'change', 'rate', 'age'), rows, right=(1, 2, 3, 4))}"
+    shown = terminal.table(("meter", "value", "change", "rate", "age"), rows, right=(1, 2, 3, 4))
+    return "\n".join([head, shown, *wrong])
