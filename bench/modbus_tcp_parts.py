@@ -237,6 +237,8 @@ def saturated(config_file: str, seconds: float) -> None:
 
 
 def main() -> None:
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
+        sys.exit(f"{__doc__}\nIt is not started by hand: .venv/bin/python bench/modbus_tcp.py")
     part, *rest = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     parts = {

@@ -140,7 +140,8 @@ class _Help(argparse.HelpFormatter):
         text = super()._format_usage(usage, needed, groups, prefix)
         if prefix is not None:  # not for people: argparse takes the names of subcommands from here
             return text
-        return terminal.wrapped(text.replace(self._prog, f"{self._prog} [options]", 1).rstrip(), "  ") + "\n\n"
+        line = " ".join(text.split())  # broken by argparse, in its own way
+        return terminal.wrapped(line.replace(self._prog, f"{self._prog} [options]", 1), "  ") + "\n\n"
 
     def _format_action(self, action: argparse.Action) -> str:
         text = super()._format_action(action)

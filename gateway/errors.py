@@ -13,7 +13,6 @@ from __future__ import annotations
 
 OK = 0
 FAILED = 1
-USAGE = 2
 
 
 class GatewayError(Exception):
@@ -25,7 +24,7 @@ class GatewayError(Exception):
 class WrongUsage(GatewayError):  # noqa: N818 - named for what the operator sees
     """The words on the command line make no sense, or not together."""
 
-    code = USAGE
+    code = 2
 
 
 class Unreachable(GatewayError):  # noqa: N818

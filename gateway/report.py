@@ -130,7 +130,7 @@ def _service_problems(service: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
-    name = meter["name"]
+    name = meter["meter"]
     if meter["last_reading"] is None and not explained:
         yield f"{name}: no reading yet: meter-gateway read {name}"
     if meter["alarm"] and not meter["held"]:
@@ -141,7 +141,7 @@ def _meter_problems(meter: dict[str, Any], *, explained: bool) -> Iterator[str]:
 
 def _doubt_problems(meter: dict[str, Any], now: datetime) -> Iterator[str]:
     """What of a meter a person has to decide."""
-    name, foreign = meter["name"], meter["foreign"]
+    name, foreign = meter["meter"], meter["foreign"]
     if foreign:
         yield (
             f"{name}: somebody else fills this meter at EnerKey ({foreign['hours']} h from {foreign['from']} to {foreign['to']}:"
@@ -250,7 +250,7 @@ def _stored(db: Connection) -> dict[str, Any]:
     alarms = _alarms(events)
     meters = [_meter(meter, trouble.get(meter.name)) for meter in overview.meters(db)]
     return {
-        "meters": [meter | {"alarm": alarms.get(meter["name"])} for meter in meters],
+        "meters": [meter | {"alarm": alarms.get(meter["meter"])} for meter in meters],
         "rejected": [view._asdict() | {"last_at": _time(view.last_at)} for view in overview.rejected(db)],
         "unplaced": overview.unplaced(db),
         "stranger": overview.stranger(db),
@@ -303,7 +303,7 @@ def _meter(meter: overview.MeterOverview, trouble: str | None) -> dict[str, Any]
     if meter.last_at is not None and meter.last_value is not None:
         reading = {"at": _time(meter.last_at), "value": f"{from_micro(meter.last_value).normalize():f}"}
     return {
-        "name": meter.name,
+        "meter": meter.name,
         "unit": meter.unit,
         "kind": meter.kind,
         "push": meter.push,

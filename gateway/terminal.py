@@ -112,6 +112,11 @@ class Screen:
         print(above + "\n".join(lines), flush=True)
         self._drawn = len(lines)
 
+    def leave(self) -> None:
+        """What is written next begins a line of its own, and not behind the "^C" of whoever has ended it."""
+        if self.redraws:
+            print(flush=True)
+
 
 def hint(text: str) -> None:
     """What a person who waits may want to know: on stderr, and only where that is a terminal."""

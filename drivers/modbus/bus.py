@@ -26,7 +26,7 @@ from drivers.base import LineError, SetupError
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
-from drivers.modbus.opening import connected, explained, reason
+from drivers.modbus.opening import connected, explained, must_have, reason
 from drivers.modbus.stranger import asked, awaits_answer
 from drivers.modbus.tagged import ask, ends_with_it
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
@@ -330,6 +330,11 @@ class PymodbusBus:
         line.socket = serial.Serial(
             self._address.host, exclusive=True, timeout=1.0, write_timeout=1.0, **settings._asdict()
         )
+        try:
+            must_have(line.socket.fd, settings)
+        except BaseException:
+            line.socket.close()
+            raise
         return line
 
     def _network_line(self) -> _TlsLine | _TcpLine:

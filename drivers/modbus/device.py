@@ -335,7 +335,9 @@ class Device:
         if isinstance(error, NoAnswer):
             self.counts["timeouts"] += 1
         elif isinstance(error, wire.BadAnswer):
-            self.counts["bad answers"] += 1
+            self.counts["bad_answers"] += 1
+        else:  # an exception that may be over soon: busy, a failure in the device, a gateway that got no answer
+            self.counts["refusals"] += 1
         problem = _problem(error)
         smaller = self._as_before()
         if not smaller:

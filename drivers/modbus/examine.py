@@ -46,14 +46,14 @@ class Value(NamedTuple):
 class Suggestion(NamedTuple):
     """A profile that fits, with what speaks for it and against it.
 
-    `main`: the point that a configuration would take; `register`: where and how that is read, the same text for two profiles
+    `point`: the one that a configuration would take; `register`: where and how that is read, the same text for two profiles
     that read it alike.
     """
 
     profile: str
     score: int
     reasons: tuple[str, ...]
-    main: str
+    point: str
     register: str
     values: tuple[Value, ...]
 

@@ -1,19 +1,48 @@
-"""Opens a socket to a gateway; and says why a line could not be opened, and what to do about it."""
+"""Opens a socket to a gateway; looks whether a serial port is as it was told; says why a line could not be opened."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import ssl
+import termios
 from typing import TYPE_CHECKING
 
 from drivers.base import LineError, SetupError
 
 if TYPE_CHECKING:
-    from drivers.modbus.address import Address
+    from drivers.modbus.address import Address, Serial
     from drivers.modbus.connection import Connection
 
+CFLAG = 2  # place in what tcgetattr gives
+SEVEN = 7  # bits
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
+
+
+def must_have(port: int, settings: Serial) -> None:
+    """Raises ValueError where an open serial port has other settings than it was told.
+
+    The system changes what it can of a port, and says that all is well even where it left the parity as it was.
+    """
+    if _character(termios.tcgetattr(port)[CFLAG]) != _character(_flags(settings)):
+        raise ValueError(_not_taken(settings))
+
+
+def _not_taken(settings: Serial) -> str:
+    return f"it does not take {settings.bytesize}{settings.parity}{settings.stopbits}"
+
+
+def _flags(settings: Serial) -> int:
+    flags = termios.CS7 if settings.bytesize == SEVEN else termios.CS8
+    flags |= 0 if settings.parity == "N" else termios.PARENB
+    flags |= termios.PARODD if settings.parity == "O" else 0
+    return flags | (termios.CSTOPB if settings.stopbits == 2 else 0)
+
+
+def _character(flags: int) -> int:
+    """What of a port's flags says how a character looks; which parity it is counts only where there is one."""
+    odd = termios.PARODD if flags & termios.PARENB else 0
+    return flags & (termios.CSIZE | termios.PARENB | termios.CSTOPB | odd)
 
 
 def connected(connection: Connection, address: Address) -> socket.socket:
@@ -73,4 +102,6 @@ def explained(error: BaseException, address: Address) -> LineError | SetupError:
         )
     if number in {errno.EAGAIN, errno.EBUSY} or "exclusively lock" in str(error):
         return SetupError(f"{host}: another process uses the port; only one may")
-    return LineError(f"{host}: cannot be opened with these settings: {reason(error)}")
+    unable = isinstance(error, termios.error) and error.args[:1] == (errno.EINVAL,)
+    why = _not_taken(address.serial) if unable else reason(error)
+    return LineError(f"{host}: cannot be opened with these settings: {why}")

@@ -94,9 +94,19 @@ class Reader:
         return [Rejected(source, look.at, problem.reason, problem.detail, problem.raw)]
 
 
+def _in_words(problem: Problem) -> str:
+    """Reason and detail, with nothing said twice."""
+    reason, detail = problem.reason, problem.detail
+    if detail.startswith(reason):
+        return detail
+    if detail.endswith(f": {reason}"):
+        return f"{reason} ({detail.removesuffix(f': {reason}')})"
+    return f"{reason}: {detail}"
+
+
 def _last_read(look: Look, value: Decimal | None) -> LastRead:
     target, problem = look.target, look.problem
-    why, raw = ("", hexed(look.words)) if problem is None else (f"{problem.reason}: {problem.detail}", problem.raw)
+    why, raw = ("", hexed(look.words)) if problem is None else (_in_words(problem), problem.raw)
     took = None if look.took is None else look.took * 1000
     where = f"device {target.device}, {target.where}"
     return LastRead(look.at, raw[:RAW_SHOWN], value, target.unit or "", why, took, where)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """One thing to do so far."""
     kinds = parser.add_subparsers(title="what to do", dest="what", metavar="WHAT", required=True)
-    kinds.add_parser("check", help="the file, the sums of every meter, and the journal of what was sent")
+    words = "the file, the sums of every meter, and the journal of what was sent"
+    kinds.add_parser("check", help=words, description=f"{words[0].upper()}{words[1:]}.")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from buffer.model import from_micro
 from drivers.reading import Reading, Rejected
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.errors import FAILED, OK, USAGE, GatewayError
+from gateway.errors import FAILED, OK, GatewayError, WrongUsage
 from gateway.faults import counted, no_meter
 from gateway.units import to_micro
 from gateway.wiring import closing_meter
@@ -24,18 +24,12 @@ if TYPE_CHECKING:
 LARGEST = 1 << 20  # bytes; the driver refuses less, and says so in its own words
 
 
-class _Unclear(GatewayError):  # noqa: N818 - named for what the operator sees
-    """The words do not say which meter or message."""
-
-    code = USAGE
-
-
 def run(args: argparse.Namespace, config: Config) -> int:
     """0 when the last message gave readings and nothing else, else 1."""
     from drivers.mqtt.trial import tried  # noqa: PLC0415 - jmespath, only for this
 
     if not args.message:
-        raise _Unclear("--message FILE is missing: which stored message to try")
+        raise WrongUsage("--message FILE is missing: which stored message to try")
     meter = _meter(config, args.meter)
     payloads = [_content(Path(each)) for each in args.message]
     now = SystemClock().now()._replace(trusted=True)  # stamps are judged by this machine's clock, whatever it is worth
@@ -60,7 +54,7 @@ def _meter(config: Config, name: str | None) -> Meter:
     if name is None and len(spoken) == 1:
         return next(iter(spoken.values()))
     if name is None:
-        raise _Unclear(f"--message needs --meter NAME: {counted(len(spoken), 'meter')} on MQTT")
+        raise WrongUsage(f"--message needs --meter NAME: {counted(len(spoken), 'meter')} on MQTT")
     if name not in {meter.name for meter in config.meters}:
         raise no_meter(name, (meter.name for meter in config.meters), "the configuration")
     if name not in spoken:

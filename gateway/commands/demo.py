@@ -97,13 +97,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"how many times as fast as real time (default: {SCALE:g})",
     )
     parser.add_argument(
-        "--dir", type=Path, help="keep configuration, database and log here (default: a temporary place)"
+        "--dir", type=Path, metavar="DIR", help="keep configuration, database and log here (default: a temporary place)"
     )
     parser.add_argument(
         "--broker",
         choices=("auto", "mosquitto", "amqtt"),
         default="auto",
-        help="default: mosquitto where it is installed",
+        help="which broker to start (default: auto, mosquitto where it is installed)",
     )
 
 

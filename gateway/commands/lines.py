@@ -29,8 +29,22 @@ def connection_to(url: str, **settings: Any) -> Connection:  # noqa: ANN401 - wh
     try:
         address_of(url)
     except ValueError as error:
-        raise WrongUsage(f"{url} {error}") from None
+        raise WrongUsage(f"{url} {error}{_meant(url)}") from None
     return Connection.model_validate({"driver": "modbus", "url": url} | settings)
+
+
+def _meant(url: str) -> str:
+    if url.startswith("/"):
+        return f"; a serial port is rtu://{url}"
+    return f"; what a broker has is shown by meter-gateway read {url}" if url.startswith("mqtt") else ""
+
+
+def devices_of(url: str) -> range:
+    """The ids that devices of a line can have."""
+    from drivers.modbus.address import address_of  # noqa: PLC0415
+    from drivers.modbus.config import RTU_DEVICES, TCP_DEVICES  # noqa: PLC0415
+
+    return RTU_DEVICES if address_of(url).untagged else TCP_DEVICES
 
 
 def must_be_free(args: argparse.Namespace, connection: Connection) -> None:

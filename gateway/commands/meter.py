@@ -36,24 +36,29 @@ VALUES = ("old_final", "new_initial", "final", "total")
 def configure(parser: argparse.ArgumentParser) -> None:
     """One sub-command per kind of knowledge."""
     kinds = parser.add_subparsers(title="what to say", dest="what", metavar="WHAT", required=True)
-    replaced = kinds.add_parser("replaced", help="another meter (or register) hangs here now")
+    replaced = _kind(kinds, "replaced", "another meter (or register) hangs here now")
     _common(replaced)
     _needs(replaced, "--at", instant, "when, e.g. 2026-03-01T10:30Z; UTC where no zone is given")
     _needs(replaced, "--old-final", value, "what the old meter stood at")
     _needs(replaced, "--new-initial", value, "what the new one began at")
-    retire = kinds.add_parser("retire", help="the meter is gone; its last value closes what is open")
+    retire = _kind(kinds, "retire", "the meter is gone; its last value closes what is open")
     _common(retire)
     _needs(retire, "--at", instant, "since when it is gone")
     retire.add_argument("--final", type=value, metavar=VALUE, help="what it stood at (default: its last reading)")
-    estimate = kinds.add_parser("estimate", help="energy that a dead meter could not count")
+    estimate = _kind(kinds, "estimate", "energy that a dead meter could not count")
     _common(estimate)
     _needs(estimate, "--from", instant, "a full hour")
     _needs(estimate, "--to", instant, "a full hour")
     _needs(estimate, "--total", value, "energy or volume in that time")
-    book = kinds.add_parser("book", help="what is parked becomes a correction to its hours")
+    book = _kind(kinds, "book", "what is parked becomes a correction to its hours")
     _common(book)
     book.add_argument("--into", type=instant, metavar=TIME, help="all of it to the hour of this instant")
-    _common(kinds.add_parser("drop", help="what is parked was no energy"))
+    _common(_kind(kinds, "drop", "what is parked was no energy"))
+
+
+def _kind(kinds: Any, name: str, words: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse's own
+    parser: argparse.ArgumentParser = kinds.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+    return parser
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from gateway.credentials import keys_of
 from gateway.delivery import doubts_of
 from gateway.enerkey.client import EnerkeyClient
 from gateway.enerkey.models import written_body
-from gateway.errors import FAILED, OK, USAGE, DatabaseFailure, GatewayError, Misconfigured, NoDatabase, Unreachable
+from gateway.errors import FAILED, OK, DatabaseFailure, GatewayError, Misconfigured, NoDatabase, Unreachable, WrongUsage
 from gateway.keys import Key, KeyRing
 from gateway.line import said
 from gateway.pacing import Burst
@@ -47,12 +47,6 @@ LOCK = "probe.lock"
 SLOW = 600.0  # s; a delay for which the plan tells the duration, too
 
 
-class _Usage(GatewayError):  # noqa: N818 - named for what the operator did
-    """The command cannot be meant so."""
-
-    code = USAGE
-
-
 class _Look(NamedTuple):
     """What EnerKey shows before anything is sent: where there is room."""
 
@@ -65,8 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", type=_id, metavar="ID", help="EnerKey id of a test meter that nothing else fills")
     words = "EnerKey id of another one for register readings (default: they are not probed)"
     parser.add_argument("--cumulative-meter", type=_id, metavar="ID", help=words)
-    words = f"how long to wait at most until a value shows (default {LONGEST_LAG:.0f})"
-    parser.add_argument("--longest-lag", type=_lag, default=LONGEST_LAG, metavar="S", help=words)
+    words = f"how long to wait at most until a value shows (default: {LONGEST_LAG:.0f})"
+    parser.add_argument("--longest-lag", type=_lag, default=LONGEST_LAG, metavar="SECONDS", help=words)
     parser.add_argument("--yes", action="store_true", help="go on without being asked, for scripts")
     parser.add_argument("--show", action="store_true", help="only show what was found out before")
 
@@ -104,19 +98,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_words(args: argparse.Namespace) -> None:
     if args.meter is None:
-        raise _Usage("--meter ID is missing: the EnerKey id of a test meter; see meter-gateway probe --help")
+        raise WrongUsage("--meter ID is missing: the EnerKey id of a test meter; see meter-gateway probe --help")
     if args.meter == args.cumulative_meter:
-        raise _Usage("--meter and --cumulative-meter must be two meters: hours and readings are not mixed in one")
+        raise WrongUsage("--meter and --cumulative-meter must be two meters: hours and readings are not mixed in one")
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not args.json
     if not args.yes and not asks:
-        raise _Usage("a probe writes to EnerKey and nobody can be asked here: say --yes when that is meant")
+        raise WrongUsage("a probe writes to EnerKey and nobody can be asked here: say --yes when that is meant")
 
 
 def _check_meters(args: argparse.Namespace, config: Config) -> None:
     ours = {meter.enerkey_id: meter.name for meter in config.meters}
     for wanted in (args.meter, args.cumulative_meter):
         if wanted is not None and wanted in ours:
-            raise _Usage(f"{wanted} is the meter {ours[wanted]} of the configuration: a probe needs a meter of its own")
+            raise WrongUsage(
+                f"{wanted} is the meter {ours[wanted]} of the configuration: a probe needs a meter of its own"
+            )
 
 
 @contextmanager

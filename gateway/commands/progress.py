@@ -35,6 +35,12 @@ class Progress:
             self._tenths = tenths
             sys.stderr.write(f"{done * 100 // max(total, 1)} %, {words}\n")
 
+    def part(self, words: str) -> None:
+        """One of several things of about the same length begins: where no bar can be drawn it is told in a line."""
+        self._tenths = LINES
+        if not self._terminal:
+            sys.stderr.write(f"{words}\n")
+
     def clear(self) -> None:
         """Take the bar away."""
         if self._drawn:

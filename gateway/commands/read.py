@@ -22,6 +22,7 @@ MODULES: dict[str, Any] = {
     "mqtt": read_mqtt,
     "mqtts": read_mqtt,
 }
+LINES = ("tcp://192.0.2.10:502", "rtu:///dev/ttyUSB0")
 EXAMPLES = {read_modbus: "tcp://192.0.2.10:502", read_mqtt: "mqtt://192.0.2.20"}
 
 
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         if given and module is not chosen:
             raise WrongUsage(f"{given[0]} goes with a URL such as {example}")
     if chosen is None:
+        for word in args.meters:
+            if "/" in word:
+                raise WrongUsage(f"{word} is neither a meter's name nor a URL such as {' or '.join(LINES)}")
         return read_meters.run(args)
     args.url = urls[0]
     return int(chosen.run(args))

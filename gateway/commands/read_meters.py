@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway import logs, terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import configuration, no_meter
-from gateway.commands.watching import watch
+from gateway.commands.watching import facts_of, watch
 from gateway.control import ask
 from gateway.errors import FAILED, OK, Unreachable
 from gateway.report import holder_of
@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
         rows, facts = looking.look()
     finally:
         looking.close()
-    rows = [_row(row) for row in rows]
     if args.json:
-        terminal.document(facts | {"meters": [row | _in_orders(config, row) for row in rows]})
+        terminal.document(facts | {"meters": [facts_of(row) | _in_orders(config, row) for row in rows]})
     else:
         _show(rows, SystemClock().now().wall, config if args.orders or args.verbose else None)
     return OK if all(row["value"] is not None for row in rows) else FAILED
@@ -56,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 class Looking:
     """The meters, from the service where one runs, else from the wire, whose connections stay open between two looks."""
+
+    rows_key = "meters"
 
     def __init__(self, config: Config, wanted: Sequence[Meter], patience: float) -> None:
         """`patience`: seconds that a first message is waited for."""
@@ -165,10 +166,6 @@ def _found(meter: Meter, read: dict[str, Any] | None, silence: str) -> dict[str,
     value = None if found["value"] is None else str(found["value"])
     told = {"name": meter.name, "meter": meter.name, "connection": meter.source.connection}
     return {**told, **found, "at": at, "value": value, "counts": meter.kind == "counter"}
-
-
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in {"name", "counts"}}
 
 
 def _in_orders(config: Config, row: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from drivers.modbus.decode import WIDTHS
 from gateway import logs
-from gateway.commands.lines import connection_to, must_be_free
+from gateway.commands.lines import connection_to, devices_of, must_be_free
 from gateway.errors import WrongUsage
 
 FLAGS = ("--device", "--register", "--count", "--table", "--type", "--profile", "--local-echo", "--timeout")
@@ -23,7 +23,7 @@ def configure(group: Any) -> None:  # noqa: ANN401 - argparse's group has no pub
     group.add_argument(
         "--count", type=_number, metavar="N", help=f"how many registers (default: {USUAL_COUNT}, or the type's)"
     )
-    group.add_argument("--table", choices=("holding", "input"), help="default: holding")
+    group.add_argument("--table", choices=("holding", "input"), help="which of its tables (default: holding)")
     group.add_argument("--type", choices=tuple(WIDTHS), metavar="TYPE", help=f"one of {', '.join(WIDTHS)}")
     group.add_argument("--profile", metavar="NAME", help="all values of a meter family, see docs/meters.md")
     group.add_argument(
@@ -39,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
     if args.local_echo and not args.url.startswith(("rtu", "ascii")):
         raise WrongUsage("--local-echo is for RS-485 adapters: rtu:// or rtu+tcp://")
     connection = connection_to(args.url, local_echo=bool(args.local_echo))
+    devices = devices_of(connection.url)
+    if args.device not in devices:
+        raise WrongUsage(f"--device {args.device} must be {devices[0]} to {devices[-1]} on this line")
     must_be_free(args, connection)
     if args.profile is not None:
         from gateway.commands import read_points  # noqa: PLC0415 - pymodbus
@@ -51,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _make_sense(args: argparse.Namespace) -> None:
     args.device = 1 if args.device is None else args.device
-    if not 0 <= args.device <= 255:
-        raise WrongUsage(f"--device {args.device} must be 1 to 247 on RTU, 0 to 255 on TCP")
-    if (args.register is None) == (args.profile is None):
+    if args.register is not None and args.profile is not None:
+        raise WrongUsage("--register or --profile: one of the two")
+    if args.register is None and args.profile is None:
         raise WrongUsage(
             "say what to read: --register N or --profile NAME; meter-gateway scan URL finds out what is there"
         )

@@ -13,6 +13,7 @@ from gateway.commands import blocks
 from gateway.commands.common import until_interrupted
 from gateway.credentials import secret
 from gateway.errors import FAILED, OK, GatewayError, WrongUsage
+from gateway.faults import counted
 from gateway.machine import zone_name
 from gateway.secrets import FORMS, is_literal
 
@@ -210,7 +211,7 @@ def _document(url: str, listener: Listener, listened: float, header: str, rows: 
         "listened_s": round(listened, 1),
         "messages": listener.topics.messages,
         "left_out": listener.topics.left_out + listener.dropped,
-        "trouble": listener.trouble,
+        "trouble": listener.trouble or None,
         "connection": header,
         "topics": [_facts(row) for row in rows],
     }
@@ -227,7 +228,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "every_s": None if topic.every is None else round(topic.every, 3),
         "size": topic.size,
         "payload": printable(topic.newest, SHOWN),
-        "remark": row.remark,
+        "remark": row.remark or None,
         "proposals": [
             {
                 "name": name,
@@ -250,6 +251,7 @@ def _show(listener: Listener, listened: float, header: str, rows: list[Row]) -> 
         _show_topic(row)
     meters = [block for row in rows for block in _worth_pasting(row)]
     if meters:
+        terminal.show()
         terminal.show(
             terminal.coloured("For the configuration: keep what you want, compare with the displays.", "bold")
         )
@@ -257,7 +259,7 @@ def _show(listener: Listener, listened: float, header: str, rows: list[Row]) -> 
         terminal.show("\n\n".join([header, *meters]))
         terminal.show()
     found, more = listener.topics, listener.topics.left_out + listener.dropped
-    words = f"{found.messages} messages on {len(found)} topics in {listened:.0f} s, {len(meters)} that may be meters"
+    words = f"{counted(found.messages, 'message')} on {counted(len(found), 'topic')} in {listened:.0f} s, {len(meters)} that may be meters"
     terminal.show(terminal.wrapped(words + (f"; {more} messages were not looked at: use --topic" if more else "")))
     if listener.trouble:
         terminal.show(terminal.wrapped(listener.trouble, "  "))
@@ -294,6 +296,6 @@ def _show_topic(row: Row) -> None:
 def _pace(topic: Topic) -> str:
     """How many messages came, and how: those that the broker had kept may be of any age."""
     parts = [f"{topic.live} live"] if topic.live else []
-    parts += [f"every {topic.every:.3g} s"] if topic.every is not None else []
+    parts += [f"every {round(topic.every, 1):.3g} s"] if topic.every is not None else []
     parts += ["retained"] if topic.retained else []
     return ", ".join(parts)

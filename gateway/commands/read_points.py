@@ -10,8 +10,8 @@ from drivers.modbus.profile import BadProfile, UnknownProfile, load, names
 from drivers.modbus.source import Source
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.watching import wait, watch
-from gateway.errors import FAILED, OK, GatewayError
+from gateway.commands.watching import facts_of, wait, watch
+from gateway.errors import FAILED, OK, GatewayError, WrongUsage
 from gateway.wiring import driver_for_url
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     finally:
         points.close()
     if args.json:
-        rows = [{"point": point, **_plain(read)} for point, read in reads.items()]
+        rows = [facts_of({"point": point, **_plain(read)}) for point, read in reads.items()]
         terminal.document({"url": args.url, "device": args.device, "profile": args.profile, "points": rows})
     else:
         _show_points(args, points.profile, reads)
@@ -45,8 +45,10 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
 class Points:
     """The points of a profile at a device, as the driver itself reads them."""
 
+    rows_key = "points"
+
     def __init__(self, args: argparse.Namespace, connection: Connection) -> None:
-        """Opens nothing. Raises GatewayError where there is no such profile."""
+        """Opens nothing. Raises WrongUsage where there is no such profile."""
         self.profile = _profile(args.profile)
         self._args = args
         self._clock = SystemClock()
@@ -71,7 +73,7 @@ class Points:
         """A row for each point that gives a value; for all where none does."""
         reads = self.read()
         rows = [
-            {"name": point, "meter": point, **_plain(read), "counts": self.profile.points[point].kind == "counter"}
+            {"name": point, "point": point, **_plain(read), "counts": self.profile.points[point].kind == "counter"}
             for point, read in reads.items()
         ]
         facts = {"url": self._args.url, "device": self._args.device, "profile": self._args.profile}
@@ -97,7 +99,7 @@ def _profile(name: str) -> Profile:
     except UnknownProfile:
         close = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise GatewayError(f'there is no profile "{name}"; docs/meters.md lists them{meant}') from None
+        raise WrongUsage(f'there is no profile "{name}"; docs/meters.md lists them{meant}') from None
     except BadProfile as error:
         raise GatewayError(f"{name}: {error}") from None
 

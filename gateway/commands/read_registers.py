@@ -63,6 +63,8 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
 class Registers:
     """Some registers of a device, and their line."""
 
+    rows_key = "values"
+
     def __init__(self, args: argparse.Namespace, connection: Connection) -> None:
         """Opens nothing."""
         self._args = args
@@ -82,21 +84,21 @@ class Registers:
 
     def look(self) -> tuple[list[Row], dict[str, Any]]:
         """A row for every way to read the words that looked like a meter's at first; for all where none did."""
-        facts = {"url": self._args.url, "device": self._args.device}
+        facts = {"url": self._args.url, "device": self._args.device, "table": self._args.table}
         at = SystemClock().now().wall.isoformat()
         try:
             answer = self.read()
         except GatewayError as error:
             if not self._shown:
                 raise
-            return [_row(name, at, "", None, str(error)) for name in self._shown], facts
+            return [_row(name, key, at, "", None, str(error)) for name, key in self._shown.items()], facts
         found = _guesses(self._args, answer.words)
         if not self._shown:
             likely = [each for each in found if each[1].likely] or found
             self._shown = {_name(self._args, *each): (each[0], each[1].type, each[1].order) for each in likely}
         values = {(register, guess.type, guess.order): guess.value for register, guess in found}
         raw = hexed(answer.words)
-        return [_row(name, at, raw, values.get(key), "no number") for name, key in self._shown.items()], facts
+        return [_row(name, key, at, raw, values.get(key), "no number") for name, key in self._shown.items()], facts
 
     def rest(self, clock: SystemClock, until: float) -> None:
         """As the protocol says."""
@@ -111,9 +113,19 @@ def _name(args: argparse.Namespace, register: int, guess: Guess) -> str:
     return f"{args.table} {register} {guess.type} {guess.order}"
 
 
-def _row(name: str, at: str, raw: str, value: Decimal | None, problem: str) -> Row:
+def _row(name: str, key: tuple[int, Type, str], at: str, raw: str, value: Decimal | None, problem: str) -> Row:
     known = value is not None
-    told = {"name": name, "meter": name, "at": at, "raw": raw, "unit": "", "counts": known}
+    register, kind, order = key
+    told = {
+        "name": name,
+        "register": register,
+        "type": kind,
+        "order": order,
+        "at": at,
+        "raw": raw,
+        "unit": "",
+        "counts": known,
+    }
     return told | {"value": str(value) if known else None, "problem": "" if known else problem}
 
 
@@ -158,10 +170,8 @@ def _advised(error: Exception, args: argparse.Namespace) -> str:
         }
         return f"{where}: {error}; {ADVICE[error.code].format(**words)}"
     if isinstance(error, NoAnswer):
-        again = "; on a serial line speed and parity must fit, too" if args.url.startswith("rtu") else ""
-        return (
-            f"{where}: {error}: is it the right id, and is the device on?{again}; meter-gateway scan finds who is there"
-        )
+        again = " On a serial line speed and parity must fit, too." if args.url.startswith(("rtu:", "ascii:")) else ""
+        return f"{where}: {error}: is it the right id, and is the device on?{again} meter-gateway scan URL finds who is there"
     return f"{where}: {error}"
 
 

@@ -12,7 +12,7 @@ from gateway import doubting, terminal
 from gateway.commands.common import configuration, no_meter
 from gateway.commands.hours import instant
 from gateway.doubting import OPTIONS, option
-from gateway.errors import OK, USAGE, GatewayError
+from gateway.errors import OK, WrongUsage
 from gateway.faults import counted
 from gateway.locate import data_dir, find_config
 from gateway.report import gather, stored
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 MOST_HOURS = 12  # of a meter, where several are listed
-
-
-class _NoMeterError(GatewayError):
-    """A decision about everything at once is no decision."""
-
-    code = USAGE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +63,7 @@ def _decide(args: argparse.Namespace) -> int:
     from gateway.delivery import settle_ms  # noqa: PLC0415
 
     if args.meter is None:
-        raise _NoMeterError(f"--{args.decision} needs a meter: meter-gateway resolve lists what is in doubt")
+        raise WrongUsage(f"--{args.decision} needs a meter: meter-gateway resolve lists what is in doubt")
     config = configuration(args)
     names = [meter.name for meter in config.meters]
     if args.meter not in names:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway import logs, terminal
 from gateway.commands.common import seconds
-from gateway.commands.lines import connection_to, must_be_free
+from gateway.commands.lines import connection_to, devices_of, must_be_free
 from gateway.commands.progress import Progress, span
 from gateway.errors import FAILED, OK, GatewayError, WrongUsage
 
@@ -28,11 +28,17 @@ TRIED_LINES = 8  # settings of a serial line, unless they are named
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Where, which ids, at which speeds."""
-    parser.add_argument("url", metavar="URL", help="tcp://192.0.2.10, rtu+tcp://192.0.2.10:4001 or rtu:///dev/ttyUSB0")
+    lines = "tcp://192.0.2.10, rtu+tcp://192.0.2.10:4001, rtu:///dev/ttyUSB0 or ascii:///dev/ttyUSB0"
+    parser.add_argument("url", metavar="URL", help=lines)
     parser.add_argument("--ids", metavar="LIST", help="such as 1-32,100 (default: 1-247)")
     parser.add_argument("--baudrate", metavar="LIST", help="serial line: only these, such as 9600,19200")
     parser.add_argument("--parity", metavar="LIST", help="serial line: only these of N, E and O")
-    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for an answer (default: 0.3)")
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help=f"for an answer (default: {TIMEOUT:g}, through a serial server {THROUGH_A_SERVER:g})",
+    )
     parser.add_argument(
         "--thorough", action="store_true", help="more patience, more registers, and every speed to the end"
     )
@@ -56,8 +62,12 @@ def run(args: argparse.Namespace) -> int:
     stopped, broken = False, None
     try:
         search_through(search, wire, progress, None if args.json else _tell)
-        for found in _worth_a_look(args, search):
-            devices.append(look_at(found, wire, progress, by_name=args.names))  # noqa: PERF401 - what is there when it is stopped counts
+        worth = _worth_a_look(args, search)
+        for number, found in enumerate(worth, 1):
+            progress.part(f"device {found.device}, {number} of {len(worth)}: which meter is it?")
+            devices.append(
+                look_at(found, wire, progress, by_name=args.names)
+            )  # one by one: what is there when it is stopped counts
     except KeyboardInterrupt:
         stopped = True
     except GatewayError as error:  # the line is gone: what was found before is shown first
@@ -74,13 +84,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace, address: Address) -> Search:
-    from drivers.modbus.config import RTU_DEVICES, TCP_DEVICES  # noqa: PLC0415
+    from drivers.modbus.config import RTU_DEVICES  # noqa: PLC0415
     from drivers.modbus.limits import TIMEOUTS  # noqa: PLC0415
     from drivers.modbus.scan import KNOCK, MORE_KNOCKS, TAGGED, Search, ids_of  # noqa: PLC0415
 
-    allowed = TCP_DEVICES if address.scheme in TAGGED else RTU_DEVICES
     try:
-        ids = ids_of(args.ids, allowed) if args.ids else list(RTU_DEVICES)
+        ids = ids_of(args.ids, devices_of(args.url)) if args.ids else list(RTU_DEVICES)
     except ValueError as error:
         raise WrongUsage(f"--ids {error}") from None
     longest = max(PATIENT, TIMEOUTS[address.scheme])

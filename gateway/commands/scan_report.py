@@ -37,7 +37,7 @@ class Report:
         return {
             "url": self._url,
             "complete": self._complete,
-            "seconds": round(self._wire.elapsed, 1),
+            "took_s": round(self._wire.elapsed, 1),
             "silent": len(search.silent),
             "every_id_answers": search.everybody,
             "failing": [_where(*each) for each in search.failing],
@@ -61,7 +61,8 @@ class Report:
         for line in self._remarks():
             terminal.show(terminal.wrapped(line, "  "))
         for each in search.found[:1] if search.everybody else search.found:
-            self._show_device(each)
+            if device := self._known.get((each.line, each.device)):
+                _show_device(device)
         if config := self.config():
             terminal.show("\nTo read them, paste this into a configuration:\n")
             terminal.show(config)
@@ -108,20 +109,6 @@ class Report:
             "outside the range (--ids 0,255 is the gateway itself); --thorough waits longer and asks for more registers"
         )
 
-    def _show_device(self, found: Found) -> None:
-        device = self._known.get((found.line, found.device))
-        took = "" if found.took is None else f" ({found.took * 1000:.0f} ms)"
-        setting = f" at {in_words(found.line)}" if found.line else ""
-        terminal.show()
-        terminal.show(terminal.coloured(f"device {found.device}{setting}{took}", "bold"))
-        if device is None:
-            return
-        for line in _said(device):
-            terminal.show(terminal.wrapped(f"  {line}", "    "))
-        for suggestion in device.suggestions[:SHOWN]:
-            _show_suggestion(suggestion)
-        _show_others(device)
-
     def _device(self, found: Found) -> dict[str, Any]:
         device = self._known.get((found.line, found.device))
         facts = {
@@ -133,7 +120,11 @@ class Report:
         if device is None:
             return facts | {"suggestions": None}
         suggestions = [
-            each._asdict() | {"values": [value._asdict() | {"value": str(value.value)} for value in each.values]}
+            {key: value for key, value in each._asdict().items() if key != "register"}
+            | {
+                "read_as": _register(each),
+                "values": [value._asdict() | {"value": str(value.value)} for value in each.values],
+            }
             for each in device.suggestions
         ]
         return facts | {
@@ -145,10 +136,10 @@ class Report:
 
     def _block(self, device: Device) -> str:
         best, *others = device.suggestions
-        point = profiles.load(best.profile).points[best.main]
+        point = profiles.load(best.profile).points[best.point]
         unit = IN_ENERKEY.get(point.unit or "kWh", point.unit)
         source = (
-            f'connection = "main", device = {device.found.device}, profile = "{best.profile}", point = "{best.main}"'
+            f'connection = "main", device = {device.found.device}, profile = "{best.profile}", point = "{best.point}"'
         )
         lines = ["[[meters]]", f'name = "meter-{device.found.device}"', 'push = "off"', f'unit = "{unit}"']
         if point.max_rate is None:
@@ -161,6 +152,19 @@ class Report:
         if near := [each.profile for each in _near([best, *others])[1:]]:
             lines.append(f"# or profile {', '.join(near)}: look at its type plate")
         return "\n".join([*lines, f"source = {{ {source} }}"]) + "\n"
+
+
+def _show_device(device: Device) -> None:
+    found = device.found
+    took = "" if found.took is None else f" ({found.took * 1000:.0f} ms)"
+    setting = f" at {in_words(found.line)}" if found.line else ""
+    terminal.show()
+    terminal.show(terminal.coloured(f"device {found.device}{setting}{took}", "bold"))
+    for line in _said(device):
+        terminal.show(terminal.wrapped(f"  {line}", "    "))
+    for suggestion in device.suggestions[:SHOWN]:
+        _show_suggestion(suggestion)
+    _show_others(device)
 
 
 def _show_suggestion(suggestion: Suggestion) -> None:
@@ -186,7 +190,7 @@ def _show_others(device: Device) -> None:
         told += [f"{less} less likely (--json)"] if less else []
         terminal.show(terminal.wrapped(f"  also possible: {', and '.join(told)}", "    "))
     if len(alike := _near(suggestions)) > 1:
-        terminal.show(terminal.wrapped(f"  {_difference(alike)}", "    "))
+        terminal.show(terminal.wrapped(f"  {difference(alike)}", "    "))
 
 
 def _near(suggestions: Sequence[Suggestion]) -> list[Suggestion]:
@@ -194,13 +198,15 @@ def _near(suggestions: Sequence[Suggestion]) -> list[Suggestion]:
     return [each for each in suggestions if each.score >= suggestions[0].score - NEAR]
 
 
-def _difference(alike: Sequence[Suggestion]) -> str:
+def difference(alike: Sequence[Suggestion]) -> str:
     """What tells profiles apart that fit alike."""
     first, *others = alike
-    same = [each.profile for each in others if (each.main, each.register) == (first.main, first.register)]
+    same = [each.profile for each in others if each.register == first.register]
     if len(same) == len(others):
         many = "Both" if len(alike) == 2 else f"All {len(alike)}"
-        return f"{many} read {first.main} in the same way: any of them will do for it; the type plate says which"
+        names = {each.point for each in alike}
+        what = first.point if len(names) == 1 else _register(first)
+        return f"{many} read {what} in the same way: any of them will do for it; the type plate says which"
     other = next(each for each in others if each.profile not in same)
     return (
         f"{first.profile} and {other.profile} read different registers ({_register(first)}; {_register(other)}): compare "

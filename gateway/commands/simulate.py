@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -52,16 +53,43 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=port, default=PORT, help=f"default {PORT}; 0 takes a free one")
-    parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; the gateway sends a key only there")
+    parser.add_argument(
+        "--port", type=port, default=PORT, help=f"where to listen; 0 takes a free one (default: {PORT})"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at; the gateway sends a key only to this machine (default: 127.0.0.1)",
+    )
     parser.add_argument("--key", action="append", default=[], help="an API key that is good (default: any); repeatable")
     parser.add_argument("--meter", action="append", type=int, metavar="ID", help="a meter there is (default: any)")
     parser.add_argument("--db", type=Path, metavar="FILE", help="keep what was pushed in this file (default: memory)")
-    parser.add_argument("--requests-per-day", type=int, default=40_000, metavar="N", help="default 40000")
-    parser.add_argument("--same-hour", choices=get_args(SameHour), default="sum", help="a second value of an hour")
-    parser.add_argument("--hour-stamp", choices=get_args(HourStamp), default="start", help="of a consumption's hour")
-    parser.add_argument("--lag", type=_seconds, default=0.0, metavar="S", help="seconds until a push can be read back")
-    parser.add_argument("--decimals", type=int, choices=range(7), default=6, metavar="N", help="kept of a value")
+    parser.add_argument(
+        "--requests-per-day", type=int, default=40_000, metavar="N", help="what a day allows (default: 40000)"
+    )
+    parser.add_argument(
+        "--same-hour",
+        choices=get_args(SameHour),
+        default="sum",
+        help="what becomes of a second value of an hour (default: sum)",
+    )
+    parser.add_argument(
+        "--hour-stamp",
+        choices=get_args(HourStamp),
+        default="start",
+        help="which end of its hour stamps a consumption (default: start)",
+    )
+    parser.add_argument(
+        "--lag", type=_seconds, default=0.0, metavar="SECONDS", help="until a push can be read back (default: 0)"
+    )
+    parser.add_argument(
+        "--decimals",
+        type=int,
+        choices=range(7),
+        default=6,
+        metavar="N",
+        help="how many are kept of a value, 0 to 6 (default: 6)",
+    )
     parser.add_argument("--partial", action="store_true", help="a 400 applies the good items of its message")
     parser.add_argument("--no-negatives", action="store_true", help="a consumption below zero is refused")
     parser.add_argument("--burst", type=int, metavar="N", help="requests in 10 s that are answered (default: any)")
@@ -83,7 +111,9 @@ def _run_enerkey(args: argparse.Namespace) -> int:
         server = serve(simulator.handle, args.host, args.port)
     except OSError as error:
         simulator.close()
-        raise GatewayError(f"cannot listen on {args.host} port {args.port}: {error.strerror}; try --port 0") from None
+        raise GatewayError(
+            f"cannot listen on {args.host} port {args.port}: {os.strerror(error.errno or 0)}; try --port 0"
+        ) from None
     with until_interrupted() as interrupted:
         say.listening(server.url, args)
         interrupted.wait()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import until_interrupted
-from gateway.errors import OK, GatewayError
+from gateway.errors import OK, GatewayError, WrongUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,10 +32,10 @@ def configure_mqtt(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="auto",
         choices=("auto", "mosquitto", "amqtt"),
-        help="start a broker there: mosquitto where it is installed, else amqtt",
+        help="start a broker there, too (auto: mosquitto where it is installed, else amqtt)",
     )
     parser.add_argument(
-        "--every", type=_seconds, default=10.0, metavar="S", help="seconds between messages (default: 10)"
+        "--every", type=_seconds, default=10.0, metavar="SECONDS", help="between two messages of a device (default: 10)"
     )
 
 
@@ -70,7 +70,7 @@ def _broker(args: argparse.Namespace, host: str, number: int) -> Iterator[str]:
     from gateway.simulator.broker import HOST, NoBroker, start_broker  # noqa: PLC0415
 
     if host not in {HOST, "localhost"}:
-        raise GatewayError(f"--broker listens on {HOST} only, not on {host}")
+        raise WrongUsage(f"--broker listens on {HOST} only, not on {host}")
     with tempfile.TemporaryDirectory(prefix="meter-gateway-broker-") as directory:
         try:
             broker = start_broker(args.broker, Path(directory), number)
@@ -88,9 +88,9 @@ def _address(url: str) -> tuple[str, int]:
     try:
         host, number, tls = address_of(url)
     except ValueError as error:
-        raise GatewayError(f"--url {url} {error}") from None
+        raise WrongUsage(f"--url {url} {error}") from None
     if tls:
-        raise GatewayError(f"--url {url}: the simulated devices speak plain mqtt:// only")
+        raise WrongUsage(f"--url {url}: the simulated devices speak plain mqtt:// only")
     return host, number
 
 
@@ -119,7 +119,7 @@ class Voice:
         if self._as_json:
             terminal.document({"event": "listening", "url": url, "meters": served, "config": config})
             return
-        terminal.show(f"{line}; Ctrl-C ends it")
+        terminal.show(terminal.wrapped(f"{line}; Ctrl-C ends it", "  "))
         terminal.show(terminal.table(("meter", "where"), [(each["name"], each["where"]) for each in served]))
         terminal.show("\nTo read them, paste this into a configuration:\n")
         terminal.show(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from drivers.modbus.address import BAUDRATES
@@ -10,7 +11,7 @@ from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import port, until_interrupted
 from gateway.commands.simulate_field import Voice
-from gateway.errors import OK, USAGE, GatewayError
+from gateway.errors import OK, GatewayError, WrongUsage
 from gateway.simulator.faults import ALL, KINDS, NETWORK, Fault, fault_of
 
 if TYPE_CHECKING:
@@ -26,20 +27,14 @@ MOST_DEVICES = 247  # ids on one line, Modbus over serial line 2.2
 # The simulators themselves are imported when they run.
 
 
-class Contradiction(GatewayError):  # noqa: N818 - named for what was said
-    """Options that do not go together."""
-
-    code = USAGE
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Where it listens, what is there and what goes wrong."""
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--serial", action="store_true", help="a serial port (a pseudo-terminal) instead of Modbus TCP")
     line.add_argument("--rtu-over-tcp", action="store_true", help="RTU frames on TCP, as serial servers pass them on")
     parser.add_argument("--ascii", action="store_const", const=True, help="ASCII frames instead of RTU, with --serial")
-    parser.add_argument("--port", type=port, help=f"default {PORT}; 0 takes a free one")
-    parser.add_argument("--host", help=f"default {HOST}")
+    parser.add_argument("--port", type=port, help=f"where to listen; 0 takes a free one (default: {PORT})")
+    parser.add_argument("--host", help=f"the address to listen at (default: {HOST})")
     parser.add_argument(
         "--baudrate",
         type=_baudrate,
@@ -63,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_fault,
         default=[],
         metavar="KIND[=N][@ID]",
-        help="what goes wrong with every N-th answer (default: 5th) of each device, or of one; repeatable",
+        help="what goes wrong with every N-th answer of each device, or of one (default: every 5th); repeatable",
     )
     parser.add_argument("--list-faults", action="store_true", help="show the kinds of faults and end")
 
@@ -90,18 +85,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What does not go together; raises Contradiction."""
+    """What does not go together; raises WrongUsage."""
     for key in ("port", "host", "missing") if args.serial else ("baudrate", "parity", "ascii"):
         if getattr(args, key) is not None:
-            raise Contradiction(f"--{key} is of use only {'without' if args.serial else 'with'} --serial")
+            raise WrongUsage(f"--{key} is of use only {'without' if args.serial else 'with'} --serial")
     transport: Transport = "rtu+tcp" if args.rtu_over_tcp else "tcp"
     if args.serial:
         transport = "ascii" if args.ascii else "rtu"
     for fault in args.fault:
         if transport not in KINDS[fault.kind].on:
-            raise Contradiction(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
-        if fault.device is not None and fault.device > args.devices:
-            raise Contradiction(f"--fault {fault.kind}@{fault.device}: the meters have ids 1 to {args.devices}")
+            raise WrongUsage(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
+    named = [(f"--mute {device}", device) for device in args.mute]
+    named += [(f"--fault {fault.kind}@{fault.device}", fault.device) for fault in args.fault if fault.device]
+    for option, device in named:
+        if device > args.devices:
+            raise WrongUsage(f"{option}: the meters have ids 1 to {args.devices}")
 
 
 def _needs(kind: str) -> str:
@@ -121,7 +119,9 @@ def _simulator(args: argparse.Namespace, meters: list[ModbusMeter]) -> ModbusSim
     try:
         return ModbusSimulator(meters, clock, host, number, missing=args.missing or "silent", rtu=args.rtu_over_tcp)
     except OSError as error:
-        raise GatewayError(f"cannot listen on {host} port {number}: {error.strerror}; try --port 0") from None
+        raise GatewayError(
+            f"cannot listen on {host} port {number}: {os.strerror(error.errno or 0)}; try --port 0"
+        ) from None
 
 
 def _sum_up(simulator: ModbusSimulator | SerialSimulator, say: Voice, args: argparse.Namespace) -> None:

@@ -129,7 +129,7 @@ def _meter_row(meter: dict[str, Any], now: datetime) -> tuple[str, str, str, str
     since = terminal.ago(age(reading["at"], now)) if reading else "-"
     accepted = _end_of_hour(meter["last_accepted"]) if meter["last_accepted"] else "-"
     waiting = str(meter["pending"] + meter["unknown"])
-    return meter["name"], shown, since, "off" if meter["push"] == "off" else accepted, waiting, str(meter["held"])
+    return meter["meter"], shown, since, "off" if meter["push"] == "off" else accepted, waiting, str(meter["held"])
 
 
 def _show_block(name: str, reading: str, since: str, accepted: str, waiting: str, held: str) -> None:

@@ -22,10 +22,20 @@ HOUR = Decimal(3600)
 
 Row = dict[str, Any]
 """A look at one value: `name`, `at` (ISO 8601 or None), `value` (text or None), `unit`, `problem`, `counts`."""
+FOR_PEOPLE = {"name", "counts"}  # keys of a row that no document has
+
+
+def facts_of(row: Row) -> dict[str, Any]:
+    """A row as documents have it: null where nothing is known."""
+    facts = {key: None if value == "" else value for key, value in row.items() if key not in FOR_PEOPLE}
+    took = facts.get("took_ms")
+    return facts if took is None else facts | {"took_ms": round(took, 1)}
 
 
 class Looking(Protocol):
-    """What is looked at."""
+    """What is looked at. `rows_key`: what a document calls the rows."""
+
+    rows_key: str
 
     def look(self) -> tuple[Sequence[Row], dict[str, Any]]:
         """Every row now, and what the document says besides."""
@@ -93,14 +103,17 @@ def watch(looking: Looking, seconds: float, *, as_json: bool) -> int:
             told = [(row, changes.of(row)) for row in rows]
             now = clock.now().wall
             if as_json:
-                terminal.document(facts | {"at": now.isoformat(), "meters": [_document(*each) for each in told]})
+                terminal.document(
+                    facts | {"at": now.isoformat(), looking.rows_key: [_document(*each) for each in told]}
+                )
             elif screen.redraws:
-                screen.draw(_table(told, now, seconds))
+                screen.draw(table(told, now, seconds))
             else:
                 for each in told:
                     terminal.show(f"{now:%Y-%m-%dT%H:%M:%SZ} {_line(*each)}")
             looking.rest(clock, due)
     except KeyboardInterrupt:
+        screen.leave()
         return OK
 
 
@@ -110,8 +123,9 @@ def wait(clock: SystemClock, until: float) -> None:
 
 
 def _document(row: Row, change: Change) -> dict[str, Any]:
-    facts = {key: value for key, value in row.items() if key not in {"name", "counts"}}
-    return facts | {key: None if value is None else f"{value:f}" for key, value in _rounded(change)._asdict().items()}
+    return facts_of(row) | {
+        key: None if value is None else f"{value:f}" for key, value in _rounded(change)._asdict().items()
+    }
 
 
 def _rounded(change: Change) -> Change:
@@ -132,10 +146,16 @@ def _cells(row: Row, change: Change) -> tuple[str, str, str]:
     return f"{row['value']}{unit}", moved, f"{rate}{unit}/h" if rate else ""
 
 
-def _table(told: Sequence[tuple[Row, Change]], now: datetime, seconds: float) -> str:
-    rows = []
+def table(told: Sequence[tuple[Row, Change]], now: datetime, seconds: float) -> str:
+    """For a terminal. What is wrong stands below: in a column it would make the table wider than the terminal."""
+    rows, wrong = [], []
     for row, change in told:
         age = "" if not row["at"] else terminal.ago((now - datetime.fromisoformat(row["at"])).total_seconds())
-        rows.append((row["name"], *_cells(row, change), age))
+        value, moved, rate = _cells(row, change)
+        if row["value"] is None:
+            wrong.append(f"{row['name']}: {value}")
+            value = "FAIL"
+        rows.append((row["name"], value, moved, rate, age))
     head = f"{now:%H:%M:%S}Z, every {seconds:g} s; Ctrl-C ends it"
-    return f"{head}\n{terminal.table(('meter', 'value', 'change', 'rate', 'age'), rows, right=(1, 2, 3, 4))}"
+    shown = terminal.table(("meter", "value", "change", "rate", "age"), rows, right=(1, 2, 3, 4))
+    return "\n".join([head, shown, *wrong])

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from gateway.simulator.meters import Meter
 
 STOP_WITHIN = 5.0  # s for the thread to end
+ISPEED, OSPEED = 4, 5  # places in what tcgetattr gives
 CHUNK = 8  # bytes that a serial port hands on together, as a UART's buffer does
 SINGLY = 0.001  # s between bytes that come one by one on a line without a speed
 STALE = 0.1  # s after which the beginning of a request is none any more
 KEPT = 100_000  # times of frames that are remembered
-OUTPUT_SPEED = 5  # where termios.tcgetattr has it
 CUT = struct.pack("ii", 1, 0)  # SO_LINGER: closing cuts the connection
 
 
@@ -307,7 +307,6 @@ class SerialSimulator(_Simulator):
         """The settings give the bytes their time. `turnaround`: see Speed. OSError when there is no port left."""
         self.echo = False  # the adapter hears its own requests
         self.unheard = 0  # times that bytes came at another speed
-        self._hears = getattr(termios, f"B{baudrate}")
         self._master, self._slave = pty.openpty()
         speed = serial_speed(baudrate, parity, turnaround)
         if ascii:  # a frame says itself where it ends
@@ -315,6 +314,8 @@ class SerialSimulator(_Simulator):
         super().__init__(Line(meters, "ascii" if ascii else "rtu", speed=speed), clock)
         for end in (self._master, self._slave):
             tty.setraw(end)
+        self._speed: int = getattr(termios, f"B{baudrate}")
+        _set_speed(self._slave, self._speed)
         os.set_blocking(self._master, False)
         self.port: str = os.ttyname(self._slave)
         scheme, bits = ("ascii", "&bytesize=8") if ascii else ("rtu", "")
@@ -350,7 +351,7 @@ class SerialSimulator(_Simulator):
             return
         if self.echo:
             self._later(monotonic() + len(data) * self.line.speed.character, self, data)
-        if termios.tcgetattr(self._slave)[OUTPUT_SPEED] == self._hears:
+        if termios.tcgetattr(self._slave)[OSPEED] == self._speed:
             self._heard(self, self._partial, data)
         else:
             self.unheard += 1
@@ -358,3 +359,10 @@ class SerialSimulator(_Simulator):
     def _close(self) -> None:
         os.close(self._slave)
         os.close(self._master)
+
+
+def _set_speed(port: int, speed: int) -> None:
+    """`speed`: of termios' own, as B9600."""
+    settings = termios.tcgetattr(port)
+    settings[ISPEED] = settings[OSPEED] = speed
+    termios.tcsetattr(port, termios.TCSANOW, settings)

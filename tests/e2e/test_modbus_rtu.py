@@ -251,6 +251,16 @@ def test_a_port_has_one_master(bus):
             bus(line.url)
 
 
+@pytest.mark.parametrize("form", ["parity=E", "parity=O"])
+def test_a_port_that_keeps_no_parity_is_not_taken_for_open(bus, form):
+    """The system sets what it can and says that all is well: a scan would find meters at a setting that nobody can have."""
+    with serial_line({1: {10: 7}}) as line:
+        for _ in range(2):
+            with pytest.raises(LineError, match=f"with these settings: it does not take 8{form[-1]}1"):
+                bus(f"rtu://{line.port}?baudrate=19200&{form}")
+        assert bus(line.url).read(asked()).words == (7,)
+
+
 def test_a_closed_port_is_free_again(bus):
     """A restart finds it unlocked."""
     with serial_line({1: {10: 7}}) as line:

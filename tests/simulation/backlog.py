@@ -5,7 +5,6 @@ Virtual time; the simulated EnerKey holds the gateway to the published limits. W
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -80,10 +79,6 @@ class Backlog:
             directory, self._clock, self._simulator, names, handler=self._request, contract=contract,
             requests_per_day=share, old_hours=6, burst=BURST,
         )  # fmt: skip
-        store = self._gateway.store
-        # As the store's own, but the connection stays: opening one for every look is two thirds of a run's time.
-        self._reader = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
-        store.read = lambda work: work(self._reader)  # type: ignore[method-assign]
         self._now = hour_of(to_ms(START))  # the running hour
         self._first = self._now - hours
         for name in names:
@@ -106,7 +101,6 @@ class Backlog:
         return found
 
     def close(self) -> None:
-        self._reader.close()
         self._gateway.close()
         self._simulator.close()
 

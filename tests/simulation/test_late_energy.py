@@ -92,9 +92,9 @@ class World:
     def _breakable(self) -> None:
         write = Store.write.__get__(self.gateway.store)
 
-        def call(work: Callable) -> object:
+        def call(work: Callable, *, patient: bool = False) -> object:
             self._may_crash()
-            result = write(work)
+            result = write(work, patient=patient)
             self._may_crash()
             return result
 

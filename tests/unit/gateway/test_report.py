@@ -20,7 +20,7 @@ FINE = {"state": "ok", "detail": "", "devices": {"1": "ok"}, "counts": {}}
 def meter(name: str = "boiler", **facts: Any) -> dict[str, Any]:
     """A meter of connection main with a reading and nothing held."""
     return {
-        "name": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None,
+        "meter": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None,
         "alarm": None, "parked": None, "unit": "kWh", "foreign": None, "doubt": None, "unknown_since": None,
     } | facts  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_the_newest_words_on_a_meter_explain_its_held_hours(tmp_path: Path):
     ):
         site.write(lambda db, row=(0, level, subject, text): readings.note(db, *row))
     document = gather(site.data)
-    assert {each["name"]: each["trouble"] for each in document["meters"]} == {
+    assert {each["meter"]: each["trouble"] for each in document["meters"]} == {
         "chiller": "EnerKey refused 1 h", "cold-water": None, "main-electricity": "another story",
     }  # fmt: skip
     assert (
@@ -162,7 +162,7 @@ def test_each_meter_knows_its_connection(tmp_path: Path):
     """So that what is wrong with a connection is not told again for each of its meters."""
     site = Site(tmp_path)
     site.make()
-    assert {each["name"]: each["connection"] for each in gather(site.data)["meters"]} == {
+    assert {each["meter"]: each["connection"] for each in gather(site.data)["meters"]} == {
         "chiller": "main", "cold-water": "hall", "main-electricity": "main",
     }  # fmt: skip
 

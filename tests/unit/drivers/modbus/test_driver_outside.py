@@ -304,7 +304,7 @@ def test_a_device_that_refuses_one_of_its_values_is_well():
     line.run(3600)
     assert line.driver.health().devices == {"1": "ok"}
     assert not line.store.notes
-    assert line.problem("b") == "illegal address: exception 0x02: illegal address"
+    assert line.problem("b") == "illegal address (exception 0x02)"
 
 
 def test_a_device_that_has_never_answered_is_told_with_the_lines_settings():
@@ -329,11 +329,20 @@ def test_what_goes_wrong_is_counted_for_each_device():
     line.bus.say(4, ExceptionAnswer(0x02))
     line.run(5)
     assert line.driver.health().device_counts == {
-        "1": {"requests": 1, "timeouts": 0, "bad answers": 0, "refusals": 0},
-        "2": {"requests": 1, "timeouts": 0, "bad answers": 1, "refusals": 0},
-        "3": {"requests": 1, "timeouts": 1, "bad answers": 0, "refusals": 0},
-        "4": {"requests": 1, "timeouts": 0, "bad answers": 0, "refusals": 1},
+        "1": {"requests": 1, "timeouts": 0, "bad_answers": 0, "refusals": 0},
+        "2": {"requests": 1, "timeouts": 0, "bad_answers": 1, "refusals": 0},
+        "3": {"requests": 1, "timeouts": 1, "bad_answers": 0, "refusals": 0},
+        "4": {"requests": 1, "timeouts": 0, "bad_answers": 0, "refusals": 1},
     }
+
+
+@pytest.mark.parametrize("code", [0x0A, 0x0B])
+def test_a_refusal_that_may_be_over_soon_is_counted_too(code):
+    """No request is without a fate: a meter that always says so has as many refusals as it was asked."""
+    line = four()
+    line.bus.say(4, ExceptionAnswer(code))
+    line.run(5)
+    assert line.driver.health().device_counts["4"] == {"requests": 1, "timeouts": 0, "bad_answers": 0, "refusals": 1}
 
 
 def test_health_of_a_device_that_has_not_been_read_says_so():

@@ -85,6 +85,20 @@ def test_what_is_no_number_is_rejected_with_its_reason_and_its_words(reader, wor
     assert reader.last_reads["main"].problem.startswith(f"{reason}: ")
 
 
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (Problem("device busy", "exception 0x06: device busy"), "device busy (exception 0x06)"),
+        (Problem("no answer", "no answer within 1.5 s"), "no answer within 1.5 s"),
+        (Problem("bad answer", "7 bytes"), "bad answer: 7 bytes"),
+    ],
+)
+def test_no_problem_says_its_reason_twice(reader, problem, said):
+    """Who reads it has 80 columns."""
+    reader.take(look((), problem=problem))
+    assert reader.last_reads["main"].problem == said
+
+
 def test_a_problem_of_the_line_is_rejected_with_what_came(reader):
     """There are no words to decode."""
     problem = Problem("bad answer", "7 bytes that are no answer", "01 02")

@@ -52,11 +52,11 @@ def test_every_meter_with_value_place_and_words(meter_gateway):
 
 
 def test_as_json_with_where_it_comes_from(meter_gateway):
-    """`from` is the wire; instants are ISO 8601, values are texts."""
+    """`from` is the wire; instants are ISO 8601, values are texts; what is not known is null."""
     done = meter_gateway("read", "chiller", "--json")
     assert json.loads(done.out)["from"] == "wire"
     row = rows(done.out)["chiller"]
-    assert (row["connection"], row["unit"], row["problem"]) == ("main", "kWh", "")
+    assert (row["connection"], row["unit"], row["problem"]) == ("main", "kWh", None)
     assert isinstance(row["value"], str)
     assert row["at"][10] == "T"
 

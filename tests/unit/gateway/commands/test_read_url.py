@@ -154,7 +154,7 @@ def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
     ("words", "said"),
     [
         (("tcp://127.0.0.1:1",), "say what to read: --register N or --profile NAME"),
-        (("tcp://127.0.0.1:1", "--register", "1", "--profile", "x"), "say what to read"),
+        (("tcp://127.0.0.1:1", "--register", "1", "--profile", "x"), "--register or --profile: one of the two"),
         (("tcp://127.0.0.1:1", "chiller", "--register", "1"), "one URL at a time"),
         (("http://127.0.0.1", "--register", "1"), "nothing is read at http://; there are: tcp://"),
         (("tcp://127.0.0.1:99999", "--register", "1"), "must have a port between 1 and 65535"),
@@ -164,7 +164,10 @@ def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
         (("tcp://127.0.0.1:1", "--register", "65535", "--type", "u32"), "must be at most 65534"),
         (("tcp://127.0.0.1:1", "--register", "1", "--count", "126"), "must be 1 to 125 here"),
         (("tcp://127.0.0.1:1", "--register", "1", "--count", "1", "--type", "f64"), "must be 4 to 125 here"),
-        (("tcp://127.0.0.1:1", "--register", "1", "--device", "256"), "must be 1 to 247 on RTU, 0 to 255 on TCP"),
+        (("tcp://127.0.0.1:1", "--register", "1", "--device", "256"), "must be 0 to 255 on this line"),
+        (("rtu:///dev/null", "--register", "1", "--device", "0"), "must be 1 to 247 on this line"),
+        (("/dev/ttyUSB0",), "/dev/ttyUSB0 is neither a meter's name nor a URL such as tcp://"),
+        (("tcp://127.0.0.1:1", "--profile", "abb"), 'no profile "abb"; docs/meters.md lists them; did you mean abb-b'),
         (("tcp://127.0.0.1:1", "--register", "1", "--timeout", "99"), "must be a number of seconds from 0.05 to 30"),
         (("tcp://127.0.0.1:1", "--profile", "abb-b21", "--type", "u32"), "--type goes with --register"),
         (("tcp://127.0.0.1:1", "--register", "1", "--topic", "a"), "--topic goes with a URL such as mqtt://"),
@@ -211,9 +214,9 @@ def test_a_profile_at_a_device_that_is_not_there(read):
 
 
 def test_a_profile_that_is_not_there_is_told_with_the_nearest(read):
-    """Exit code 1."""
+    """Exit code 2: a word that makes no sense."""
     done = read("--profile", "carlo-gavazzi-em34")
-    assert done.code == 1
+    assert done.code == 2
     assert 'no profile "carlo-gavazzi-em34"' in done.err
     assert "carlo-gavazzi-em340" in done.err
 
@@ -282,12 +285,15 @@ def test_watching_a_register_shows_what_counts(server: ModbusServer):
 
 
 def test_watching_as_json_brings_a_document_for_each_look(server: ModbusServer):
-    """One line each; a change has the register's own decimals."""
+    """One line each; a change has the register's own decimals; what is not known is null."""
     words = ("read", server.url, "--device", "7", "--profile", "carlo-gavazzi-em340", "--watch", "0.1")
     lines, _ = watched((*words, "--json"), 2)
     documents = [json.loads(line) for line in lines]
-    assert [document["meters"][1]["change"] for document in documents] == [None, "0.0"]
-    assert [document["meters"][1]["rate"] for document in documents] == [None, "0.000"]
+    points = [document["points"][1] for document in documents]
+    assert [point["point"] for point in points] == ["energy_import_total"] * 2
+    assert [point["change"] for point in points] == [None, "0.0"]
+    assert [point["rate"] for point in points] == [None, "0.000"]
+    assert [point["problem"] for point in points] == [None, None]
 
 
 def watched(words: tuple[str, ...], looks: int) -> tuple[list[str], int]:

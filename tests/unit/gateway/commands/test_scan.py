@@ -14,7 +14,9 @@ from threading import Thread
 
 import pytest
 
+from drivers.modbus.examine import Suggestion
 from gateway.clock import SystemClock
+from gateway.commands.scan_report import difference
 from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.faults import Fault
@@ -102,7 +104,7 @@ def test_the_meters_of_the_simulated_building_are_found_and_suggested(scan, line
     for device, meter in zip(found["devices"], devices_on_the_bus(bus(5)), strict=True):
         near = [each for each in device["suggestions"] if each["score"] >= device["suggestions"][0]["score"] - 6]
         ours = next(each for each in near if each["profile"] == meter.model.profile)
-        assert ours["main"] == meter.model.point
+        assert ours["point"] == meter.model.point
         assert float(ours["values"][0]["value"]) > 0
 
 
@@ -223,20 +225,53 @@ def test_what_makes_no_sense_is_wrong_usage(scan, words, said):
     assert said in done.err
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mqtt://192.0.2.20", "what a broker has is shown by meter-gateway read mqtt://192.0.2.20"),
+        ("/dev/ttyUSB0", "a serial port is rtu:///dev/ttyUSB0"),
+    ],
+)
+def test_what_is_no_modbus_url_is_told_with_what_was_meant(scan, url, said):
+    """On his first day a person writes what he has."""
+    done = scan(url)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_profiles_that_read_one_register_under_two_names_are_alike():
+    """The point's name is the profile's; who compares displays wants to know whether the registers differ."""
+    alike = [
+        Suggestion(name, 4, (), point, "device 1, holding 3203 s64 big/big x 1 in Wh", ())
+        for name, point in (("powertag", "energy_sum_total"), ("iem3155", "energy_import_total"))
+    ]
+    assert difference(alike) == (
+        "Both read holding 3203 s64 big/big x 1 in Wh in the same way: any of them will do for it; the type plate says which"
+    )
+
+
+def test_in_a_pipe_each_device_that_is_looked_at_is_told(scan, line):
+    """It takes the most of the time, and nobody wants to wonder."""
+    done = scan(line.url, "--ids", "2-3")
+    assert "device 2, 1 of 2: which meter is it?\ndevice 3, 2 of 2: which meter is it?\n" in done.err
+
+
 # --- serial lines -----------------------------------------------------------------------------------------------------
 
 
 def test_the_speed_of_a_serial_line_is_found(scan):
     """The likeliest settings first; where somebody answers, the search stays, and the URL has what it found."""
-    with serial_line({5: {0: 7}, 100: {0: 7}}) as line:
+    with serial_line({5: {0: 7}, 100: {0: 7}}, baudrate=19200) as line:
         url = line.url.partition("?")[0]
         found = document(scan(url, "--ids", "5,100", "--timeout", "0.05", "--ids-only", "--json"))
     assert [(device["device"], device["line"]) for device in found["devices"]] == [
-        (5, "9600 baud 8N1"),
-        (100, "9600 baud 8N1"),
+        (5, "19200 baud 8N1"),
+        (100, "19200 baud 8N1"),
     ]
-    assert found["devices"][0]["url"] == f"rtu://{line.port}?baudrate=9600&parity=N"
-    assert (line.unheard, line.line.heard) == (1, 2), "once at the likelier speed, then both where one answered"
+    assert found["devices"][0]["url"] == f"rtu://{line.port}?baudrate=19200&parity=N"
+    assert (line.unheard, line.line.heard) == (1, 2), (
+        "once at the likelier speed, then both where one answered; a port without parity is not asked with any"
+    )
 
 
 def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
@@ -318,6 +353,6 @@ def test_stopped_it_shows_what_it_has_found(line: ModbusSimulator, tmp_path: Pat
         rest, _ = process.communicate(timeout=20)
     assert first == "device 5 answers: exception 0x02: illegal address\n"
     assert "stopped before the end: 1 device found" in rest
-    assert "\ndevice 5\n" in rest
+    assert "device 5" not in rest, "it was told already, and more is not known"
     assert "Traceback" not in rest
     assert process.returncode == 0

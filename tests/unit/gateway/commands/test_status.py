@@ -167,7 +167,7 @@ def test_each_account_is_shown_with_its_requests_and_its_keys(site: Site, meter_
     with site.running():
         out = meter_gateway("status").out
         whole = json.loads(meter_gateway("status", "--json").out)
-    document, accounts = whole["delivery"], {each["name"]: each["account"] for each in whole["meters"]}
+    document, accounts = whole["delivery"], {each["meter"]: each["account"] for each in whole["meters"]}
     assert "EnerKey: 1 of 40000 requests in 24 h, 4000 kept for reads" in out
     assert "EnerKey, account north: 2 of 500 requests in 24 h, 50 kept for reads" in out
     assert f"\n{shown}\n" in out

@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.commands.watching import WINDOW, Change, Changes
+from gateway.commands.watching import WINDOW, Change, Changes, table
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import INTERRUPTIBLE, environment
@@ -82,6 +82,16 @@ def line() -> Iterator[ModbusSimulator]:
     simulator = ModbusSimulator(devices_on_the_bus(bus(2, push="off")), SystemClock())
     yield simulator
     simulator.stop()
+
+
+def test_what_is_wrong_with_a_meter_does_not_take_the_table_apart(monkeypatch):
+    """It stands below the table, which keeps its columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    good, bad = row(0, "7.5"), row(0, None) | {"name": "lab", "problem": "bad answer: " + "00 " * 30}
+    lines = table([(each, Change(None, None)) for each in (good, bad)], START, 2).splitlines()
+    assert lines[1].split() == ["meter", "value", "change", "rate", "age"]
+    assert [line.split()[:2] for line in lines[2:4]] == [["main", "7.5"], ["lab", "FAIL"]]
+    assert lines[4].startswith("lab: FAIL bad answer: 00 00")
 
 
 def test_configured_meters_are_watched_on_a_terminal_in_one_place(tmp_path: Path, line: ModbusSimulator):

@@ -113,6 +113,20 @@ def test_a_late_answer_comes_after_the_next_request_has_gone_out(line, port):
     assert data[ANSWER + 4] == 50
 
 
+def test_a_request_at_another_speed_is_not_understood(line, port):
+    """As on a real line; at the line's own speed the same request is answered."""
+    settings = termios.tcgetattr(port)
+    own = list(settings)
+    settings[4] = settings[5] = termios.B19200
+    termios.tcsetattr(port, termios.TCSANOW, settings)
+    os.write(port, ASKED)
+    assert not select.select([port], [], [], 0.15)[0]
+    termios.tcsetattr(port, termios.TCSANOW, own)
+    os.write(port, ASKED)
+    assert len(hear(port, ANSWER)[0]) == ANSWER
+    assert line.line.heard == 1
+
+
 def test_stopped_twice_it_is_stopped(line):
     """And its port is gone."""
     line.stop()
