@@ -214,7 +214,7 @@ class PymodbusBus:
         stray = b""
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
             stray = line.quiet(0.0, gap)
-        self.discarded += len(stray)
+        self.discarded += len(stray.strip(line.noise))
         return bytes(line.heard) + stray
 
     def names(self, device: int, timeout: float, gap: float) -> list[str]:
@@ -273,7 +273,7 @@ class PymodbusBus:
         stray = self._line.quiet(self._quiet_until, gap)
         if self._address.untagged and awaits_answer(stray, ascii_=self._address.ascii):
             stray += self._line.quiet(monotonic() + self._drain, gap)
-        self.discarded += len(stray)
+        self.discarded += len(stray.strip(self._line.noise))
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
@@ -293,7 +293,7 @@ class PymodbusBus:
 
     def _count_extra(self, line: Line, registers: int) -> None:
         """What came besides the answer with so many registers (none: an exception): another one's, late."""
-        self.discarded += max(0, len(line.heard) - line.echo_bytes - self._frames.answer_of(registers))
+        self.discarded += max(0, len(line.answer) - self._frames.answer_of(registers))
 
     def _unanswered(self, line: Line) -> NoAnswer | BadAnswer:
         heard = bytes(line.heard)
