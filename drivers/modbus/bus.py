@@ -181,7 +181,7 @@ class PymodbusBus:
         try:
             if not self._connection.local_echo:
                 _refuse_echo(line)
-            return _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
+            return _checked(response, request, bytes(line.heard), ascii_=self._address.ascii)
         except BadAnswer:
             self._suspect()
             raise
@@ -258,17 +258,17 @@ class PymodbusBus:
         if line.settled and not gap and monotonic() - line.last < FRESH:
             return True
         try:
-            self._rest(gap)
+            self._keep_quiet(gap)
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self._rest(gap)
+                self._keep_quiet(gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
         return False
 
-    def _rest(self, gap: float) -> None:
+    def _keep_quiet(self, gap: float) -> None:
         """Quiet before a request; where another master has just asked, its answer is waited for."""
         stray = self._line.quiet(self._quiet_until, gap)
         if self._address.untagged and awaits_answer(stray, ascii_=self._address.ascii):
@@ -357,7 +357,7 @@ def _refuse_echo(line: Line) -> None:
         raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=bytes(line.heard))
 
 
-def _words(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:
+def _checked(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:
     """The words of an answer that is really one to this request: pymodbus checks neither function nor length."""
     function = FUNCTIONS[request.block.table]
     if isinstance(response, ExceptionResponse):
