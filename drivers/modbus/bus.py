@@ -188,9 +188,7 @@ class PymodbusBus:
 
     def _nothing_follows(self, line: Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
-        heard = self._heard_until_quiet(line, max(request.gap, self._address.silence))
-        if self._connection.local_echo:
-            heard = heard.removeprefix(line.sent)
+        heard = line.answer_in(self._heard_until_quiet(line, max(request.gap, self._address.silence)))
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
         if letters:
             heard = heard.upper()
@@ -296,7 +294,7 @@ class PymodbusBus:
         self.discarded += max(0, len(line.answer) - self._frames.answer_of(registers))
 
     def _unanswered(self, line: Line) -> NoAnswer | BadAnswer:
-        heard = bytes(line.heard)
+        heard = bytes(line.heard).lstrip(line.noise)
         echoed = heard.startswith(line.sent)
         if echoed and self._connection.local_echo:
             heard = heard[len(line.sent) :]
@@ -353,8 +351,8 @@ class PymodbusBus:
 
 def _refuse_echo(line: Line) -> None:
     """A request for a register around 0x0300 reads as an answer with 3 bytes, checksum and all; on ASCII more of them do."""
-    if line.heard.startswith(line.sent):
-        raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=bytes(line.heard))
+    if line.answer.startswith(line.sent):
+        raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=line.answer)
 
 
 def _checked(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from drivers.modbus.line import Line
 
 SENT = bytes([1, 3, 0, 10, 0, 1, 0xA4, 0x08])
 ANSWER = bytes([1, 3, 2, 0, 0, 0xB8, 0x44])
+noises = st.lists(st.sampled_from(NO_DEVICES), max_size=4).map(bytes)
 
 
 class ScriptedLine(Line):
@@ -42,17 +43,17 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("echo", "expected"), [(False, False), (True, True), (False, True)])
-@given(st.lists(st.sampled_from(NO_DEVICES), max_size=4), st.lists(st.integers(0, 30), max_size=6))
-def test_noise_before_an_answer_is_left_out_and_nothing_else(echo, expected, noise, cuts):
+@given(noises, noises, st.lists(st.integers(0, 30), max_size=6))
+def test_noise_before_an_answer_is_left_out_and_nothing_else(echo, expected, first, noise, cuts):
     """Whether or not the adapter hears itself, and as it is expected to."""
-    heard = SENT * echo + bytes(noise) + ANSWER
+    heard = first + SENT * echo + noise + ANSWER
     line = ScriptedLine(cut(heard, cuts), echo=expected)
     assert line.handed_on() == SENT * echo + ANSWER
     assert line.answer == ANSWER
     assert line.heard == heard
 
 
-@given(st.lists(st.sampled_from(NO_DEVICES), max_size=4))
+@given(noises)
 def test_noise_alone_is_nothing(noise):
     """The time runs out as with a silence."""
     line = ScriptedLine([bytes([each]) for each in noise], echo=False)
