@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import serial
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusException
-from pymodbus.framer import FramerType
+from pymodbus.framer import FramerRTU, FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
@@ -27,7 +27,7 @@ from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, reason
-from drivers.modbus.stranger import asked, awaits_answer
+from drivers.modbus.stranger import Stranger
 from drivers.modbus.tagged import ask, ends_with_it
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
@@ -106,6 +106,7 @@ class PymodbusBus:
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
         self._awaited = Awaited(latest)
+        self._stranger = Stranger(None if address.ascii else FramerRTU.compute_CRC)
 
     @property
     def is_open(self) -> bool:
@@ -193,12 +194,12 @@ class PymodbusBus:
         if letters:
             heard = heard.upper()
         begin = _beginning(request, ascii_=letters)
-        stranger = asked(heard[: heard.rfind(begin)], ascii_=letters)
+        stranger = self._stranger.asked(heard[: heard.rfind(begin)])
         if stranger or answered_twice(begin, size, heard):
             self._suspect()
             what = "another master asks on this line, too" if stranger else "two answers to one request"
             raise BadAnswer(f"{what}: {heard[:64].hex(' ')}", raw=heard)
-        if awaits_answer(heard, ascii_=letters):
+        if self._stranger.awaits_answer(heard):
             self._quiet_until = monotonic() + self._drain
 
     def _frame_ends(self, line: Line) -> None:
@@ -269,7 +270,7 @@ class PymodbusBus:
     def _keep_quiet(self, gap: float) -> None:
         """Quiet before a request; where another master has just asked, its answer is waited for."""
         stray = self._line.quiet(self._quiet_until, gap)
-        if self._address.untagged and awaits_answer(stray, ascii_=self._address.ascii):
+        if self._address.untagged and self._stranger.awaits_answer(stray):
             stray += self._line.quiet(monotonic() + self._drain, gap)
         self.discarded += len(stray.strip(self._line.noise))
 
