@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import serial
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusException
-from pymodbus.framer import FramerType
+from pymodbus.framer import FramerRTU, FramerType
 from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
@@ -27,7 +27,7 @@ from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.decode import hexed
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, must_have, reason
-from drivers.modbus.stranger import asked, awaits_answer
+from drivers.modbus.stranger import Stranger
 from drivers.modbus.tagged import ask, ends_with_it
 from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
@@ -106,6 +106,7 @@ class PymodbusBus:
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
         self._awaited = Awaited(latest)
+        self._stranger = Stranger(None if address.ascii else FramerRTU.compute_CRC)
 
     @property
     def is_open(self) -> bool:
@@ -181,26 +182,24 @@ class PymodbusBus:
         try:
             if not self._connection.local_echo:
                 _refuse_echo(line)
-            return _words(response, request, bytes(line.heard), ascii_=self._address.ascii)
+            return _checked(response, request, bytes(line.heard), ascii_=self._address.ascii)
         except BadAnswer:
             self._suspect()
             raise
 
     def _nothing_follows(self, line: Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
-        heard = self._heard_until_quiet(line, max(request.gap, self._address.silence))
-        if self._connection.local_echo:
-            heard = heard.removeprefix(line.sent)
+        heard = line.answer_in(self._heard_until_quiet(line, max(request.gap, self._address.silence)))
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
         if letters:
             heard = heard.upper()
         begin = _beginning(request, ascii_=letters)
-        stranger = asked(heard[: heard.rfind(begin)], ascii_=letters)
+        stranger = self._stranger.asked(heard[: heard.rfind(begin)])
         if stranger or answered_twice(begin, size, heard):
             self._suspect()
             what = "another master asks on this line, too" if stranger else "two answers to one request"
             raise BadAnswer(f"{what}: {heard[:64].hex(' ')}", raw=heard)
-        if awaits_answer(heard, ascii_=letters):
+        if self._stranger.awaits_answer(heard):
             self._quiet_until = monotonic() + self._drain
 
     def _frame_ends(self, line: Line) -> None:
@@ -214,7 +213,7 @@ class PymodbusBus:
         stray = b""
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
             stray = line.quiet(0.0, gap)
-        self.discarded += len(stray)
+        self.discarded += len(stray.strip(line.noise))
         return bytes(line.heard) + stray
 
     def names(self, device: int, timeout: float, gap: float) -> list[str]:
@@ -258,22 +257,22 @@ class PymodbusBus:
         if line.settled and not gap and monotonic() - line.last < FRESH:
             return True
         try:
-            self._rest(gap)
+            self._keep_quiet(gap)
         except _WIRE_ERRORS:
             self.close()
             self.open()
             try:
-                self._rest(gap)
+                self._keep_quiet(gap)
             except _WIRE_ERRORS as error:  # it takes nobody: another master has its only place, mostly
                 raise self._lost(error) from None
         return False
 
-    def _rest(self, gap: float) -> None:
+    def _keep_quiet(self, gap: float) -> None:
         """Quiet before a request; where another master has just asked, its answer is waited for."""
         stray = self._line.quiet(self._quiet_until, gap)
-        if self._address.untagged and awaits_answer(stray, ascii_=self._address.ascii):
+        if self._address.untagged and self._stranger.awaits_answer(stray):
             stray += self._line.quiet(monotonic() + self._drain, gap)
-        self.discarded += len(stray)
+        self.discarded += len(stray.strip(self._line.noise))
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
@@ -293,10 +292,10 @@ class PymodbusBus:
 
     def _count_extra(self, line: Line, registers: int) -> None:
         """What came besides the answer with so many registers (none: an exception): another one's, late."""
-        self.discarded += max(0, len(line.heard) - line.echo_bytes - self._frames.answer_of(registers))
+        self.discarded += max(0, len(line.answer) - self._frames.answer_of(registers))
 
     def _unanswered(self, line: Line) -> NoAnswer | BadAnswer:
-        heard = bytes(line.heard)
+        heard = bytes(line.heard).lstrip(line.noise)
         echoed = heard.startswith(line.sent)
         if echoed and self._connection.local_echo:
             heard = heard[len(line.sent) :]
@@ -358,11 +357,11 @@ class PymodbusBus:
 
 def _refuse_echo(line: Line) -> None:
     """A request for a register around 0x0300 reads as an answer with 3 bytes, checksum and all; on ASCII more of them do."""
-    if line.heard.startswith(line.sent):
-        raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=bytes(line.heard))
+    if line.answer.startswith(line.sent):
+        raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=line.answer)
 
 
-def _words(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:
+def _checked(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:
     """The words of an answer that is really one to this request: pymodbus checks neither function nor length."""
     function = FUNCTIONS[request.block.table]
     if isinstance(response, ExceptionResponse):

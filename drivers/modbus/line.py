@@ -71,14 +71,14 @@ class Line:
             data = self._take(self.deadline - monotonic())
             if not data:
                 break
-            before = len(self.heard)
+            before = len(self._clean(bytes(self.heard)))
             self.last = monotonic()
             self.heard += data
             if not self.latest and self.answer:
                 whole = self.last + self.answer_bytes * self.character
                 self.deadline, self.latest = max(self.deadline, whole), whole + LONGEST_PAUSES
             self.deadline = max(self.deadline, min(self.last + self.pause, self.latest))
-            if sound := self._without_noise(data, before):
+            if sound := self._clean(bytes(self.heard))[before:]:  # pymodbus would take a frame behind noise for garbage
                 return sound
         return b""
 
@@ -98,16 +98,21 @@ class Line:
     @property
     def answer(self) -> bytes:
         """What was heard besides our own echo, and from the first byte on with which a frame may begin."""
-        heard = bytes(self.heard)
-        if self.echo_bytes:
-            heard = b"" if self.sent.startswith(heard) else heard.removeprefix(self.sent)
-        return heard.lstrip(self.noise)
+        return self.answer_in(bytes(self.heard))
 
-    def _without_noise(self, data: bytes, before: int) -> bytes:
-        """Without what is before a frame; pymodbus skips our echo by itself, and would take the frame for garbage."""
-        echoing = self.echo_bytes and (self.sent.startswith(self.heard) or self.heard.startswith(self.sent))
-        echoed = max(0, len(self.sent) - before) if echoing else 0
-        return data[:echoed] + data[max(echoed, len(data) - len(self.answer)) :]
+    def answer_in(self, heard: bytes) -> bytes:
+        """The same of these bytes."""
+        clean = self._clean(heard)
+        if not self.echo_bytes:
+            return clean
+        return b"" if self.sent.startswith(clean) else clean.removeprefix(self.sent)
+
+    def _clean(self, heard: bytes) -> bytes:
+        """Without the noise before our echo and before the answer. More bytes never change the beginning of it."""
+        heard = heard.lstrip(self.noise)
+        if self.echo_bytes and heard.startswith(self.sent):
+            return self.sent + heard[len(self.sent) :].lstrip(self.noise)
+        return heard
 
     def _ready(self) -> bool:
         return bool(select.select([self.socket], [], [], 0)[0])

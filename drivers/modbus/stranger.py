@@ -7,37 +7,40 @@ heard before the answer to it.
 from __future__ import annotations
 
 import re
-
-from pymodbus.framer import FramerRTU
+from typing import TYPE_CHECKING
 
 from drivers.modbus.wire import FUNCTIONS
 from drivers.modbus.wiretime import ASCII, RTU
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _LETTERS = re.compile(rb":([0-9A-Fa-f]{14})\r\n")  # device, function, register, count, LRC
 
 
-def asked(heard: bytes, *, ascii_: bool) -> bool:
-    """Whether a sound read request is among these bytes."""
-    size = _size(ascii_)
-    return any(awaits_answer(heard[: at + size], ascii_=ascii_) for at in range(len(heard) - size + 1))
+class Stranger:
+    """Finds the sound read requests among the bytes of a line."""
+
+    def __init__(self, crc: Callable[[bytes], int] | None) -> None:
+        """`crc`: an RTU frame's, high byte first on the wire; None where frames are letters."""
+        self._crc = crc
+        self._size = RTU.request if crc else ASCII.request
+
+    def asked(self, heard: bytes) -> bool:
+        """Whether there is one."""
+        return any(self.awaits_answer(heard[: at + self._size]) for at in range(len(heard) - self._size + 1))
+
+    def awaits_answer(self, heard: bytes) -> bool:
+        """Whether these bytes end with one."""
+        frame = heard[-self._size :]
+        return len(frame) == self._size and (self._is_rtu(frame) if self._crc else _is_ascii(frame))
+
+    def _is_rtu(self, frame: bytes) -> bool:
+        assert self._crc
+        return frame[1] in FUNCTIONS.values() and self._crc(frame[:-2]) == int.from_bytes(frame[-2:], "big")
 
 
-def awaits_answer(heard: bytes, *, ascii_: bool) -> bool:
-    """Whether these bytes end with one."""
-    size = _size(ascii_)
-    frame = heard[-size:]
-    return len(frame) == size and (_sound_letters(frame) if ascii_ else _sound_bytes(frame))
-
-
-def _size(ascii_: bool) -> int:  # noqa: FBT001 - as above
-    return ASCII.request if ascii_ else RTU.request
-
-
-def _sound_bytes(frame: bytes) -> bool:
-    return frame[1] in FUNCTIONS.values() and FramerRTU.compute_CRC(frame[:-2]) == int.from_bytes(frame[-2:], "big")
-
-
-def _sound_letters(frame: bytes) -> bool:
+def _is_ascii(frame: bytes) -> bool:
     found = _LETTERS.fullmatch(frame)
     raw = bytes.fromhex(found[1].decode()) if found else b""
     return bool(raw) and raw[1] in FUNCTIONS.values() and sum(raw) & 0xFF == 0

@@ -92,7 +92,10 @@ class Bus(Protocol):
         ...
 
     def read(self, request: Request) -> Answer:
-        """One request, one timeout at most. Raises an AnswerError above, or LineError or SetupError (closed then)."""
+        """One request, one timeout at most. Raises an AnswerError above, or LineError or SetupError (closed then).
+
+        Where an older answer may still come, a question goes before it; a silence at either ends the call.
+        """
         ...
 
     def pause(self, seconds: float) -> None:

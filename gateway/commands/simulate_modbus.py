@@ -12,7 +12,7 @@ from gateway.clock import SystemClock
 from gateway.commands.common import port, until_interrupted
 from gateway.commands.simulate_field import Voice
 from gateway.errors import OK, GatewayError, WrongUsage
-from gateway.simulator.faults import ALL, KINDS, NETWORK, Fault, fault_of
+from gateway.simulator.faults import ALL, BUS, KINDS, NETWORK, NUMBERED, RTU, Fault, fault_of
 
 if TYPE_CHECKING:
     from gateway.simulator.faults import Transport
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 PORT = 5020  # 502 is root's
 HOST = "127.0.0.1"
 BAUDRATE = 9600
+NEEDS = {
+    NETWORK: "TCP, so no --serial",
+    BUS: "a bus: --rtu-over-tcp or --serial",
+    RTU: "RTU frames: --rtu-over-tcp, or --serial without --ascii",
+    NUMBERED: "Modbus TCP, so no --serial and no --rtu-over-tcp",
+}
+ONLY = {
+    ALL: "",
+    NETWORK: " (not on --serial)",
+    BUS: " (not on Modbus TCP)",
+    RTU: " (only RTU)",
+    NUMBERED: " (only on Modbus TCP)",
+}
 MOST_DEVICES = 247  # ids on one line, Modbus over serial line 2.2
 
 # The simulators themselves are imported when they run.
@@ -94,16 +107,12 @@ def _check(args: argparse.Namespace) -> None:
         transport = "ascii" if args.ascii else "rtu"
     for fault in args.fault:
         if transport not in KINDS[fault.kind].on:
-            raise WrongUsage(f"--fault {fault.kind} cannot happen on this line: it needs {_needs(fault.kind)}")
+            raise WrongUsage(f"--fault {fault.kind} cannot happen on this line: it needs {NEEDS[KINDS[fault.kind].on]}")
     named = [(f"--mute {device}", device) for device in args.mute]
     named += [(f"--fault {fault.kind}@{fault.device}", fault.device) for fault in args.fault if fault.device]
     for option, device in named:
         if device > args.devices:
             raise WrongUsage(f"{option}: the meters have ids 1 to {args.devices}")
-
-
-def _needs(kind: str) -> str:
-    return "TCP, so no --serial" if KINDS[kind].on == NETWORK else "Modbus TCP, so no --serial and no --rtu-over-tcp"
 
 
 def _simulator(args: argparse.Namespace, meters: list[ModbusMeter]) -> ModbusSimulator | SerialSimulator:
@@ -141,8 +150,7 @@ def _list_faults(*, as_json: bool) -> int:
         for kind, facts in KINDS.items():
             terminal.document({"fault": kind, "text": facts.text, "on": sorted(facts.on)})
         return OK
-    only = {ALL: "", NETWORK: " (not on --serial)"}
-    rows = [(kind, facts.text + only.get(facts.on, " (only on Modbus TCP)")) for kind, facts in KINDS.items()]
+    rows = [(kind, facts.text + ONLY[facts.on]) for kind, facts in KINDS.items()]
     terminal.show(terminal.table(("fault", "what happens"), rows))
     return OK
 

@@ -196,7 +196,7 @@ KINDS: dict[str, Kind] = {
     "bytewise": Kind("the answer comes in single bytes (harmless)", _bytewise),
     "echo": Kind("the request comes back before the answer", _echo),
     "unasked": Kind("the answer comes a second time, unasked", _unasked),
-    "two-masters": Kind("another master asks at the same time, and gets the answer", _master, BUS),
+    "two-masters": Kind("another master asks, and gets the answer", _master, BUS),
     "wrong-unit": Kind("another device's id in the answer", _unit),
     "wrong-function": Kind("another function in the answer: 3 for 4, 4 for 3", _function),
     "zero-transaction": Kind("the transaction id is not echoed: 0", _transaction_zero, NUMBERED),

@@ -13,9 +13,10 @@ from pymodbus.pdu.register_message import (
     ReadInputRegistersRequest,
 )
 
-from drivers.modbus.stranger import asked, awaits_answer
+from drivers.modbus.stranger import Stranger
 
 FRAMERS = {False: FramerRTU(DecodePDU(is_server=False)), True: FramerAscii(DecodePDU(is_server=False))}
+STRANGERS = {False: Stranger(FramerRTU.compute_CRC), True: Stranger(None)}
 requests = st.builds(
     lambda kind, device, register, count: kind(address=register, count=count, dev_id=device),
     st.sampled_from([ReadHoldingRegistersRequest, ReadInputRegistersRequest]),
@@ -30,8 +31,8 @@ requests = st.builds(
 def test_a_request_is_found_wherever_it_stands(ascii_, pdu, before, behind):
     """As another implementation makes it."""
     frame = FRAMERS[ascii_].buildFrame(pdu)
-    assert awaits_answer(before + frame, ascii_=ascii_)
-    assert asked(before + frame + behind, ascii_=ascii_)
+    assert STRANGERS[ascii_].awaits_answer(before + frame)
+    assert STRANGERS[ascii_].asked(before + frame + behind)
 
 
 @pytest.mark.parametrize("ascii_", [False, True])
@@ -42,11 +43,11 @@ def test_answers_and_spoilt_requests_are_none(ascii_):
     spoilt = request.replace(b"0A", b"0B") if ascii_ else request[:-1] + bytes([request[-1] ^ 1])
     assert spoilt != request
     for heard in (b"", request[:-1], spoilt, FRAMERS[ascii_].buildFrame(answer)):
-        assert not asked(heard, ascii_=ascii_)
-        assert not awaits_answer(request + heard, ascii_=ascii_) or not heard
+        assert not STRANGERS[ascii_].asked(heard)
+        assert not STRANGERS[ascii_].awaits_answer(request + heard) or not heard
 
 
 def test_a_write_is_no_read():
     """Its answer is never taken for ours."""
     frame = bytes([1, 6, 0, 10, 0, 2])
-    assert not asked(frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big"), ascii_=False)
+    assert not STRANGERS[False].asked(frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big"))

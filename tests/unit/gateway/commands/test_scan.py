@@ -285,6 +285,14 @@ def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
     assert min(silences) >= 3.5 * 10 / 9600
 
 
+def test_what_a_line_without_bias_says_is_nobodys_late_answer(scan):
+    """4 is asked once: that 5 is heard behind a 0x00 does not make anybody slow."""
+    with serial_line({5: {0: 7}}) as line, meeting(line, "unbiased"):
+        found = document(scan(line.url, "--ids", "4-5", "--timeout", "0.05", "--ids-only", "--json"))
+    assert [device["device"] for device in found["devices"]] == [5]
+    assert (found["silent"], found["garbled"], line.line.heard) == (1, [], 2)
+
+
 def test_devices_are_asked_for_their_names_only_on_request(scan):
     """Some devices need a restart after function 0x2B; one that does not know it is no failure."""
     asked: set[int] = set()
