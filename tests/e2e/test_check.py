@@ -76,7 +76,7 @@ def test_five_mistakes_are_named_all_at_once(config: Path):
 
 
 def test_the_same_five_as_one_json_document(config: Path):
-    """For those who show them elsewhere."""
+    """For those who show them elsewhere; null where there is nothing to say."""
     config.write_text(FIVE)
     done = check(config, "--json")
     document = json.loads(done.out)
@@ -90,7 +90,7 @@ def test_the_same_five_as_one_json_document(config: Path):
         "column": None,
         "path": "connections.main.pol",
         "message": "unknown key",
-        "value": "",
+        "value": None,
         "suggestion": "poll",
         "excerpt": 'pol = "60s"',
     }
