@@ -104,9 +104,12 @@ class Report:
 
     def _advice(self) -> str:
         if self._wire.address.serial is not None:
+            other = (
+                "RTU (rtu:// instead of ascii://)" if self._wire.address.ascii else "ASCII (ascii:// instead of rtu://)"
+            )
             return (
-                "Try A and B (+ and -) the other way round; look at power, termination and the adapter; does the line speak ASCII "
-                "(ascii:// instead of rtu://)? --thorough waits longer and asks for more registers"
+                "Try A and B (+ and -) the other way round; look at power, termination and the adapter; does the line speak "
+                f"{other}? --thorough waits longer and asks for more registers"
             )
         return (
             "The connection works, nobody behind it answers: the gateway's own speed and parity, the wiring behind it, or ids "

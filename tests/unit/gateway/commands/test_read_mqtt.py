@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.cli import run
-
 
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -17,10 +15,11 @@ from gateway.cli import run
         (["--topic", "a/b"], "--topic goes with a URL such as mqtt://"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_anything_is_opened(capsys, words: list[str], said: str):
+def test_what_makes_no_sense_is_told_before_anything_is_opened(meter_gateway, words: list[str], said: str):
     """Wrong usage: exit 2 and what is allowed."""
-    assert run(["read", *words]) == 2
-    assert said in capsys.readouterr().err
+    done = meter_gateway("read", *words)
+    assert done.code == 2
+    assert said in done.err
 
 
 @pytest.mark.parametrize(
@@ -30,17 +29,16 @@ def test_what_makes_no_sense_is_told_before_anything_is_opened(capsys, words: li
         (["mqtt://u:hunter2-is-secret@192.0.2.1"], "here: --username and --password"),
     ],
 )
-def test_a_password_on_the_command_line_is_refused_and_not_repeated(capsys, words: list[str], said: str):
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(meter_gateway, words: list[str], said: str):
     """Everybody on the machine can list the processes; a reference says where it is."""
-    assert run(["read", *words]) == 2
-    err = capsys.readouterr().err
-    assert said in err
-    assert "hunter2" not in err
+    done = meter_gateway("read", *words)
+    assert done.code == 2
+    assert said in done.err
+    assert "hunter2" not in done.err
 
 
-def test_a_broker_that_is_not_there_is_one_line(capsys):
+def test_a_broker_that_is_not_there_is_one_line(meter_gateway):
     """Without waiting for it."""
-    assert run(["read", "mqtt://127.0.0.1:1"]) == 1
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert "127.0.0.1:1: the connection was refused" in said.err
+    done = meter_gateway("read", "mqtt://127.0.0.1:1")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert "127.0.0.1:1: the connection was refused" in done.err
