@@ -162,9 +162,11 @@ def table(days: int, seeds: int) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--days", type=int, default=14)
-    parser.add_argument("--seeds", type=int, default=5, help="different buildings and jitters, taken together")
+    parser.add_argument("--json", action="store_true", help="JSON instead of the table")
+    parser.add_argument("--days", type=int, default=14, help="that the building lives (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="different buildings and jitters, taken together (default: %(default)s)"
+    )
     args = parser.parse_args()
     rows = table(args.days, args.seeds)
     if args.json:

@@ -59,8 +59,12 @@ api_keys = ["any"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of work before memory and CPU are read")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of work before memory and CPU are read (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=3, help="starts of which the median is taken (default: %(default)s)"
+    )
     args = parser.parse_args()
     runs = [one_run(args.seconds) for _ in range(args.runs)]
     figures = {key: statistics.median(run[key] for run in runs) for key in runs[0]}

@@ -85,7 +85,7 @@ WARM, STEADY = 2 * 3600.0, 4 * 3600.0  # s of virtual time
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="of each speed")
+    parser.add_argument("--rounds", type=int, default=15, help="of each speed (default: %(default)s)")
     args = parser.parse_args()
     print(json.dumps(measure(args.rounds), indent=2))
 

@@ -46,8 +46,10 @@ LIMIT = 60  # registers in one request, the gateway's default
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=10, help="of one program's work in one round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=int, default=10, help="of one program's work in one round (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="in which the programs take turns (default: %(default)s)")
     args = parser.parse_args()
     print(json.dumps(measure(args.seconds, args.rounds), indent=2))
 

@@ -62,13 +62,18 @@ DAY = 86_400.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=100_000)
-    parser.add_argument("--meters", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--messages", type=int, default=100_000, help="that are sent in a round (default: %(default)s)")
+    parser.add_argument("--meters", type=int, default=200, help="among which they are spread (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken (default: %(default)s)")
     parser.add_argument(
-        "--calm", type=float, default=300.0, help="seconds of messages at 60 s a meter; 0: leave it out"
+        "--calm",
+        type=float,
+        default=300.0,
+        help="seconds of messages at 60 s a meter; 0: leave it out (default: %(default)s)",
     )
-    parser.add_argument("--protocol", choices=("auto", "3.1.1"), default="auto", help="that the gateway speaks")
+    parser.add_argument(
+        "--protocol", choices=("auto", "3.1.1"), default="auto", help="that the gateway speaks (default: %(default)s)"
+    )
     parser.add_argument("--dir", type=Path, help="where the databases are made (default: the system's)")
     parser.add_argument("--as", dest="role", choices=("gateway", "paho"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)

@@ -146,9 +146,9 @@ def compared(store: Store, original: Path) -> dict[str, object]:
 def main() -> None:
     """Build once, damage copies of it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--meters", type=int, default=200)
-    parser.add_argument("--days", type=int, default=95)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--meters", type=int, default=200, help="in the database (default: %(default)s)")
+    parser.add_argument("--days", type=int, default=95, help="of hours in it (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the noise (default: %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name), threaded=False)

@@ -51,9 +51,11 @@ CREATE TABLE reading (at INTEGER NOT NULL, meter INTEGER NOT NULL REFERENCES met
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--meters", type=int, default=200)
-    parser.add_argument("--years", type=float, default=3.0)
-    parser.add_argument("--days", type=int, default=30, help="of readings in the file with years")
+    parser.add_argument("--meters", type=int, default=200, help="in the database (default: %(default)s)")
+    parser.add_argument("--years", type=float, default=3.0, help="of hours in it (default: %(default)s)")
+    parser.add_argument(
+        "--days", type=int, default=30, help="of readings in the file with years (default: %(default)s)"
+    )
     parser.add_argument(
         "--dir", type=Path, help="where the files are made: on the disk in question (default: the system's)"
     )

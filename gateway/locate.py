@@ -16,7 +16,7 @@ LARGEST = 16 * 2**20  # bytes; ten thousand meters take three million
 _ADVICE = {
     errno.ENOENT: "; write the path of a file that is there",
     errno.EISDIR: "; write the path of a file",
-    errno.EACCES: "; let the user who runs this read it",
+    errno.EACCES: "; try again with sudo, or let the user who runs this read it",
 }
 
 

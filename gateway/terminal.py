@@ -112,10 +112,11 @@ class Screen:
         print(above + "\n".join(lines), flush=True)
         self._drawn = len(lines)
 
-    def leave(self) -> None:
-        """What is written next begins a line of its own, and not behind the "^C" of whoever has ended it."""
-        if self.redraws:
-            print(flush=True)
+
+def after_interrupt() -> None:
+    """What is written next begins a line of its own, and not behind the "^C" that a terminal shows."""
+    if sys.stdout.isatty():
+        print(flush=True)
 
 
 def hint(text: str) -> None:

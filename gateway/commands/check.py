@@ -105,9 +105,14 @@ def check_installation() -> None:
 def _document(faults: Sequence[Fault], warnings: Sequence[Fault]) -> dict[str, object]:
     return {
         "ok": not faults,
-        "faults": [asdict(fault) for fault in faults],
-        "warnings": [asdict(warning) for warning in warnings],
+        "faults": [_facts(fault) for fault in faults],
+        "warnings": [_facts(warning) for warning in warnings],
     }
+
+
+def _facts(fault: Fault) -> dict[str, object]:
+    """Null where there is nothing to say."""
+    return {key: None if value == "" else value for key, value in asdict(fault).items()}
 
 
 def _show(path: Path, config: Config) -> None:

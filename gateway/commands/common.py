@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
+from gateway import terminal
 from gateway.faults import no_meter
 from gateway.locate import find_config
 
@@ -63,3 +64,5 @@ def until_interrupted() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if interrupted.is_set():
+            terminal.after_interrupt()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
@@ -117,12 +116,14 @@ class Looking:
         drivers = self._drivers or {}
         missing = {name: {meter.name for meter in self._wanted if meter.source.connection == name} for name in drivers}
         silent = [driver.name for name, driver in drivers.items() if not missing[name] <= set(driver.last_reads())]
-        with suppress(KeyboardInterrupt):  # who has waited enough sees what is there
+        try:
             if silent and self._listen:
                 terminal.hint(
                     f"listening to {', '.join(silent)}, {self._listen:g} s at most; Ctrl-C shows what is there"
                 )
             _listen(drivers, missing, self._clock, self._clock.now().boottime + self._listen)
+        except KeyboardInterrupt:  # who has waited enough sees what is there
+            terminal.after_interrupt()
 
     def _is_broker(self, name: str) -> bool:
         return bool(dict(self._config.connections[name])["driver"] == BROKER)

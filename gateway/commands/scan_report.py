@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from drivers.modbus import profile as profiles
 from drivers.modbus.scan import in_words
 from gateway import terminal
+from gateway.faults import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ class Report:
             "url": self._url,
             "complete": self._complete,
             "took_s": round(self._wire.elapsed, 1),
-            "silent": len(search.silent),
+            "silent": self._silent(),
             "every_id_answers": search.everybody,
             "failing": [_where(*each) for each in search.failing],
             "garbled": [_where(*each) for each in search.garbled],
@@ -51,11 +52,10 @@ class Report:
     def show(self, *, took: str) -> None:
         """For people."""
         search = self._search
-        found = len(search.found)
-        many = f"{found} device{'' if found == 1 else 's'} found" if found else "nobody answered"
+        many = f"{counted(len(search.found), 'device')} found" if search.found else "nobody answered"
         stopped = "" if self._complete else "stopped before the end: "
         terminal.show()
-        silent = f"{len(search.silent)} id{'' if len(search.silent) == 1 else 's'} silent"
+        silent = f"{counted(self._silent(), 'id')} silent"
         said = f"{self._url}: {stopped}{many}, {silent}, in {took}"
         terminal.show(terminal.coloured(terminal.wrapped(said, "  "), "bold"))
         for line in self._remarks():
@@ -66,6 +66,10 @@ class Report:
         if config := self.config():
             terminal.show("\nTo read them, paste this into a configuration:\n")
             terminal.show(config)
+
+    def _silent(self) -> int:
+        """Ids that did not answer at any of the settings."""
+        return len({device for _, device in self._search.silent} - {found.device for found in self._search.found})
 
     def config(self) -> str:
         """TOML of the connection, and of a meter for every device whose profile is known well enough."""
@@ -100,9 +104,12 @@ class Report:
 
     def _advice(self) -> str:
         if self._wire.address.serial is not None:
+            other = (
+                "RTU (rtu:// instead of ascii://)" if self._wire.address.ascii else "ASCII (ascii:// instead of rtu://)"
+            )
             return (
-                "Try A and B (+ and -) the other way round; look at power, termination and the adapter; ids above 1-247 there are "
-                "none; --thorough waits longer and asks for more registers"
+                "Try A and B (+ and -) the other way round; look at power, termination and the adapter; does the line speak "
+                f"{other}? --thorough waits longer and asks for more registers"
             )
         return (
             "The connection works, nobody behind it answers: the gateway's own speed and parity, the wiring behind it, or ids "

@@ -113,7 +113,7 @@ def watch(looking: Looking, seconds: float, *, as_json: bool) -> int:
                     terminal.show(f"{now:%Y-%m-%dT%H:%M:%SZ} {_line(*each)}")
             looking.rest(clock, due)
     except KeyboardInterrupt:
-        screen.leave()
+        terminal.after_interrupt()
         return OK
 
 

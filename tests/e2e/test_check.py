@@ -76,7 +76,7 @@ def test_five_mistakes_are_named_all_at_once(config: Path):
 
 
 def test_the_same_five_as_one_json_document(config: Path):
-    """For those who show them elsewhere."""
+    """For those who show them elsewhere; null where there is nothing to say."""
     config.write_text(FIVE)
     done = check(config, "--json")
     document = json.loads(done.out)
@@ -90,7 +90,7 @@ def test_the_same_five_as_one_json_document(config: Path):
         "column": None,
         "path": "connections.main.pol",
         "message": "unknown key",
-        "value": "",
+        "value": None,
         "suggestion": "poll",
         "excerpt": 'pol = "60s"',
     }
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_says_why_and_what_to_do(config: Path):
             "cannot be read: No such file or directory; write the path of a file that is there",
         ),
         (config.parent, "cannot be read: Is a directory; write the path of a file"),
-        (config, "cannot be read: Permission denied; let the user who runs this read it"),
+        (config, "cannot be read: Permission denied; try again with sudo, or let the user who runs this read it"),
     ]:
         done = command_bound_by_permissions("check", "-c", path)
         assert done == Done(78, f"{path}: {said}\n{path}: 1 mistake\n", "")

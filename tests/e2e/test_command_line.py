@@ -55,6 +55,16 @@ def test_every_command_explains_itself_within_the_terminal(name: str, columns: i
     assert max(map(len, done.out.splitlines())) <= columns
 
 
+def test_a_long_usage_is_broken_once_and_says_what_the_command_does():
+    """Between words at the terminal's width; the commands of a command tell what they are for, too."""
+    lines = command("meter", "replaced", "--help", COLUMNS="80").out.splitlines()
+    assert lines[:2] == [
+        "usage: meter-gateway meter replaced [options] --at TIME --old-final VALUE",
+        "  --new-initial VALUE NAME",
+    ]
+    assert lines[3] == "Another meter (or register) hangs here now."
+
+
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["nonsense"], ["status"], ["hours", "x"]])
 def test_what_should_be_quick_loads_nothing_heavy(words: list[str]):
     """They must be quick on a small box: neither pydantic nor httpx nor a driver's library is imported.

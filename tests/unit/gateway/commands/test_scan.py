@@ -274,6 +274,15 @@ def test_the_speed_of_a_serial_line_is_found(scan):
     )
 
 
+def test_an_id_that_is_silent_at_every_setting_is_counted_once(scan):
+    """People count devices, not attempts."""
+    with RtuLine({}) as line:
+        url = line.url.partition("?")[0]
+        done = scan(url, "--ids", "7", "--baudrate", "9600,19200", "--parity", "N", "--timeout", "0.05")
+    assert "nobody answered, 1 id silent" in done.out
+    assert len(line.heard) == 2
+
+
 def test_a_late_answer_is_not_taken_for_the_next_ids(scan):
     """5 answers when its time is over: the line is kept quiet, 6 is not there, and 5 is found all the same."""
     with serial_line({5: {0: 7}}) as line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -106,9 +107,13 @@ def test_configured_meters_are_watched_on_a_terminal_in_one_place(tmp_path: Path
             shown += os.read(terminal, 4096).decode()
         process.send_signal(signal.SIGINT)
         process.wait(20)
+    with contextlib.suppress(OSError):  # nothing more comes
+        while more := os.read(terminal, 4096):
+            shown += more.decode()
     os.close(terminal)
     assert process.returncode == 0
     assert "every 0.1 s; Ctrl-C ends it" in shown
+    assert shown.endswith("\r\n\r\n"), 'the prompt does not stand behind the "^C"'
     assert re.search(r"meter +value +change +rate +age\r\n", shown)
     assert "\033[4F\033[J" in shown
     assert "kWh/h" in shown
