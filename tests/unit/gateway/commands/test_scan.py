@@ -276,7 +276,7 @@ def test_the_speed_of_a_serial_line_is_found(scan):
 
 def test_an_id_that_is_silent_at_every_setting_is_counted_once(scan):
     """People count devices, not attempts."""
-    with RtuLine({}) as line:
+    with serial_line({}) as line:
         url = line.url.partition("?")[0]
         done = scan(url, "--ids", "7", "--baudrate", "9600,19200", "--parity", "N", "--timeout", "0.05")
     assert "nobody answered, 1 id silent" in done.out
