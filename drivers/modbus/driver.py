@@ -163,8 +163,10 @@ class ModbusDriver:
         return device.due + (self._poll + device.costs if device.failures else 0.0)
 
     def _earliest(self) -> float:
+        if not any([device.failures for device in self._devices]):
+            return min([device.due for device in self._devices])
         now = self._ports.clock.now()
-        return min(self._ready(device, now) if device.failures else device.due for device in self._devices)
+        return min(self._ready(device, now) for device in self._devices)
 
     @staticmethod
     def _ready(device: Device, now: Now) -> float:
