@@ -163,7 +163,7 @@ class ModbusDriver:
         return device.due + (self._poll + device.costs if device.failures else 0.0)
 
     def _earliest(self) -> float:
-        if not any([device.failures for device in self._devices]):
+        if not any(device.failures for device in self._devices):
             return min([device.due for device in self._devices])
         now = self._ports.clock.now()
         return min(self._ready(device, now) for device in self._devices)
