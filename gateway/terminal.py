@@ -109,7 +109,7 @@ class Screen:
             lines = [*lines[: room - 1], f"... {len(lines) - room + 1} more lines: make the window larger"]
         lines = [line[: size.columns] for line in lines]
         above = f"\033[{self._drawn}F\033[J" if self._drawn else ""
-        print(above + "\n".join(lines), flush=True)
+        print(above + "".join(f"{line}\n" for line in lines), end="", flush=True)  # at once: no half table is ever seen
         self._drawn = len(lines)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 from pymodbus.framer import FramerType
 
-from drivers.modbus.address import address_of
-from drivers.modbus.bus import PAUSE, PymodbusBus
+from drivers.modbus.bus import PAUSE
 from drivers.modbus.config import Connection, Source, check
 from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
@@ -36,21 +34,6 @@ def asked(device: int = 1, register: int = 10) -> Request:
 
 def ascii_line(words: dict[int, dict[int, int]]) -> AbstractContextManager[SerialSimulator]:
     return serial_line(words, ascii=True)
-
-
-@pytest.fixture
-def bus() -> Iterator[Callable[..., PymodbusBus]]:
-    """Opens the wire alone, without the driver above it."""
-    opened: list[PymodbusBus] = []
-
-    def open_(url: str, **keys) -> PymodbusBus:
-        opened.append(PymodbusBus(connection(url, **keys), address_of(url)))
-        opened[-1].open()
-        return opened[-1]
-
-    yield open_
-    for each in opened:
-        each.close()
 
 
 def test_meters_on_an_ascii_line_are_read_with_their_right_values():

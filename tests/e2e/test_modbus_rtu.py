@@ -8,7 +8,7 @@ import pty
 import select
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from threading import Event, Thread, Timer
@@ -20,7 +20,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from drivers.base import LineError, SetupError
 from drivers.modbus.address import address_of
-from drivers.modbus.bus import DRAIN, PymodbusBus
+from drivers.modbus.bus import DRAIN
 from drivers.modbus.config import Connection, Source, check
 from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
@@ -53,21 +53,6 @@ def gateway(url: str, sources: dict[str, dict], **keys) -> Iterator[tuple[Driver
     assert not check(settings, read)
     with DriverThread(build("main", settings, read, store.ports), clock) as running:
         yield running, store
-
-
-@pytest.fixture
-def bus() -> Iterator[Callable[..., PymodbusBus]]:
-    """Opens the wire alone, without the driver above it."""
-    opened: list[PymodbusBus] = []
-
-    def open_(url: str, **keys) -> PymodbusBus:
-        opened.append(PymodbusBus(connection(url, **keys), address_of(url)))
-        opened[-1].open()
-        return opened[-1]
-
-    yield open_
-    for each in opened:
-        each.close()
 
 
 def test_meters_on_a_serial_line_are_read_with_their_right_values():

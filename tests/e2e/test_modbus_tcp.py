@@ -13,8 +13,6 @@ from typing import Self
 import pytest
 
 from drivers.base import LineError
-from drivers.modbus.address import address_of
-from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.config import Connection, Source
 from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
@@ -45,21 +43,6 @@ def gateway(url: str, *devices: int, **keys) -> Iterator[tuple[DriverThread, Fak
     store = FakePorts(clock)
     with DriverThread(build("main", connection(url, **keys), meters(*devices), store.ports), clock) as running:
         yield running, store
-
-
-@pytest.fixture
-def bus() -> Iterator[Callable[..., PymodbusBus]]:
-    """Opens the wire alone, without the driver above it."""
-    opened: list[PymodbusBus] = []
-
-    def open_(url: str, **keys) -> PymodbusBus:
-        opened.append(PymodbusBus(connection(url, **keys), address_of(url)))
-        opened[-1].open()
-        return opened[-1]
-
-    yield open_
-    for each in opened:
-        each.close()
 
 
 # --- devices that do not answer ---------------------------------------------------------------------------------------
