@@ -380,12 +380,6 @@ class ScaledClock:
         return wake.wait(max(0.0, (until - self.now().boottime) / self._scale))
 
 
-def odd_offset(wall: datetime) -> timedelta | None:
-    """How far local time is from UTC where it is no whole hour, in winter or summer; None where it is one."""
-    seasons = (wall.replace(month=month, day=1).astimezone().utcoffset() or timedelta() for month in (1, 7))
-    return next((offset for offset in seasons if offset % timedelta(hours=1)), None)
-
-
 def boot_id(environ: Mapping[str, str] = os.environ, kernel_says: Path = BOOT_ID) -> str:
     """What names this boot; readings of one boot share a boottime axis.
 

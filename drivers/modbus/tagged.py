@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from drivers.modbus.wire import Request
 
 PROTOCOL = 0
-CHUNK = 4096
 _REQUEST = struct.Struct(">HHHBBHH")  # transaction, protocol, bytes that follow, device, function, start, count
 _ANSWER = struct.Struct(">HHHBBB")  # transaction, protocol, bytes that follow, device, function, bytes of registers
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from gateway import terminal
-from gateway.clock import SystemClock, odd_offset
+from gateway.clock import SystemClock
 from gateway.config import Config, ConfigFaults, load
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import Fault, counted, listing, visible
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _zone_warnings() -> list[Fault]:
     """Our hours are UTC's; whether EnerKey's are, too, where local hours begin at half past, nobody could tell us."""
-    offset = odd_offset(SystemClock().now().wall)
+    offset = _odd_offset(SystemClock().now().wall)
     if offset is None:
         return []
     sign, minutes = "-" if offset < timedelta() else "+", abs(offset) // timedelta(minutes=1)
@@ -131,3 +131,9 @@ def _show_warnings(warnings: Sequence[Fault]) -> None:
 
 def _warned(warnings: Sequence[Fault]) -> str:
     return f", {counted(len(warnings), 'warning')}" if warnings else ""
+
+
+def _odd_offset(wall: datetime) -> timedelta | None:
+    """How far local time is from UTC where it is no whole hour, in winter or summer; None where it is one."""
+    seasons = (wall.replace(month=month, day=1).astimezone().utcoffset() or timedelta() for month in (1, 7))
+    return next((offset for offset in seasons if offset % timedelta(hours=1)), None)
