@@ -85,6 +85,9 @@ class KeyValues(Protocol):
 Deliver = Callable[[Sequence[Reading | Rejected]], None]
 """When it returns, the whole batch is durable; raises NotStored when none of it is. Blocks; thread-safe."""
 
+DeliverTogether = Callable[[Sequence[tuple[str, Sequence[Reading | Rejected]]], int], None]
+"""The same for several polled connections, by their names; besides, for how many connections nobody else delivers."""
+
 Note = Callable[[str, str, str], None]
 """`note(level, subject, text)`: an event that an operator should know; level is info, warning or error."""
 
@@ -142,6 +145,21 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Release the wire; called by the owner thread, or after it has ended. Never raises, may be called twice."""
+        ...
+
+
+class Helper(Protocol):
+    """Serves several drivers of one kind, in a thread of its own."""
+
+    name: str
+    wake: Event
+
+    def step(self, now: Now) -> float:
+        """As `Driver.step`."""
+        ...
+
+    def close(self) -> None:
+        """As `Driver.close`."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from drivers.base import Driver, Ports
+    from drivers.base import Clock, DeliverTogether, Driver, Helper, Ports
 
 
 class Fault(NamedTuple):
@@ -68,6 +68,15 @@ class DriverModule(Protocol):
 
     def build(self, name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> Driver:
         """A driver that has touched nothing yet."""
+        ...
+
+    def share(
+        self, drivers: Sequence[Driver], clock: Clock, deliver: DeliverTogether, longest_wait: float
+    ) -> Sequence[Helper]:
+        """What serves some of these drivers together, in threads of its own; once, before any of them steps.
+
+        `longest_wait` (s of `clock`): each driver is to be looked at so often, as its own thread does.
+        """
         ...
 
 

@@ -14,6 +14,7 @@ from gateway.correcting import correct
 from gateway.delivery import doubts_of, settle_ms
 from gateway.probing.keeping import keep
 from gateway.service import LONGEST_WAIT, Service
+from gateway.wiring import helpers_of
 
 if TYPE_CHECKING:
     from buffer.store import Connection
@@ -32,6 +33,8 @@ def service_of(gateway: Gateway, notifier: Notifier, longest_wait: float = LONGE
     service = Service(gateway.clock, notifier, longest_wait)
     for driver in gateway.drivers.values():
         service.add(driver, limit=CONNECTION_LIMIT * pace, close=driver.close)
+    for helper in helpers_of(gateway, longest_wait):
+        service.add(helper, limit=CONNECTION_LIMIT * pace, close=helper.close)
     service.add(gateway.closer, limit=CLOSER_LIMIT * pace)
     for uploader in gateway.uploaders.values():
         service.add(uploader, limit=DELIVERY_LIMIT * pace, close=uploader.close)

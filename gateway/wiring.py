@@ -41,10 +41,11 @@ from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
 
+    from drivers.base import DeliverTogether, Helper
     from drivers.mqtt.config import Connection as MqttConnection
     from drivers.mqtt.listening import Listener
     from gateway.config import Config, Meter
@@ -70,6 +71,7 @@ class Gateway:
     machine: str  # the machine's id, "" where it has none
     housekeeper: Housekeeper
     checker: Checker
+    deliver_together: DeliverTogether
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,18 @@ def build(
     kept = config.buffer
     housekeeper = Housekeeper(store, kept.keep_readings, kept.keep_messages, bytes_written, collector.flush)
     checker = Checker(store, lambda: _wake(uploaders))
-    return Gateway(config, clock, store, drivers, closer, uploaders, machine, housekeeper, checker)
+    return Gateway(
+        config, clock, store, drivers, closer, uploaders, machine, housekeeper, checker, collector.deliver_together
+    )
+
+
+def helpers_of(gateway: Gateway, longest_wait: float) -> Iterator[Helper]:
+    """What serves several polled drivers at once where each has a thread; for once, before they start."""
+    by_kind: dict[str, list[Driver]] = {}
+    for name, driver in gateway.drivers.items():
+        by_kind.setdefault(_driver_of(gateway.config, name), []).append(driver)
+    for kind, drivers in by_kind.items():
+        yield from registry.driver_of(kind).share(drivers, gateway.clock, gateway.deliver_together, longest_wait)
 
 
 def _wake(uploaders: Mapping[str, Uploader]) -> None:

@@ -20,16 +20,15 @@ import serial
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.framer import FramerRTU, FramerType
-from pymodbus.pdu import ExceptionResponse
 
 from drivers.base import LineError, SetupError
+from drivers.modbus import tagged
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
-from drivers.modbus.decode import hexed
+from drivers.modbus.checked import ECHO_HINT, beginning, checked, refuse_echo
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, must_have, reason
 from drivers.modbus.stranger import Stranger
-from drivers.modbus.tagged import ask, ends_with_it
-from drivers.modbus.wire import EXCEPTIONS, FUNCTIONS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+from drivers.modbus.wire import Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ NO_DEVICES = bytes(
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
-ECHO_HINT = ": set local_echo = true"
 OTHER_REQUEST_HINT = (
     "; by its transaction id it is the answer of another request: where each answer is so, the gateway does not return the id; "
     "switch it to transparent mode and use rtu+tcp://"
@@ -105,6 +103,8 @@ class PymodbusBus:
         self._silences = 0  # in a row
         self._transactions = 0  # number of the last one; goes on over connections: some gateways answer to the next one
         self._quiet_until = 0.0
+        self._begun: Request | None = None  # has been sent already, and is not answered yet
+        self._unlooked = False  # and the line was not looked at before
         self._awaited = Awaited(latest)
         self._stranger = Stranger(None if address.ascii else FramerRTU.compute_CRC)
 
@@ -128,6 +128,8 @@ class PymodbusBus:
 
     def read(self, request: Request) -> Answer:
         """As the protocol says. Where a late answer could be mistaken for this one's, another question clears it up first."""
+        if self._begun is request:
+            return self._answered(request, unlooked=self._unlooked)
         if self._address.untagged and self._awaited.mistakable(request, monotonic()):
             self._clear_up(request)
         return self._ask(request)
@@ -148,6 +150,10 @@ class PymodbusBus:
         line = self._line
         echo = self._frames.request if self._connection.local_echo else 0
         line.expect(request.timeout, self._frames.answer_of(request.block.count), echo)
+        return self._answered(request, unlooked=unlooked)
+
+    def _answered(self, request: Request, *, unlooked: bool) -> Answer:
+        line = self._line
         try:
             words = self._words(line, request)
         except LineError:
@@ -181,8 +187,8 @@ class PymodbusBus:
             return response
         try:
             if not self._connection.local_echo:
-                _refuse_echo(line)
-            return _checked(response, request, bytes(line.heard), ascii_=self._address.ascii)
+                refuse_echo(line)
+            return checked(response, request, bytes(line.heard), ascii_=self._address.ascii)
         except BadAnswer:
             self._suspect()
             raise
@@ -193,7 +199,7 @@ class PymodbusBus:
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
         if letters:
             heard = heard.upper()
-        begin = _beginning(request, ascii_=letters)
+        begin = beginning(request, ascii_=letters)
         stranger = self._stranger.asked(heard[: heard.rfind(begin)])
         if stranger or answered_twice(begin, size, heard):
             self._suspect()
@@ -205,7 +211,7 @@ class PymodbusBus:
     def _frame_ends(self, line: Line) -> None:
         """An answer over TCP that came in pieces, or behind others: with bytes behind it, it may hold those of another one."""
         heard = self._heard_until_quiet(line, PIECES)
-        if not ends_with_it(line.sent, heard):
+        if not tagged.ends_with_it(line.sent, heard):
             self._suspect()
             raise BadAnswer(f"an answer and bytes that are none: {heard[:64].hex(' ')}", raw=heard)
 
@@ -237,7 +243,7 @@ class PymodbusBus:
 
     def close(self) -> None:
         """As the protocol says."""
-        line, self._line = self._line, None
+        line, self._line, self._begun = self._line, None, None
         if line is not None:
             self._transactions = line.transaction.next_tid
             with contextlib.suppress(*_WIRE_ERRORS):
@@ -280,15 +286,21 @@ class PymodbusBus:
 
     def _execute(self, line: Any, request: Request) -> tuple[int, ...] | ModbusPDU:  # noqa: ANN401 - a pymodbus client with our bytes
         block = request.block
-        read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
+        begun, self._begun = self._begun is request, None
         try:
             if not self._address.untagged:
-                return cast("tuple[int, ...] | ModbusPDU", ask(line, request))
+                if not begun:
+                    line.send(tagged.frame(line, request))
+                return cast("tuple[int, ...] | ModbusPDU", tagged.answer(line, request))
+            read = line.read_holding_registers if block.table == "holding" else line.read_input_registers
             response: ModbusPDU = read(block.start, count=block.count, device_id=request.device)
         finally:
-            if log.isEnabledFor(logging.DEBUG):
-                log.debug("%s: sent %s, heard %s", self._where, line.sent.hex(" "), line.heard.hex(" ") or "nothing")
+            self._show(line)
         return response
+
+    def _show(self, line: Line) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: sent %s, heard %s", self._where, line.sent.hex(" "), line.heard.hex(" ") or "nothing")
 
     def _count_extra(self, line: Line, registers: int) -> None:
         """What came besides the answer with so many registers (none: an exception): another one's, late."""
@@ -353,36 +365,3 @@ class PymodbusBus:
         line.noise = NO_DEVICES if self._frames == RTU else b""
         line.heard = bytearray()
         line.last = monotonic()
-
-
-def _refuse_echo(line: Line) -> None:
-    """A request for a register around 0x0300 reads as an answer with 3 bytes, checksum and all; on ASCII more of them do."""
-    if line.answer.startswith(line.sent):
-        raise BadAnswer(f"the request itself came back{ECHO_HINT}", raw=line.answer)
-
-
-def _checked(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool) -> tuple[int, ...]:
-    """The words of an answer that is really one to this request: pymodbus checks neither function nor length."""
-    function = FUNCTIONS[request.block.table]
-    if isinstance(response, ExceptionResponse):
-        code = response.exception_code
-        if response.function_code == function | 0x80 and code in EXCEPTIONS:
-            raise ExceptionAnswer(code)
-        raise BadAnswer(
-            f"exception 0x{code:02X} for function {response.function_code & 0x7F}, asked {function}", raw=heard
-        )
-    if response.function_code != function:
-        raise BadAnswer(f"function {response.function_code} instead of {function}", raw=heard)
-    words = tuple(response.registers)
-    if len(words) != request.block.count:
-        got = f"{len(words)} registers instead of {request.block.count}"
-        raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
-    if _beginning(request, ascii_=ascii_) not in (heard.upper() if ascii_ else heard):
-        raise BadAnswer(f"an odd number of bytes instead of {len(words)} registers", raw=heard)
-    return words
-
-
-def _beginning(request: Request, *, ascii_: bool) -> bytes:
-    """How a good answer begins: device, function, number of bytes; on ASCII its colon and their letters."""
-    begins = bytes((request.device, FUNCTIONS[request.block.table], 2 * request.block.count))
-    return b":" + begins.hex().upper().encode() if ascii_ else begins

@@ -27,7 +27,7 @@ from drivers.modbus.plan import (
 )
 from drivers.modbus.sunspec import Walk
 from drivers.modbus.target import placed
-from drivers.modbus.wire import ExceptionAnswer, NoAnswer, Request
+from drivers.modbus.wire import Aside, ExceptionAnswer, NoAnswer, Pause, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Now, Ports
     from drivers.modbus.target import Target
-    from drivers.modbus.wire import Answer, Bus
+    from drivers.modbus.wire import Answer, Asking
 
 BUSY_RETRIES = 2
 BUSY_PAUSE = (0.1, 0.5)  # s; between these by chance
@@ -144,17 +144,22 @@ class Device:
         """Seconds of the line that a request in vain takes at most: the timeout, and the quiet after it."""
         return self.limits.timeout + max(QUIET, self.limits.timeout / 2)
 
-    def read(self, bus: Bus, into: Round, *, changed: bool) -> None:
-        """Fetch every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
+    @property
+    def unwell(self) -> bool:
+        """Whether its next poll may be news."""
+        return self.failures > 0 or bool(self.refusing)
+
+    def reading(self, into: Round, *, changed: bool) -> Asking[None]:
+        """Ask for every value that is not resting. Raises LineError and SetupError; `into` holds what came."""
         gap = self.limits.gap_on_change if changed else self.limits.gap
-        if self._floating and not self._finds_models(bus, gap, into):
+        if self._floating and not (yield from self._finding_models(gap, into)):
             return
         wanted = self._wanted(into.now)
         self._test(into)
         while wanted:
             block = self._next(wanted, into)
             try:
-                answer = self._ask(bus, block, gap)
+                answer = yield from self._asking(block, gap)
             except AnswerError as error:
                 if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
                     self._unanswered(wanted, block, error, into)
@@ -171,10 +176,11 @@ class Device:
             wanted.difference_update(block.places)
         self._mute = self._mute and not into.heard
         if self._tested is not None:
+            yield Aside()
             self._tested = None
             self._remember(self.shape)
 
-    def _finds_models(self, bus: Bus, gap: float, into: Round) -> bool:
+    def _finding_models(self, gap: float, into: Round) -> Asking[bool]:
         """Put the targets of SunSpec at the registers where this device has their models; False when the round is over."""
         if self.failures:  # it may have been restarted with another firmware
             self._settle(())
@@ -184,7 +190,8 @@ class Device:
         while (place := walk.wanted) is not None:
             block = Block(place.table, place.register, place.width, (place,))
             try:
-                walk.heard(self._ask(bus, block, gap).words)
+                answer = yield from self._asking(block, gap)
+                walk.heard(answer.words)
             except AnswerError as error:
                 if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
                     self._walks += 1
@@ -252,22 +259,24 @@ class Device:
         refusal = self._refusals.get(place)
         return refusal is not None and now.boottime < refusal.until
 
-    def _ask(self, bus: Bus, block: Block, gap: float) -> Answer:
+    def _asking(self, block: Block, gap: float) -> Asking[Answer]:
         """One request, repeated where the device asks for patience: a busy device has said nothing about the value."""
         request = Request(self.number, block, self.limits.timeout, gap)
         tried = 0
         while True:
             self.counts["requests"] += 1
             try:
-                return bus.read(request)
+                answer: Answer = yield request
             except ExceptionAnswer as error:
                 if tried >= RETRIES.get(error.code, 0):
                     raise
                 patience = (
                     ACKNOWLEDGE_PAUSE if error.code == wire.ACKNOWLEDGE else self._ports.random.uniform(*BUSY_PAUSE)
                 )
-                bus.pause(patience)
+                yield Pause(patience)
                 tried += 1
+            else:
+                return answer
 
     def _next(self, wanted: set[Place], into: Round) -> Block:
         """The next request: those that brought nothing come last, since some devices are silent where others refuse.

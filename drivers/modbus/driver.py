@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
+from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +15,7 @@ from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.cautions import hint
 from drivers.modbus.device import Device, Look, Problem, Round
 from drivers.modbus.limits import devices_of
+from drivers.modbus.loop import Loop
 from drivers.modbus.pace import (
     DEAD,
     LONGEST_DEVICE_PAUSE,
@@ -22,17 +25,20 @@ from drivers.modbus.pace import (
     slot_after,
     spread,
 )
+from drivers.modbus.prompt import PromptBus
 from drivers.modbus.reader import Reader, completed
+from drivers.modbus.storing import KEPT, Storing
+from drivers.modbus.wire import Aside, asked_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
-    from drivers.base import Now, Ports
+    from drivers.base import Clock, DeliverTogether, Driver, Now, Ports
     from drivers.modbus.connection import Connection
     from drivers.modbus.source import Source
-    from drivers.modbus.wire import Bus
+    from drivers.modbus.wire import Asking, Bus, Wish
     from drivers.reading import Reading, Rejected
 
 log = logging.getLogger(__name__)
@@ -43,14 +49,28 @@ COUNTED = ("polls", "readings", "rejected", "timeouts", "requests")
 COUNTED_OF_DEVICES = ("requests", "timeouts", "bad_answers", "refusals")
 LOST_TOO_OFTEN = 2  # times before, with no answer in between
 MOST_NAMED = 3  # devices in one sentence
-KEPT = 5000  # readings kept while the store takes none; then the oldest go, the newest counter value covers them
 
 
 def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> ModbusDriver:
     """A driver that has touched nothing yet."""
     settings = cast("Connection", connection)
-    bus = PymodbusBus(settings, address_of(settings.url))
+    address = address_of(settings.url)
+    bus = (PromptBus if address.scheme == "tcp" else PymodbusBus)(settings, address)
     return ModbusDriver(name, settings, cast("Mapping[str, Source]", sources), ports, bus)
+
+
+def share(
+    drivers: Sequence[Driver], clock: Clock, deliver: DeliverTogether, longest_wait: float
+) -> Sequence[Loop | Storing]:
+    """One thread for what is as usual on all Modbus TCP connections, and one that stores what it reads."""
+    shareable = [each for each in cast("Sequence[ModbusDriver]", drivers) if each.shareable]
+    if not shareable:
+        return ()
+    storing = Storing(deliver)
+    loop = Loop(clock, storing, longest_wait)
+    for each in shareable:
+        each.share(loop)
+    return loop, storing
 
 
 class ModbusDriver:
@@ -87,28 +107,72 @@ class ModbusDriver:
         )
         self._not_stored = ""
         self._counts: Counter[str] = Counter()
+        self.ripe = False  # what is gathered is to be stored now
+        self._loop: Loop | None = None
+        self._lent = False  # to the loop, whose alone everything is then
+        self._broken_off: tuple[Asking[float], Wish] | None = None  # a turn of the loop, and what it wants next
 
     def step(self, now: Now) -> float:
-        """Read one device that is due; returns at once when none is."""
+        """Read one device that is due; returns at once when none is, or when the loop does it."""
+        if self._lent:
+            return math.inf
+        turn, wish = self._broken_off or (self.turn(now), None)
+        self._broken_off = None
+        due = asked_on(self._bus, turn, wish)
+        if self.ripe:
+            self._deliver()
+            self._lend(due)
+        return due
+
+    def turn(self, now: Now) -> Asking[float]:
+        """Ask one device that is due, or none; the boottime of the next turn. Then `ripe` says whether to store."""
+        self.ripe = True
         self._realign(now)
         device = self._next(now)
         if device is None:
-            self._deliver()
             return self._earliest()
+        if device.unwell or not self._bus.is_open:
+            yield Aside()
         if not self._connected(now):
-            self._deliver()
             return self._reconnecting.due
-        after = self._read(device, now)
+        after = yield from self._reading(device, now)
         due = self._earliest()
-        if due > after.boottime or not self._bus.is_open or self._gathered(after):
-            self._deliver()
+        self.ripe = due > after.boottime or not self._bus.is_open or self._gathered(after)
         return due
+
+    @property
+    def shareable(self) -> bool:
+        """Whether its line can be asked without waiting for it."""
+        resting = any(device.limits.gap or device.limits.gap_on_change for device in self._devices)
+        return isinstance(self._bus, PromptBus) and not resting
+
+    def share(self, loop: Loop) -> None:
+        """From now on `loop` does what is as usual."""
+        self._loop = loop
+
+    def break_off(self, turn: Asking[float] | None, wish: Wish | None) -> None:
+        """The loop is through with it: `turn` is to be gone on with where it wants `wish`. From here on it is its own thread's again."""
+        self._broken_off = None if turn is None or wish is None else (turn, wish)
+        self._lent = False
+        self.wake.set()
+
+    def batch(self) -> Sequence[Reading | Rejected]:
+        """What is gathered, for whoever stores it."""
+        self._understand()
+        batch, self._batch, self._gathering_since = self._batch, [], None
+        return batch
+
+    def told(self, not_stored: str) -> None:
+        """What became of a batch: stored, or why not."""
+        if not_stored and not self._not_stored:
+            log.warning("%s: readings could not be stored, trying again: %s", self.name, not_stored)
+        self._not_stored = not_stored and f"readings could not be stored: {not_stored}"
 
     def poll(self, now: Now) -> None:
         """Read every device once."""
         for device in self._devices:
             if self._connected(now):
-                self._read(device, now)
+                asked_on(self._bus, self._reading(device, now))
             else:
                 self._look_in_vain(device)
             now = self._ports.clock.now()
@@ -134,6 +198,13 @@ class ModbusDriver:
 
     def close(self) -> None:
         """As the protocol says; a round that is cut short is delivered."""
+        if self._loop is not None:
+            self._loop.give_back(self)
+        if self._broken_off is not None:
+            turn, wish = self._broken_off
+            self._broken_off = None
+            with suppress(Exception):  # it may be what ends the process, and what is gathered is worth more
+                asked_on(self._bus, turn, wish)
         self._deliver()
         self._bus.close()
 
@@ -193,7 +264,13 @@ class ModbusDriver:
         self._outage = ""
         return True
 
-    def _read(self, device: Device, now: Now) -> Now:
+    def _lend(self, due: float) -> None:
+        """To the loop, once every device has been tried and as long as the line is as usual."""
+        if self._loop is not None and self._ready_since is not None and cast("PromptBus", self._bus).at_ease:
+            self._lent = True
+            self._loop.lend(self, cast("PromptBus", self._bus), due)
+
+    def _reading(self, device: Device, now: Now) -> Asking[Now]:
         """One poll of one device; the time after it."""
         got = Round(now, self._poll)
         changed = self._asked is not None and self._asked != device.number
@@ -201,7 +278,7 @@ class ModbusDriver:
         self._counts["polls"] += 1
         lost: LineError | SetupError | None = None
         try:
-            device.read(self._bus, got, changed=changed)
+            yield from device.reading(got, changed=changed)
         except (LineError, SetupError) as error:
             lost = error
         after = self._ports.clock.now()
@@ -321,19 +398,16 @@ class ModbusDriver:
 
     def _deliver(self) -> None:
         """Make the gathered readings durable. What is not stored is offered again with the next batch, or when nothing is due."""
-        self._understand()
-        batch, self._batch, self._gathering_since = self._batch, [], None
+        batch = self.batch()
         if not batch:
             return
         try:
             self._ports.deliver(batch)
         except NotStored as error:
-            if not self._not_stored:
-                log.warning("%s: readings could not be stored, trying again: %s", self.name, error)
-            self._not_stored = f"readings could not be stored: {error}"
-            self._batch = batch[-KEPT:]
+            self.told(str(error))
+            self._batch = list(batch[-KEPT:])
             return
-        self._not_stored = ""
+        self.told("")
 
     def _subject(self, device: Device) -> str:
         return f"{self.name}, device {device.number}"

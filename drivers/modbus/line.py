@@ -40,6 +40,7 @@ class Line:
     sent = b""
     heard = bytearray()
     ahead = b""  # heard, and not looked at by pymodbus yet
+    transaction_id = 0  # of what was sent, where frames have one
     settled = False  # the last answer was the usual one, nothing was heard behind it
 
     def connect(self) -> bool:
@@ -53,13 +54,16 @@ class Line:
     def send(self, request: bytes, addr: object = None) -> int:
         """Send, and start the clock of the timeout when the last byte is out."""
         del addr
-        self.sent = request
-        self.heard, self.ahead = bytearray(), b""
-        self.started = monotonic()
+        self._begins(request)
         self._put(request)
         self.last = monotonic() + len(request) * self.character
         self.deadline, self.latest = self.last + self.timeout, 0.0
         return len(request)
+
+    def _begins(self, request: bytes) -> None:
+        self.sent = request
+        self.heard, self.ahead = bytearray(), b""
+        self.started = monotonic()
 
     def recv(self, size: int | None) -> bytes:
         """What comes, b"" when the time is over. A first byte in time buys the time that the rest of a frame takes."""
@@ -88,7 +92,7 @@ class Line:
         latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
         while monotonic() < latest:
             left = max(until, self.last + gap) - monotonic()
-            if left <= 0 and not self._ready():
+            if left <= 0 and not self.ready():
                 break
             if data := self._take(left):
                 self.last = monotonic()
@@ -114,7 +118,8 @@ class Line:
             return self.sent + heard[len(self.sent) :].lstrip(self.noise)
         return heard
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """Whether there is something to be heard, also that the other end has hung up."""
         return bool(select.select([self.socket], [], [], 0)[0])
 
     def _put(self, data: bytes) -> None:
@@ -138,9 +143,12 @@ class NetworkLine(Line):
     def _take(self, seconds: float) -> bytes:
         self.socket.settimeout(max(seconds, 0.0001))  # 0 would mean: do not wait, and raise
         try:
-            data: bytes = self.socket.recv(CHUNK)
+            return self._received()
         except TimeoutError:
             return b""
+
+    def _received(self) -> bytes:
+        data: bytes = self.socket.recv(CHUNK)
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
         return data
@@ -158,8 +166,27 @@ class PlainLine(NetworkLine):
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """As everywhere."""
         return bool(self._poll.poll(0))
+
+    def send_at_once(self, request: bytes) -> bool:
+        """As `send`, without waiting; False where there is no room, and nothing was sent. Raises OSError."""
+        self._begins(request)
+        try:
+            sent = self.socket.send(request)
+        except BlockingIOError:
+            return False
+        if sent < len(request):  # the rest of a frame cannot be waited for, nor left out
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.last = self.started
+        self.deadline, self.latest = self.last + self.timeout, 0.0
+        return True
+
+    def hear_at_once(self) -> None:
+        """Add to `heard` what has come; raises OSError, also where nothing has."""
+        self.heard += self._received()
+        self.last = monotonic()
 
     def _put(self, data: bytes) -> None:
         try:
@@ -172,12 +199,7 @@ class PlainLine(NetworkLine):
             self.socket.settimeout(0.0)
 
     def _take(self, seconds: float) -> bytes:
-        if not self._poll.poll(max(seconds, 0.0) * 1000):
-            return b""
-        data: bytes = self.socket.recv(CHUNK)
-        if not data:
-            raise ConnectionResetError(errno.ECONNRESET, "closed by the other end")
-        return data
+        return self._received() if self._poll.poll(max(seconds, 0.0) * 1000) else b""
 
 
 class PortLine(Line):

@@ -21,14 +21,19 @@ _REQUEST = struct.Struct(">HHHBBHH")  # transaction, protocol, bytes that follow
 _ANSWER = struct.Struct(">HHHBBB")  # transaction, protocol, bytes that follow, device, function, bytes of registers
 
 
-def ask(line: Any, request: Request) -> Any:  # noqa: ANN401 - a pymodbus client with our bytes, and its answer
+def frame(line: Any, request: Request) -> bytes:  # noqa: ANN401 - a pymodbus client with our bytes
+    """The frame of a request, under the connection's next transaction."""
+    line.transaction_id = line.transaction.getNextTID()
+    return asking(line.transaction_id, request)
+
+
+def answer(line: Any, request: Request) -> Any:  # noqa: ANN401 - a pymodbus client with our bytes, and its answer
     """The words of the usual answer as a tuple, or the PDU that pymodbus makes of another one.
 
     Raises ValueError where there is no answer to this request, besides what pymodbus and the line raise.
     """
-    transaction: int = line.transaction.getNextTID()
-    line.send(asking(transaction, request))
-    line.ahead = line.recv(None)
+    transaction: int = line.transaction_id
+    line.ahead = bytes(line.heard) or line.recv(None)
     words = usual(transaction, request, line.ahead)
     line.settled = words is not None
     if line.settled:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from drivers.base import AnswerError
+from drivers.base import AnswerError, DriverError
 
 if TYPE_CHECKING:
     from drivers.modbus.plan import Block
+
+T = TypeVar("T")
 
 ILLEGAL_FUNCTION = 0x01
 ILLEGAL_ADDRESS = 0x02
@@ -72,6 +75,21 @@ class Answer(NamedTuple):
     took: float
 
 
+class Pause(NamedTuple):
+    """Keep the line quiet for so many seconds."""
+
+    seconds: float
+
+
+class Aside(NamedTuple):
+    """What follows takes its time with something else than an answer: opening a line, writing down what was learned."""
+
+
+Wish = Request | Pause | Aside
+Asking = Generator[Wish, Any, T]
+"""Decides what is asked of a line and yields it; is sent each request's `Answer`, or has its DriverError thrown in."""
+
+
 class Bus(Protocol):
     """One line with one request at a time. Its time is real, never scaled.
 
@@ -105,3 +123,29 @@ class Bus(Protocol):
     def close(self) -> None:
         """Release the line; never raises, may be called twice."""
         ...
+
+
+def asked_on(bus: Bus, asking: Asking[T], wish: Wish | None = None) -> T:
+    """All that is asked, one after the other, each waited for; its outcome. `wish`: what it has asked for already."""
+    try:
+        if wish is None:
+            wish = next(asking)
+        while True:
+            try:
+                answer = fulfilled(bus, wish)
+            except DriverError as error:
+                wish = asking.throw(error)
+            else:
+                wish = asking.send(answer)
+    except StopIteration as end:
+        outcome: T = end.value
+        return outcome
+
+
+def fulfilled(bus: Bus, wish: Wish) -> Answer | None:
+    """The answer to a request; raises as `Bus.read`."""
+    if isinstance(wish, Request):
+        return bus.read(wish)
+    if isinstance(wish, Pause):
+        bus.pause(wish.seconds)
+    return None

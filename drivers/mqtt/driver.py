@@ -21,11 +21,11 @@ from drivers.mqtt.wear import Wear
 from drivers.reading import Reading, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
-    from drivers.base import Now, Ports
+    from drivers.base import Clock, DeliverTogether, Driver, Helper, Now, Ports
     from drivers.mqtt.port import Message, Session
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,12 @@ def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], po
     settings = cast("Connection", connection)
     session = PahoSession(settings, settings.client_id or ports.client_id, ports.clock)
     return MqttDriver(name, settings, cast("Mapping[str, Source]", sources), ports, session)
+
+
+def share(drivers: Sequence[Driver], clock: Clock, deliver: DeliverTogether, longest_wait: float) -> Sequence[Helper]:
+    """Nothing: a broker has a thread of its own, and paho another one."""
+    del drivers, clock, deliver, longest_wait
+    return ()
 
 
 class MqttDriver:

@@ -12,7 +12,7 @@ from drivers.modbus.decode import decode
 from drivers.modbus.device import BUSY_PAUSE, Device, Limits, Round
 from drivers.modbus.plan import USUAL_COST, Cost
 from drivers.modbus.target import target_of
-from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer
+from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, asked_on
 from tests.fakes.clock import FakeClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.modbus_bus import FakeBus
@@ -45,7 +45,7 @@ class Meter:
         """One round; then the clock goes on to the next slot."""
         got = Round(self.clock.now(), POLL)
         self.bus.asked.clear()
-        self.device.read(self.bus, got, changed=changed)
+        asked_on(self.bus, self.device.reading(got, changed=changed))
         self.clock.advance(got.now.boottime + POLL - self.clock.boottime)
         return got
 
@@ -360,7 +360,7 @@ def test_a_line_that_breaks_keeps_what_came_before():
     meter.bus.say(1, (10,), LineError("reset"))
     got = Round(meter.clock.now(), POLL)
     with pytest.raises(LineError):
-        meter.device.read(meter.bus, got, changed=False)
+        asked_on(meter.bus, meter.device.reading(got, changed=False))
     assert values(got) == read(10)
 
 
