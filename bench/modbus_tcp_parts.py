@@ -186,10 +186,11 @@ def bare_async(ports: list[int]) -> None:
 
 
 def drivers_alone(config_file: str) -> None:
-    """The drivers in the service's threads; what they deliver goes nowhere."""
+    """The drivers in the service's threads and the loop; what they deliver goes nowhere."""
     from gateway.clock import SystemClock  # noqa: PLC0415
     from gateway.config import load  # noqa: PLC0415
-    from gateway.service import Service  # noqa: PLC0415
+    from drivers import registry  # noqa: PLC0415
+    from gateway.service import LONGEST_WAIT, Service  # noqa: PLC0415
     from gateway.systemd import Notifier  # noqa: PLC0415
     from gateway.wiring import drivers_for_reading  # noqa: PLC0415
 
@@ -198,6 +199,8 @@ def drivers_alone(config_file: str) -> None:
     service = Service(clock, Notifier())
     for driver in drivers.values():
         service.add(driver, limit=60.0, close=driver.close)
+    for helper in registry.driver_of("modbus").share(list(drivers.values()), clock, lambda *_: None, LONGEST_WAIT):
+        service.add(helper, limit=60.0, close=helper.close)
     service.start()
     while any(driver.health().ready_since is None for driver in drivers.values()):
         time.sleep(0.1)

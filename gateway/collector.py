@@ -100,10 +100,6 @@ class Collector:
             self._store.expect_patience()
         return lambda batch: self._deliver(connection, batch, polled=polled)
 
-    def deliver_together(self, batches, connections):
-        for name, batch in batches:
-            self._deliver(name, batch, polled=False)
-
     def flush(self, *, last: bool = False) -> int:
         """Store what waits in memory, as far as the store takes it; how many readings still wait.
 
