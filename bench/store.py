@@ -164,7 +164,7 @@ def crowd(directory: Path, within: float, connections: int) -> dict[str, float]:
     def connection(row: StoredReading, delay: float) -> None:
         gate.wait()
         time.sleep(delay)
-        store.write(lambda db: add(db, [row]), patient=True)
+        store.write(lambda db: add(db, [row]), patients=1)
 
     polls = PollsOf(connections)
     for _ in range(6):

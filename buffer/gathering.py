@@ -1,8 +1,8 @@
 """Writes on their way to the writer, and which of them share a commit.
 
 What came while a commit was under way is the next group. A patient write besides leaves others the time to join it: many
-connections that are polled at the same second are then one sync and some pages instead of as many each. Nobody else
-waits: a write that is not patient takes along at once all that have gathered.
+connections that are polled at the same second are then one sync and some pages instead of as many each. One write may
+speak for several of them. Nobody else waits: a write that is not patient takes along at once all that have gathered.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ GROUP_MOST = 500  # writes in one commit: bounds what one failing disk throws ba
 
 
 class Write(NamedTuple):
-    """What is to be done, whom to tell of it, and whether it may wait for others."""
+    """What is to be done, whom to tell of it, and for how many patient connections it speaks: 0 waits for nobody."""
 
     work: Callable[[sqlite3.Connection], Any]
     future: Future[Any]
-    patient: bool = False
+    patients: int = 0
 
 
 class Gathering:
@@ -32,7 +32,7 @@ class Gathering:
 
     def __init__(self, within: float = 0.0) -> None:
         """`within`: seconds for which a patient write waits at most."""
-        self.patients = 0  # threads that write patiently: when all of them wait, nobody else can come
+        self.patients = 0  # connections that are written for patiently: when all of them wait, nobody else can come
         self._within = within
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._hurry = Event()
@@ -46,9 +46,9 @@ class Gathering:
     def put(self, write: Write) -> None:
         """Queue up."""
         self._queue.put(write)
-        if write.patient:
+        if write.patients:
             with self._counting:
-                self._waiting += 1
+                self._waiting += write.patients
                 if self._waiting < self.patients:
                     return
         self._hurry.set()
@@ -66,7 +66,7 @@ class Gathering:
     def group(self) -> list[Write]:
         """The next write, as soon as there is one, with all that share its commit; nothing at the end."""
         write = self._queue.get()
-        if write and write.patient:
+        if write and write.patients:
             self._hurry.wait(self._within)
         self._hurry.clear()
         group: list[Write] = []
@@ -82,5 +82,5 @@ class Gathering:
         else:
             self._queue.put(None)  # the end comes again, after this group
         with self._counting:
-            self._waiting -= sum(each.patient for each in group)
+            self._waiting -= sum(each.patients for each in group)
         return group

@@ -121,10 +121,11 @@ class Store:
         if self._thread:
             self._thread.start()
 
-    def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
+    def write(self, work: Callable[[Connection], T], *, patients: int = 0) -> T:
         """Run `work` in a transaction; returns its result once that is durable.
 
-        `patient`: it may wait for others of its kind (`expect_patience`) as long as nobody else writes.
+        `patients`: for how many patient connections it speaks (`expect_patience`); unless it is 0 it may wait for the
+        others as long as nobody else writes.
 
         What `work` itself raises undoes only its own changes and comes back as it is. StoreError when nothing of it is
         durable, or nobody knows: only the file does (R26).
@@ -136,13 +137,13 @@ class Store:
             if self._closed:
                 raise StoreError("not stored: the store is closed")
             if self._thread:
-                self._gathering.put(Write(work, future, patient))
+                self._gathering.put(Write(work, future, patients))
         if self._thread is None:
             self._commit([Write(work, future)])
         return future.result()
 
     def expect_patience(self) -> None:
-        """There is one more thread that writes patiently: with all of them waiting, nobody has to wait any more."""
+        """There is one more connection that is written for patiently: with all of them waiting, nobody has to wait any more."""
         self._gathering.patients += 1
 
     def hurry(self) -> None:

@@ -61,6 +61,14 @@ class _Taken(NamedTuple):
     value: int
 
 
+class _Batch(NamedTuple):
+    """What one connection gave: readings in their meters' units, and what is none."""
+
+    connection: str
+    taken: Sequence[_Taken]
+    rejections: Sequence[Rejection]
+
+
 class _Held(NamedTuple):
     """What waits for the store."""
 
@@ -98,7 +106,23 @@ class Collector:
         """
         if polled:
             self._store.expect_patience()
-        return lambda batch: self._deliver(connection, batch, polled=polled)
+        patients = 1 if polled else 0
+        return lambda batch: self._deliver([(connection, batch)], patients)
+
+    def deliver_together(self, batches: Sequence[tuple[str, Sequence[Reading | Rejected]]], connections: int) -> None:
+        """The batches of several polled connections, (connection, batch), in one write.
+
+        `connections`: so many, each made known by `deliver_for`, cannot come by themselves while this one waits. Raises
+        NotStored when nothing is stored. What is wrong with one batch keeps no other from being stored, and is raised.
+        """
+        try:
+            self._deliver(batches, connections)
+        except NotStored:
+            raise
+        except Exception:  # a batch's own: nothing is stored, and the disk has not failed
+            if len(batches) == 1:
+                raise
+            self._deliver_each(batches, connections)
 
     def flush(self, *, last: bool = False) -> int:
         """Store what waits in memory, as far as the store takes it; how many readings still wait.
@@ -110,32 +134,41 @@ class Collector:
                 self._flush(last=last)
             return len(self._ring)
 
-    def _deliver(self, connection: str, batch: Sequence[Reading | Rejected], *, polled: bool) -> None:
-        """Make the whole batch durable, poison included; raises NotStored when none of it is."""
-        taken: list[_Taken] = []
-        rejections: list[Rejection] = []
-        for item in batch:
-            if isinstance(item, Rejected):
-                rejections.append(_rejection(connection, item))
-            elif why := self._take(item, taken):
-                rejections.append(_refused(connection, item, why))
+    def _deliver_each(self, batches: Sequence[tuple[str, Sequence[Reading | Rejected]]], connections: int) -> None:
+        """The same in a write for each; raises the failure that weighs most: a store that fails may mend."""
+        failures: list[Exception] = []
+        for each in batches:
+            try:
+                self._deliver([each], connections)
+            except Exception as error:  # noqa: BLE001 - raised when the others are stored
+                failures.append(error)
+        if failures:
+            raise min(failures, key=lambda error: isinstance(error, NotStored))
+
+    def _deliver(self, batches: Sequence[tuple[str, Sequence[Reading | Rejected]]], patients: int) -> None:
+        """Make all batches durable, poison included; raises NotStored when none of it is.
+
+        `patients`: of how many polled connections they are, see `Store.write`.
+        """
+        taken = [self._take_all(connection, batch) for connection, batch in batches]
         try:
             if self._ring:
                 with self._flushing:
                     self._flush()  # first what is older
-            newest = self._store.write(lambda db: self._put(db, connection, taken, rejections), patient=polled)
+            newest = self._store.write(lambda db: self._put(db, taken), patients=patients)
         except StoreError as error:
-            if polled:
-                self._keep(connection, taken)
+            if patients:
+                self._keep(taken)
             raise NotStored(str(error)) from error
         if newest:
             self._on_stored(newest, self._clock.now().boottime)  # from here on the readings rest (grace)
 
-    def _keep(self, connection: str, taken: Sequence[_Taken]) -> None:
+    def _keep(self, batches: Sequence[_Batch]) -> None:
         with self._flushing:
-            for each in taken:
-                held = _Held(connection, each)
-                self._ring.keep(each.meter, to_ms(each.reading.at), held, whole=each.meter in self._rules)
+            for connection, taken, _ in batches:
+                for each in taken:
+                    held = _Held(connection, each)
+                    self._ring.keep(each.meter, to_ms(each.reading.at), held, whole=each.meter in self._rules)
 
     def _flush(self, *, last: bool = False) -> None:
         while held := self._ring.oldest(FLUSHED_AT_ONCE):
@@ -149,10 +182,17 @@ class Collector:
         by_connection: dict[str, list[_Taken]] = {}
         for _, _, each in held:
             by_connection.setdefault(each.connection, []).append(each.taken)
-        newest: dict[int, int] = {}
-        for connection, taken in by_connection.items():
-            newest |= self._put(db, connection, taken, [], last=last)  # a meter has one connection
-        return newest
+        return self._put(db, [_Batch(connection, taken, ()) for connection, taken in by_connection.items()], last=last)
+
+    def _take_all(self, connection: str, batch: Sequence[Reading | Rejected]) -> _Batch:
+        taken: list[_Taken] = []
+        rejections: list[Rejection] = []
+        for item in batch:
+            if isinstance(item, Rejected):
+                rejections.append(_rejection(connection, item))
+            elif why := self._take(item, taken):
+                rejections.append(_refused(connection, item, why))
+        return _Batch(connection, taken, rejections)
 
     def _take(self, item: Reading, into: list[_Taken]) -> str:
         """Add a reading in the meter's unit; or why it can be none (R2)."""
@@ -166,16 +206,8 @@ class Collector:
         into.append(_Taken(item, meter.id, value))
         return ""
 
-    def _put(
-        self,
-        db: Connection,
-        connection: str,
-        taken: Sequence[_Taken],
-        rejections: Sequence[Rejection],
-        *,
-        last: bool = False,
-    ) -> dict[int, int]:
-        """Store a batch; returns each meter's newest placed instant.
+    def _put(self, db: Connection, batches: Sequence[_Batch], *, last: bool = False) -> dict[int, int]:
+        """Store what connections gave; returns each meter's newest placed instant.
 
         The clock is looked at inside the transaction: whatever is not placed here is there when the closer, which
         writes through the same writer, places what waited for the clock.
@@ -184,17 +216,17 @@ class Collector:
             raise Full("the room that is left is kept for hours and messages")
         now = self._clock.now()
         if not now.trusted:
-            add_unplaced(db, [self._unplaced(each, now) for each in taken])
-            reject(db, rejections)
+            add_unplaced(db, [self._unplaced(each, now) for batch in batches for each in batch.taken])
+            reject(db, [each for batch in batches for each in batch.rejections])
             return {}
         received = to_ms(now.wall)
         if self._clock.trust.changed_lately(now.boottime):  # drivers compare stamps with a trusted clock only
-            taken, unbelieved = _believed(connection, taken, received)
-            rejections = [*rejections, *unbelieved]
-        placed = self._placed(taken, now, received)
+            batches = [_believed(batch, received) for batch in batches]
+        placed = self._placed([each for batch in batches for each in batch.taken], now, received)
         conflicts, late = add_and_book(db, placed, self._rules, received)
         self._tell(db, late, received)
-        reject(db, [*rejections, *(self._conflict(connection, row, first) for row, first in conflicts)])
+        rejections = [each for batch in batches for each in batch.rejections]
+        reject(db, [*rejections, *self._differing(batches, conflicts)])
         newest: dict[int, int] = {}
         for row in placed:
             if row.meter not in newest or row.at > newest[row.meter]:
@@ -234,21 +266,26 @@ class Collector:
                 told = late_told(each)
                 note(db, now_ms, told.level, name, told.text)
 
-    def _conflict(self, connection: str, row: StoredReading, first: int) -> Rejection:
-        return differing(row, first, connection, self._names.get(row.meter))
+    def _differing(
+        self, batches: Sequence[_Batch], conflicts: Sequence[tuple[StoredReading, int]]
+    ) -> Sequence[Rejection]:
+        if not conflicts:
+            return ()
+        connections = {each.meter: batch.connection for batch in batches for each in batch.taken}  # a meter has one
+        return [differing(row, first, connections[row.meter], self._names.get(row.meter)) for row, first in conflicts]
 
 
-def _believed(connection: str, taken: Sequence[_Taken], received: int) -> tuple[list[_Taken], list[Rejection]]:
-    """What may be placed, and what a source stamped with a time that cannot be."""
+def _believed(batch: _Batch, received: int) -> _Batch:
+    """Without what a source stamped with a time that cannot be."""
     found: list[_Taken] = []
-    rejections: list[Rejection] = []
-    for each in taken:
+    rejections = list(batch.rejections)
+    for each in batch.taken:
         why = unbelievable(to_ms(each.reading.at), received) if each.reading.stamped else None
         if why:
-            rejections.append(_rejected(connection, each, received, *why))
+            rejections.append(_rejected(batch.connection, each, received, *why))
         else:
             found.append(each)
-    return found, rejections
+    return _Batch(batch.connection, found, rejections)
 
 
 def _ms(seconds: float) -> int:

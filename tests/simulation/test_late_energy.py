@@ -92,9 +92,9 @@ class World:
     def _breakable(self) -> None:
         write = Store.write.__get__(self.gateway.store)
 
-        def call(work: Callable, *, patient: bool = False) -> object:
+        def call(work: Callable, *, patients: int = 0) -> object:
             self._may_crash()
-            result = write(work, patient=patient)
+            result = write(work, patients=patients)
             self._may_crash()
             return result
 

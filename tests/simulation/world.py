@@ -158,11 +158,11 @@ class World:
         self.plant.started(self)
 
     def _broken(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        def call(work: Callable[[Any], Any], *, patient: bool = False) -> Any:
+        def call(work: Callable[[Any], Any], *, patients: int = 0) -> Any:
             self.may_crash("crash-before-commit")
             if self.happens("disk-error"):
                 raise StoreError("not stored: the disk failed")
-            result = write(work, patient=patient)
+            result = write(work, patients=patients)
             self._durable = True
             if not self.calm and not self._gone:
                 self.memory.committed()

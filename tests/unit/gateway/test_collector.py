@@ -237,7 +237,7 @@ def test_a_stamp_that_no_driver_could_check_is_checked_when_the_clock_has_become
 
 
 def test_a_failing_store_is_told_to_the_driver_and_nothing_of_the_batch_stays(site: Site, monkeypatch):
-    def fail(work: object, *, patient: bool) -> None:
+    def fail(work: object, *, patients: int) -> None:
         raise StoreError("disk full")
 
     monkeypatch.setattr(site.store, "write", fail)
