@@ -13,7 +13,7 @@ import pytest
 from buffer.counter import CounterRule, judge
 from buffer.model import MICRO, from_ms
 from gateway.simulator.faults import KINDS, UNASKED, Fault
-from tests.fakes.telling_meters import PLACES, TIMEOUT, TRANSPORTS, lone_meter, telling_line
+from tests.fakes.telling_meters import PLACES, TIMEOUT, TRANSPORTS, lone_meter, telling_line, wire_of
 
 POLL = 10.0  # s, on the clock of the polls
 POLLS = 2
@@ -61,13 +61,13 @@ def test_a_counter_that_begins_again_moves_no_energy_that_was_not_used(kind, tra
 
 
 def transports_of(kind: str) -> list[str]:
-    return [transport for transport in TRANSPORTS if transport in KINDS[kind].on]
+    return [transport for transport in TRANSPORTS if wire_of(transport) in KINDS[kind].on]
 
 
 def live_through(kind: str, transport: str) -> None:
     """One line's life."""
     keys = {}
-    if kind == "unasked" and transport != "tcp":
+    if kind == "unasked" and wire_of(transport) != "tcp":
         # known by the real answer, which follows within the gap, as RTU has one; and as usual the line rests
         # between two polls, so that not all of one device's stray answers meet the other one
         keys = {"gap": "40ms", "rest": UNASKED[1]}

@@ -22,6 +22,7 @@ class FakePorts:
         self.memory: dict[str, str] = {} if memory is None else memory
         self.full = False
         self.refused = 0
+        self.spoken_for: list[int] = []  # by each `deliver_together`
         self.ports = Ports(clock, self.deliver, self, lambda *note: self.notes.append(note), Random(1), "gateway-test")
 
     @property
@@ -43,6 +44,10 @@ class FakePorts:
             self.refused += 1
             raise NotStored("disk full")
         self.batches.append(list(batch))
+
+    def deliver_together(self, batches: Sequence[tuple[str, Sequence[Reading | Rejected]]], connections: int) -> None:
+        self.deliver([item for _, batch in batches for item in batch])
+        self.spoken_for.append(connections)
 
     def get(self, key: str) -> str | None:
         return self.memory.get(key)

@@ -23,7 +23,8 @@ from drivers.base import Clock
 from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.config import Connection, Source, check
-from drivers.modbus.driver import ModbusDriver
+from drivers.modbus.driver import ModbusDriver, share
+from drivers.modbus.prompt import PromptBus
 from drivers.reading import Reading, Rejected
 from gateway.clock import SystemClock
 from gateway.simulator import building
@@ -40,7 +41,8 @@ TIMEOUT, DRAIN, LATEST = 0.06, 0.06, 2.0  # s
 LONGEST_PAUSE = 120  # polls, within which everything that rests is asked for again
 RECOVERY = 2 * LATEST / LONGEST_PAUSE  # s
 LONGEST_WAIT = 10.0  # s, as in gateway.service
-TRANSPORTS = ("tcp", "rtu+tcp", "rtu")
+TRANSPORTS = ("tcp", "shared tcp", "rtu+tcp", "rtu")
+SHARED = "shared "  # the loop that serves many connections serves this one
 
 
 class TellingMeter:
@@ -90,6 +92,36 @@ class HastyBus(PymodbusBus):
         super().pause(seconds / 100)
 
 
+class HastyPromptBus(PromptBus, HastyBus):
+    """The same for Modbus TCP."""
+
+
+def hasty(settings: Connection) -> HastyBus:
+    address = address_of(settings.url)
+    return (HastyPromptBus if address.scheme == "tcp" else HastyBus)(settings, address, drain=DRAIN, latest=LATEST)
+
+
+class Workers:
+    """A driver, and for a shared line what serves it; one after the other, as the service steps them side by side."""
+
+    def __init__(self, transport: str, driver: ModbusDriver, store: FakePorts, clock: Clock) -> None:
+        self.driver = driver
+        self._clock = clock
+        self._helpers = share([driver], clock, store.deliver_together, LONGEST_WAIT) if SHARED in transport else ()
+        assert len(self._helpers) == 2 * transport.startswith(SHARED)
+
+    def step(self) -> float:
+        """When there is more to do."""
+        now = self._clock.now()
+        self.driver.wake.clear()
+        due = min(worker.step(now) for worker in (self.driver, *self._helpers))
+        return now.boottime if self.driver.wake.is_set() else due
+
+    def close(self) -> None:
+        for worker in (self.driver, *self._helpers):
+            worker.close()
+
+
 class TellingLine:
     """Telling meters, a simulated line, and the real driver on it: the wire's time is real, that of polls is not."""
 
@@ -101,19 +133,19 @@ class TellingLine:
         self.store = Judge(self.clock, self.meters)
         self.simulator = simulator_of(transport, self.meters, SystemClock())
         url = self.simulator.url
-        gap = "0ms" if transport == "tcp" else "4ms"
+        gap = "0ms" if wire_of(transport) == "tcp" else "4ms"
         usual = {"driver": "modbus", "url": url, "poll": "10s", "timeout": f"{TIMEOUT * 1000:g}ms", "gap": gap}
         self.settings = Connection.model_validate(usual | keys)
         sources = {f"{meter.device}/{at}": _source(meter.device, at) for meter in self.meters for at in PLACES}
         assert not check(self.settings, sources)
-        bus = HastyBus(self.settings, address_of(url), drain=DRAIN, latest=LATEST)
-        self.driver = ModbusDriver("main", self.settings, sources, self.store.ports, bus)
+        self.driver = ModbusDriver("main", self.settings, sources, self.store.ports, hasty(self.settings))
+        self.workers = Workers(transport, self.driver, self.store, self.clock)
 
     def run(self, seconds: float) -> None:
         """Step as the service does, until so much time has passed on the clock of the polls."""
         end = self.clock.boottime + seconds
         while True:
-            due = min(self.driver.step(self.clock.now()), self.clock.boottime + LONGEST_WAIT)
+            due = min(self.workers.step(), self.clock.boottime + LONGEST_WAIT)
             if due > self.clock.boottime:
                 time.sleep(self._rest)
             self.clock.wait(Event(), min(due, end))
@@ -135,7 +167,7 @@ class TellingLine:
         return False
 
     def stop(self) -> None:
-        self.driver.close()
+        self.workers.close()
         self.simulator.stop()
 
 
@@ -162,22 +194,27 @@ class LoneMeter:
         model = self.meter.model
         keys = {"connection": "main", "device": self.meter.device, "profile": model.profile, "point": model.point}
         settings = Connection.model_validate(
-            {"driver": "modbus", "url": self.simulator.url, "poll": "20s", "gap": "4ms"}
+            {
+                "driver": "modbus",
+                "url": self.simulator.url,
+                "poll": "20s",
+                "gap": "0ms" if wire_of(transport) == "tcp" else "4ms",
+            }
         )
         sources = {"meter": Source.model_validate(keys)}
         assert not check(settings, sources)
-        bus = HastyBus(settings, address_of(self.simulator.url), drain=DRAIN, latest=LATEST)
-        self.driver = ModbusDriver("main", settings, sources, self.store.ports, bus)
+        self.driver = ModbusDriver("main", settings, sources, self.store.ports, hasty(settings))
+        self.workers = Workers(transport, self.driver, self.store, self.clock)
 
     def read(self, polls: int) -> list[tuple[int, int]]:
         """So many readings: milliseconds and micro."""
         before = len(self.store.readings)
         while len(self.store.readings) < before + polls:
-            self.clock.wait(Event(), self.driver.step(self.clock.now()))
+            self.clock.wait(Event(), min(self.workers.step(), self.clock.boottime + LONGEST_WAIT))
         return [(to_ms(reading.at), to_micro(reading.value)) for reading in self.store.readings[before:]]
 
     def stop(self) -> None:
-        self.driver.close()
+        self.workers.close()
         self.simulator.stop()
 
 
@@ -196,6 +233,11 @@ def simulator_of(transport: str, meters: Sequence[Meter], clock: Clock) -> Modbu
     if transport == "rtu":
         return SerialSimulator(meters, clock, BAUDRATE)
     return ModbusSimulator(meters, clock, rtu=transport == "rtu+tcp")
+
+
+def wire_of(transport: str) -> str:
+    """What the meters see of it."""
+    return transport.removeprefix(SHARED)
 
 
 def _source(device: int, register: int) -> Source:
