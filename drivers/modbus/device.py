@@ -114,6 +114,7 @@ class Device:
         self.number = number
         self.targets = targets
         self.limits = limits
+        self.sums = any(target.whole is not None for target in targets)
         self.due = float("-inf")  # boottime
         self.slot = 0.0  # the slot that `due` stands for, in seconds since 1970
         self.failures = 0  # polls in a row without an answer
@@ -332,8 +333,7 @@ class Device:
         at, (words, took), looks = self._ports.clock.now().wall, answer, into.looks
         for place in block.places:
             part = block.words_of(place, words)
-            for target in self._at[place]:
-                looks.append(Look(target, at, part, None, took))
+            looks += [Look(target, at, part, None, took) for target in self._at[place]]
 
     def _unanswered(self, wanted: set[Place], block: Block, error: AnswerError, into: Round) -> None:
         """The round is over: one timeout is what a device may cost the others.

@@ -6,14 +6,16 @@ import logging
 import math
 from collections import Counter
 from contextlib import suppress
+from operator import attrgetter
 from threading import Event
 from typing import TYPE_CHECKING, cast
 
-from drivers.base import Health, LastRead, LineError, NotStored, SetupError
+from drivers.base import LineError, NotStored, SetupError
 from drivers.modbus.address import address_of
 from drivers.modbus.bus import PymodbusBus
 from drivers.modbus.cautions import hint
 from drivers.modbus.device import Device, Look, Problem, Round
+from drivers.modbus.health import health_of
 from drivers.modbus.limits import devices_of
 from drivers.modbus.loop import Loop
 from drivers.modbus.pace import (
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from drivers.base import Clock, DeliverTogether, Driver, Now, Ports
+    from drivers.base import Clock, DeliverTogether, Driver, Health, LastRead, Now, Ports
     from drivers.modbus.connection import Connection
     from drivers.modbus.source import Source
     from drivers.modbus.wire import Asking, Bus, Wish
@@ -45,10 +47,7 @@ log = logging.getLogger(__name__)
 
 WALL_STEP = 0.5  # s between the wall clock and boottime from which on the slots are found anew
 GATHER = 2.0  # s for which readings of one round may wait for the round's end
-COUNTED = ("polls", "readings", "rejected", "timeouts", "requests")
-COUNTED_OF_DEVICES = ("requests", "timeouts", "bad_answers", "refusals")
 LOST_TOO_OFTEN = 2  # times before, with no answer in between
-MOST_NAMED = 3  # devices in one sentence
 
 
 def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], ports: Ports) -> ModbusDriver:
@@ -180,17 +179,9 @@ class ModbusDriver:
 
     def health(self) -> Health:
         """As the protocol says; `counts` besides: timeouts, reconnects, requests."""
-        counters = [self._counts, self._reader.counts, *(device.counts for device in self._devices)]
-        # by key: another thread must not walk through a counter to which the owner may add one
-        named = {key: sum(each[key] for each in counters) for key in COUNTED}
-        named["reconnects"] = max(0, self._bus.opened - 1)
-        devices = {str(device.number): _state(device) for device in self._devices}
-        detail = self._outage or self._not_stored or _failing(devices)
-        state = "trouble" if detail else "ok" if self._ready_since is not None else "starting"
-        counted = {
-            str(device.number): {key: device.counts[key] for key in COUNTED_OF_DEVICES} for device in self._devices
-        }
-        return Health(state, detail, self._ready_since, named, devices, counted)
+        told = self._outage or self._not_stored
+        counters = (self._counts, self._reader.counts)
+        return health_of(self._devices, counters, max(0, self._bus.opened - 1), told, self._ready_since)
 
     def last_reads(self) -> Mapping[str, LastRead]:
         """As the protocol says."""
@@ -225,9 +216,10 @@ class ModbusDriver:
     def _next(self, now: Now) -> Device | None:
         """The device to read now. Those that fail come last, so that they delay nobody; but not for ever."""
         due = [device for device in self._devices if device.due <= now.boottime]
-        if any(device.failures for device in due):
-            due = [device for device in due if self._ready(device, now) <= now.boottime]
-        return min(due, key=self._rank, default=None)
+        if not any(device.failures for device in due):
+            return min(due, key=attrgetter("due"), default=None)
+        ready = [device for device in due if self._ready(device, now) <= now.boottime]
+        return min(ready, key=self._rank, default=None)
 
     def _rank(self, device: Device) -> float:
         """What waits for an hour's edge waits for the devices that are due there, too."""
@@ -287,7 +279,7 @@ class ModbusDriver:
         else:
             problem = got.failure or Problem("no connection", str(lost))
             self._device_fails(device, problem, after)
-        self._take(got.looks, after)
+        self._take(completed(got.looks) if device.sums else got.looks, after)
         self._reschedule(device, after, at_once=lost is not None and device.failures == 1)
         if lost is not None:
             self._lost(self._with_cause(lost), after)
@@ -341,7 +333,7 @@ class ModbusDriver:
     def _take(self, looks: Sequence[Look], now: Now) -> None:
         if looks and self._gathering_since is None:
             self._gathering_since = now.boottime
-        self._looks += completed(looks)
+        self._looks += looks
 
     def _understand(self) -> None:
         looks, self._looks = self._looks, []
@@ -411,20 +403,3 @@ class ModbusDriver:
 
     def _subject(self, device: Device) -> str:
         return f"{self.name}, device {device.number}"
-
-
-def _state(device: Device) -> str:
-    if device.failures:
-        since = f" (since {device.failing_since})" if device.failing_since else ""
-        return f"{device.problem}{since}"
-    if device.refusing:
-        return f"gives no value: {device.refusing}"
-    return "ok" if device.tried else "not read yet"
-
-
-def _failing(devices: Mapping[str, str]) -> str:
-    """What is wrong with which devices, in one sentence; "" where nothing is."""
-    failing = [f"device {number}: {state}" for number, state in devices.items() if state not in {"ok", "not read yet"}]
-    if len(failing) <= MOST_NAMED:
-        return "; ".join(failing)
-    return f"{len(failing)} of {len(devices)} devices: {'; '.join(failing[:MOST_NAMED])}; …"

@@ -42,6 +42,7 @@ class Reader:
     def take_all(self, looks: Iterable[Look]) -> list[Reading | Rejected]:
         """The readings, and the rejections that are worth a record; never a 0 for what is no number."""
         found: list[Reading | Rejected] = []
+        good = 0
         for look in looks:
             target, at, words, problem, _ = look
             if problem is not None:
@@ -56,7 +57,8 @@ class Reader:
                 continue
             self._newest[target.source] = look, value
             found.append(Reading(target.source, at, value, target.unit or ""))
-            self.counts["readings"] += 1
+            good += 1
+        self.counts["readings"] += good
         return found
 
     def take(self, look: Look) -> list[Reading | Rejected]:

@@ -245,7 +245,7 @@ def test_a_worker_that_dies_takes_the_process_down(tmp_path: Path, meters: str) 
             db.execute("DROP TABLE reading")  # no code expects that
         assert gateway.wait() == 1
     log = (tmp_path / "log").read_text()
-    assert "worker main died" in log
+    assert "worker modbus tcp, storing died" in log
     assert "no such table" in log
     assert log.splitlines()[-1].endswith("stopped: a worker died")
 

@@ -13,6 +13,8 @@ from gateway.runtime import CHECK_LIMIT, CLOSER_LIMIT, CONNECTION_LIMIT, DELIVER
 from gateway.systemd import Notifier
 from tests.fakes.site import KEY, PASSWORD, Site
 
+HELPERS = ("modbus tcp", "modbus tcp, storing")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
@@ -22,9 +24,9 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_every_worker_is_watched(site: Site):
-    """One thread for each connection, one each for the closer, the check, the housekeeper, and the delivery."""
+    """A thread for each connection, and for each other work; what serves several Modbus TCP connections is watched, too."""
     with site.running() as gateway:
-        workers = {"main", "hall", "closer", "check", "housekeeper", "delivery"}
+        workers = {"main", "hall", "closer", "check", "housekeeper", "delivery", *HELPERS}
         assert set(service_of(gateway, Notifier({})).ticks()) == workers
 
 
@@ -46,6 +48,7 @@ def test_each_kind_of_worker_has_its_own_patience(site: Site):
             limits = {each.worker.name: each.limit for each in service._watched}
             assert limits == {
                 "main": CONNECTION_LIMIT * pace, "hall": CONNECTION_LIMIT * pace,
+                **dict.fromkeys(HELPERS, CONNECTION_LIMIT * pace),
                 "closer": CLOSER_LIMIT * pace, "housekeeper": CLOSER_LIMIT * pace,
                 "check": CHECK_LIMIT * pace, "delivery": DELIVERY_LIMIT * pace,
             }  # fmt: skip
