@@ -58,7 +58,8 @@ class Reader:
             self._newest[target.source] = look, value
             found.append(Reading(target.source, at, value, target.unit or ""))
             good += 1
-        self.counts["readings"] += good
+        if good:
+            self.counts["readings"] += good
         return found
 
     def take(self, look: Look) -> list[Reading | Rejected]:
