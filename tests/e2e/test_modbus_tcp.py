@@ -14,12 +14,12 @@ import pytest
 
 from drivers.base import LineError
 from drivers.modbus.config import Connection, Source
-from drivers.modbus.driver import build
+from drivers.modbus.driver import build, share
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from gateway.clock import SystemClock
 from tests.fakes.driver_ports import FakePorts
-from tests.fakes.driver_thread import DriverThread
+from tests.fakes.driver_thread import LONGEST_WAIT, DriverThread
 from tests.fakes.modbus_server import HOST, Relay, modbus_server
 
 TIMEOUT = 0.5  # s
@@ -41,7 +41,9 @@ def meters(*devices: int) -> dict[str, Source]:
 def gateway(url: str, *devices: int, **keys) -> Iterator[tuple[DriverThread, FakePorts]]:
     clock = SystemClock()
     store = FakePorts(clock)
-    with DriverThread(build("main", connection(url, **keys), meters(*devices), store.ports), clock) as running:
+    driver = build("main", connection(url, **keys), meters(*devices), store.ports)
+    helpers = share([driver], clock, store.deliver_together, LONGEST_WAIT)
+    with DriverThread(driver, clock, helpers) as running:
         yield running, store
 
 

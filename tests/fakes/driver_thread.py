@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from typing import Self
 
-from drivers.base import Clock, Driver
+from drivers.base import Clock, Driver, Helper
 
 WITHIN = 20.0  # s; every wait ends by itself long before
 LONGEST_WAIT = 10.0  # s, as in gateway.service
@@ -16,15 +16,18 @@ LONGEST_WAIT = 10.0  # s, as in gateway.service
 class DriverThread:
     """`with DriverThread(driver, clock) as running: running.until(lambda: ...)`; leaving it stops and closes."""
 
-    def __init__(self, driver: Driver, clock: Clock) -> None:
+    def __init__(self, driver: Driver, clock: Clock, helpers: Sequence[Helper] = ()) -> None:
+        """`helpers`: what serves the driver besides, each in a thread of its own."""
         self.driver = driver
         self.died: BaseException | None = None
         self._clock = clock
         self._stopping = Event()
-        self._thread = Thread(target=self._live, name=driver.name, daemon=True)
+        self._workers = (driver, *helpers)
+        self._threads = [Thread(target=self._live, args=(each,), name=each.name, daemon=True) for each in self._workers]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -34,9 +37,12 @@ class DriverThread:
     def stop(self, within: float) -> bool:
         """Ask it to stop; whether its thread has ended, the wire released, within so many seconds."""
         self._stopping.set()
-        self.driver.wake.set()
-        self._thread.join(within)
-        return not self._thread.is_alive()
+        for worker in self._workers:
+            worker.wake.set()
+        end = time.monotonic() + within
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def until(self, reached: Callable[[], bool], within: float = WITHIN) -> None:
         """Wait for a condition."""
@@ -46,16 +52,15 @@ class DriverThread:
             assert time.monotonic() < end, f"never: {self.driver.health()}"
             time.sleep(0.005)
 
-    def _live(self) -> None:
-        driver = self.driver
+    def _live(self, worker: Driver | Helper) -> None:
         try:
             while True:
-                driver.wake.clear()
+                worker.wake.clear()
                 if self._stopping.is_set():
                     return
-                due = driver.step(self._clock.now())
-                self._clock.wait(driver.wake, min(due, self._clock.now().boottime + LONGEST_WAIT))
+                due = worker.step(self._clock.now())
+                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + LONGEST_WAIT))
         except BaseException as error:
             self.died = error
         finally:
-            driver.close()
+            worker.close()
