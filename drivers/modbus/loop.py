@@ -18,21 +18,21 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import finalize
 
 from drivers.modbus.line import monotonic
-from drivers.modbus.storing import Batch
+from drivers.modbus.storing import Batch, Told
 from drivers.modbus.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from drivers.base import Clock, Now
-    from drivers.modbus.driver import ModbusDriver
     from drivers.modbus.prompt import PromptBus
     from drivers.modbus.storing import Storing
     from drivers.modbus.wire import Answer, Asking, Wish
+    from drivers.reading import Reading, Rejected
 
 LONGEST_STEP = 1.0  # s; whoever watches the loop must see that it lives
 LONGEST_LOOK = 0.05  # s for which it waits for answers before it looks at the clock, which may not be real time
@@ -68,11 +68,26 @@ class Bell(Event):
             os.eventfd_read(self._fd)
 
 
+class Lender(Told, Protocol):
+    """The driver of a connection, as the loop sees it while it is lent."""
+
+    ripe: bool
+
+    def turn(self, now: Now) -> Asking[float]:
+        """Ask one device that is due, or none; the boottime of the next turn. Then `ripe` says whether to store."""
+
+    def batch(self) -> Sequence[Reading | Rejected]:
+        """What is gathered, for whoever stores it."""
+
+    def break_off(self, turn: Asking[float] | None, wish: Wish | None) -> None:
+        """The loop is through with it: `turn` is to be gone on with where it wants `wish`."""
+
+
 @dataclass(slots=True, eq=False)
 class _Member:
     """A connection that is lent."""
 
-    driver: ModbusDriver
+    driver: Lender
     bus: PromptBus
     fd: int
     turn: Asking[float] | None = None  # under way
@@ -103,7 +118,7 @@ class Loop:
         self._lock = Lock()  # whoever has it owns all members
         self._poll = select.epoll()
         self._poll.register(self.wake, select.EPOLLIN)
-        self._coming: deque[tuple[ModbusDriver, PromptBus, float]] = deque()
+        self._coming: deque[tuple[Lender, PromptBus, float]] = deque()
         self._members: dict[int, _Member] = {}  # by file descriptor
         self._due: list[_Due] = []  # a heap
         self._order = count()
@@ -113,12 +128,12 @@ class Loop:
         self._ripe_since = 0.0  # monotonic, of the oldest
         self._closed = False
 
-    def lend(self, driver: ModbusDriver, bus: PromptBus, due: float) -> None:
+    def lend(self, driver: Lender, bus: PromptBus, due: float) -> None:
         """The loop does its turns from `due` (boottime) on. By its own thread."""
         self._coming.append((driver, bus, due))
         self.wake.set()
 
-    def give_back(self, driver: ModbusDriver) -> None:
+    def give_back(self, driver: Lender) -> None:
         """When it returns, the loop has nothing to do with the driver any more. By its own thread."""
         with self._lock:
             self._come()
