@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from buffer.frozen import Sample
-    from buffer.readings import StoredReading
+    from buffer.readings import Row, StoredReading
     from buffer.store import Connection
 
 AUTHOR = "gateway"
@@ -56,7 +56,7 @@ class _Closed(NamedTuple):
 
 
 def add_and_book(
-    db: Connection, readings: Sequence[StoredReading], rules: Mapping[int, Rule], now_ms: int
+    db: Connection, readings: Sequence[Row], rules: Mapping[int, Rule], now_ms: int
 ) -> tuple[list[tuple[StoredReading, int]], list[Late]]:
     """Store readings as `add` does, and book what is late of them; `rules` of the meters by number."""
     found = []
@@ -73,12 +73,12 @@ def add_and_book(
     return add(db, readings), found
 
 
-def _by_meter(readings: Sequence[StoredReading], rules: Mapping[int, Rule]) -> dict[int, dict[int, int]]:
+def _by_meter(readings: Sequence[Row], rules: Mapping[int, Rule]) -> dict[int, dict[int, int]]:
     """The samples of meters whose every reading is energy; of one instant the first."""
     found: dict[int, dict[int, int]] = {}
-    for reading in readings if rules else ():
-        if reading.meter in rules and rules[reading.meter].kind != "counter":
-            found.setdefault(reading.meter, {}).setdefault(reading.at, reading.value)
+    for at, meter, value, _ in readings if rules else ():
+        if meter in rules and rules[meter].kind != "counter":
+            found.setdefault(meter, {}).setdefault(at, value)
     return found
 
 

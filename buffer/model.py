@@ -16,6 +16,7 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 INT64 = 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 
 Kind = Literal["counter", "interval", "power"]
 Quality = Literal["measured", "interpolated", "estimated", "missing"]
@@ -52,7 +53,7 @@ def round_half_up(numerator: int, denominator: int) -> int:
 
 def to_ms(at: datetime) -> int:
     """Milliseconds since the epoch of an aware time, rounded down."""
-    return (at - EPOCH) // timedelta(milliseconds=1)
+    return (at - EPOCH) // MILLISECOND
 
 
 def from_ms(ms: int) -> datetime:

@@ -45,6 +45,10 @@ class StoredReading(NamedTuple):
     received: int
 
 
+Row = tuple[int, int, int, int]
+"""A StoredReading, or as much without its names: where thousands are stored at once."""
+
+
 class UnplacedReading(NamedTuple):
     """A reading under an untrusted clock, until `placing` has found its time (R5).
 
@@ -88,7 +92,7 @@ def register_meters(db: Connection, meters: Sequence[MeterRow]) -> dict[str, int
     return dict(db.execute("SELECT name, id FROM meter WHERE configured"))
 
 
-def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredReading, int]]:
+def add(db: Connection, readings: Sequence[Row]) -> list[tuple[StoredReading, int]]:
     """Store readings; returns those whose instant already holds another value, with that value: the first one stays.
 
     The same (meter, instant, value) again is a duplicate and changes nothing (R4).
@@ -102,11 +106,12 @@ def add(db: Connection, readings: Sequence[StoredReading]) -> list[tuple[StoredR
     if db.total_changes - before == len(readings):
         return []
     find = "SELECT value FROM reading WHERE at = ? AND meter = ?"
-    stored = ((reading, db.execute(find, (reading.at, reading.meter)).fetchone()[0]) for reading in readings)
+    told = map(StoredReading._make, readings)
+    stored = ((reading, db.execute(find, (reading.at, reading.meter)).fetchone()[0]) for reading in told)
     return [(reading, value) for reading, value in stored if value != reading.value]
 
 
-def _enter_hours(db: Connection, readings: Sequence[StoredReading]) -> None:
+def _enter_hours(db: Connection, readings: Sequence[Row]) -> None:
     """Enter in `reading_hour` what these readings are the first of, at the least cost for a poll of many meters."""
     if len(readings) >= ASKED_FIRST and _all_entered(db, readings):
         return
@@ -117,7 +122,7 @@ def _enter_hours(db: Connection, readings: Sequence[StoredReading]) -> None:
     db.executemany("INSERT INTO reading_hour VALUES (?, ?) ON CONFLICT DO NOTHING", sorted(keys))
 
 
-def _all_entered(db: Connection, readings: Sequence[StoredReading]) -> bool:
+def _all_entered(db: Connection, readings: Sequence[Row]) -> bool:
     """Whether they are of one hour in which every number from their least to their greatest meter has readings.
 
     So it is with the second and each later poll of an hour, unless a number between them is no meter of the poll.

@@ -42,6 +42,7 @@ STEP = timedelta(seconds=2)  # from one look to the next; slewing moves boottime
 DISTRUST = timedelta(seconds=60)  # a larger step must be vouched for anew
 LATELY = 600.0  # s; no driver keeps a reading longer
 ERAS = 8  # between steps, of which a reading that is on its way may come
+ALWAYS = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 NEAR = 0.1  # s by which a clock is slewed while a reading is on its way
 NEWS_EVERY = 60.0  # s; two programs that fight over the clock step it all the time
 STEPS_TOLD = 3  # each by itself
@@ -148,6 +149,13 @@ class Timeline:
         self._eras.append(_Era(boottime, boottime, wall))
         return by
 
+    def steady(self, now: Now) -> tuple[datetime, datetime]:
+        """From when to when the clock that says `now` has said and will say every time: nobody has set it in between."""
+        if not self._eras:
+            return ALWAYS
+        era = self._eras[-1]
+        return era.origin + timedelta(seconds=era.since - NEAR), era.origin + timedelta(seconds=now.boottime + NEAR)
+
     def boottime_of(self, wall: datetime, now: Now) -> float:
         """When this clock said `wall`: at the latest look that fits.
 
@@ -245,6 +253,11 @@ class Trust:
         """Hours are closed up to here: a clock that is before it is wrong, also in the next boot."""
         with self._lock:
             self._floor = max(self._floor, end)
+
+    def steady(self, now: Now) -> tuple[datetime, datetime]:
+        """Between these times, both included, this clock was not set: what was read then keeps its time."""
+        with self._lock:
+            return self._timeline.steady(now)
 
     def boottime_of(self, wall: datetime, now: Now) -> float:
         """The boottime at which this clock said `wall`."""

@@ -199,12 +199,19 @@ class Closer:
         self._on_closed = on_closed
         self._doubted: dict[int, str] = {}
         self._stale = False
+        self._news_from: dict[int, int] = {}  # by meter: a reading before this instant (ms) passes no new edge
         self._restore()
 
     def saw(self, newest: Mapping[int, int], boottime: float) -> None:
         """The collector stored readings; `newest` is each meter's latest instant (ms). Called by any thread."""
-        if self._marks.saw_all([(meter, self._reach(meter, at)) for meter, at in newest.items()], boottime):
+        further = [meter for meter, at in newest.items() if at >= self._news_from.get(meter, EVERYTHING)]
+        if not further:
+            return
+        reached = [(meter, self._reach(meter, newest[meter])) for meter in further]
+        if self._marks.saw_all(reached, boottime):
             self.wake.set()
+        for meter, edge in reached:
+            self._news_from[meter] = scan_after(edge + 1, self._meters[meter].rule)
 
     def step(self, now: Now) -> float:
         """Place what waited for the clock, then close what may be closed; nothing under an untrusted clock (R5)."""
@@ -230,6 +237,7 @@ class Closer:
 
         for meter, (at, frozen) in self._store.read(look).items():
             self._marks.restored(meter, frozen.edge if frozen else None, self._reach(meter, at))
+        self._news_from.clear()
         self._stale = False
 
     def _reach(self, meter: int, at: int) -> int:

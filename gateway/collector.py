@@ -13,7 +13,7 @@ from buffer.hours import implausible
 from buffer.late import add_and_book
 from buffer.model import to_ms
 from buffer.placing import unbelievable
-from buffer.readings import Rejection, StoredReading, UnplacedReading, add_unplaced, differing, note, reject
+from buffer.readings import Rejection, UnplacedReading, add_unplaced, differing, note, reject
 from buffer.ring import Ring
 from buffer.store import Full, StoreError
 from drivers.base import NotStored
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from buffer.hours import Rule
     from buffer.late import Late
+    from buffer.readings import Row, StoredReading
     from buffer.store import Connection, Store
     from drivers.base import Deliver, Now
     from gateway.clock import GatewayClock
@@ -55,10 +56,7 @@ class CollectedMeter:
         object.__setattr__(self, "micro", micro_by(self.factor))
 
 
-class _Taken(NamedTuple):
-    reading: Reading
-    meter: int
-    value: int
+_Taken = tuple[Reading, int, int]  # the meter's number, micro
 
 
 class _Batch(NamedTuple):
@@ -150,7 +148,7 @@ class Collector:
 
         `patients`: of how many polled connections they are, see `Store.write`.
         """
-        taken = [self._take_all(connection, batch) for connection, batch in batches]
+        taken = [self._take(connection, batch) for connection, batch in batches]
         try:
             if self._ring:
                 with self._flushing:
@@ -167,8 +165,8 @@ class Collector:
         with self._flushing:
             for connection, taken, _ in batches:
                 for each in taken:
-                    held = _Held(connection, each)
-                    self._ring.keep(each.meter, to_ms(each.reading.at), held, whole=each.meter in self._rules)
+                    reading, meter, _ = each
+                    self._ring.keep(meter, to_ms(reading.at), _Held(connection, each), whole=meter in self._rules)
 
     def _flush(self, *, last: bool = False) -> None:
         while held := self._ring.oldest(FLUSHED_AT_ONCE):
@@ -184,27 +182,25 @@ class Collector:
             by_connection.setdefault(each.connection, []).append(each.taken)
         return self._put(db, [_Batch(connection, taken, ()) for connection, taken in by_connection.items()], last=last)
 
-    def _take_all(self, connection: str, batch: Sequence[Reading | Rejected]) -> _Batch:
+    def _take(self, connection: str, batch: Sequence[Reading | Rejected]) -> _Batch:
+        """Readings in the meter's unit, and why others can be none (R2)."""
         taken: list[_Taken] = []
         rejections: list[Rejection] = []
         for item in batch:
             if isinstance(item, Rejected):
                 rejections.append(_rejection(connection, item))
-            elif why := self._take(item, taken):
-                rejections.append(_refused(connection, item, why))
+                continue
+            meter = self._meters[item.source]
+            try:
+                value = meter.micro(item.value)
+            except OverflowError:
+                rejections.append(_refused(connection, item, "beyond what a counter can hold"))
+                continue
+            if meter.rule and (reason := implausible(value, meter.rule)):
+                rejections.append(_refused(connection, item, reason))
+            else:
+                taken.append((item, meter.id, value))
         return _Batch(connection, taken, rejections)
-
-    def _take(self, item: Reading, into: list[_Taken]) -> str:
-        """Add a reading in the meter's unit; or why it can be none (R2)."""
-        meter = self._meters[item.source]
-        try:
-            value = meter.micro(item.value)
-        except OverflowError:
-            return "beyond what a counter can hold"
-        if meter.rule and (reason := implausible(value, meter.rule)):
-            return reason
-        into.append(_Taken(item, meter.id, value))
-        return ""
 
     def _put(self, db: Connection, batches: Sequence[_Batch], *, last: bool = False) -> dict[int, int]:
         """Store what connections gave; returns each meter's newest placed instant.
@@ -228,22 +224,23 @@ class Collector:
         rejections = [each for batch in batches for each in batch.rejections]
         reject(db, [*rejections, *self._differing(batches, conflicts)])
         newest: dict[int, int] = {}
-        for row in placed:
-            if row.meter not in newest or row.at > newest[row.meter]:
-                newest[row.meter] = row.at
+        for at, meter, _, _ in placed:
+            if meter not in newest or at > newest[meter]:
+                newest[meter] = at
         return newest
 
-    def _placed(self, taken: Sequence[_Taken], now: Now, received: int) -> list[StoredReading]:
-        placed: list[StoredReading] = []
-        moments: dict[datetime, tuple[int, int]] = {}  # the values of one answer share theirs
+    def _placed(self, taken: Sequence[_Taken], now: Now, received: int) -> list[Row]:
+        placed: list[Row] = []
+        first, last = self._clock.trust.steady(now)
+        said, at, noted = None, 0, 0
         for reading, meter, value in taken:
             if reading.stamped:
-                placed.append(StoredReading(to_ms(reading.at), meter, value, received))
+                placed.append((to_ms(reading.at), meter, value, received))
                 continue
-            moment = moments.get(reading.at)
-            if moment is None:
-                moment = moments[reading.at] = self._moment(reading.at, now, received)
-            placed.append(StoredReading(moment[0], meter, value, moment[1]))
+            if reading.at is not said:  # the values of one answer share theirs
+                said = reading.at
+                at, noted = (to_ms(said), received) if first <= said <= last else self._moment(said, now, received)
+            placed.append((at, meter, value, noted))
         return placed
 
     def _moment(self, wall: datetime, now: Now, received: int) -> tuple[int, int]:
@@ -253,11 +250,12 @@ class Collector:
         return (at - moved, at) if abs(moved) > SET_MS else (at, received)
 
     def _unplaced(self, taken: _Taken, now: Now) -> UnplacedReading:
-        at, wall = to_ms(taken.reading.at), to_ms(now.wall)
-        if taken.reading.stamped:
-            return UnplacedReading(self._boot_id, _ms(now.boottime), taken.meter, taken.value, at, wall)
-        boottime = _ms(self._clock.trust.boottime_of(taken.reading.at, now))
-        return UnplacedReading(self._boot_id, boottime, taken.meter, taken.value, None, at)
+        reading, meter, value = taken
+        at, wall = to_ms(reading.at), to_ms(now.wall)
+        if reading.stamped:
+            return UnplacedReading(self._boot_id, _ms(now.boottime), meter, value, at, wall)
+        boottime = _ms(self._clock.trust.boottime_of(reading.at, now))
+        return UnplacedReading(self._boot_id, boottime, meter, value, None, at)
 
     def _tell(self, db: Connection, late: Sequence[Late], now_ms: int) -> None:
         for each in late:
@@ -271,7 +269,7 @@ class Collector:
     ) -> Sequence[Rejection]:
         if not conflicts:
             return ()
-        connections = {each.meter: batch.connection for batch in batches for each in batch.taken}  # a meter has one
+        connections = {meter: batch.connection for batch in batches for _, meter, _ in batch.taken}  # a meter has one
         return [differing(row, first, connections[row.meter], self._names.get(row.meter)) for row, first in conflicts]
 
 
@@ -280,9 +278,10 @@ def _believed(batch: _Batch, received: int) -> _Batch:
     found: list[_Taken] = []
     rejections = list(batch.rejections)
     for each in batch.taken:
-        why = unbelievable(to_ms(each.reading.at), received) if each.reading.stamped else None
+        reading = each[0]
+        why = unbelievable(to_ms(reading.at), received) if reading.stamped else None
         if why:
-            rejections.append(_rejected(batch.connection, each, received, *why))
+            rejections.append(_rejected(batch.connection, reading, received, *why))
         else:
             found.append(each)
     return _Batch(batch.connection, found, rejections)
@@ -292,8 +291,8 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _rejected(connection: str, taken: _Taken, at: int, reason: str, detail: str) -> Rejection:
-    return Rejection(at, connection, taken.reading.source, reason, detail, str(taken.reading.value)[:200])
+def _rejected(connection: str, item: Reading, at: int, reason: str, detail: str) -> Rejection:
+    return Rejection(at, connection, item.source, reason, detail, str(item.value)[:200])
 
 
 def _rejection(connection: str, item: Rejected) -> Rejection:

@@ -115,7 +115,9 @@ def to_micro(value: Decimal, by: Fraction) -> int:
     return micro
 
 
-_EXACT = Context(prec=60, Emax=99, Emin=-99, clamp=0, traps=[Inexact, Overflow])  # what does not fit is no product
+_EXACT = Context(  # what does not fit is no product
+    prec=60, rounding=ROUND_HALF_UP, Emax=99, Emin=-99, clamp=0, traps=[Inexact, Overflow]
+)
 
 
 def micro_by(by: Fraction) -> Callable[[Decimal], int]:
@@ -129,12 +131,13 @@ def micro_by(by: Fraction) -> Callable[[Decimal], int]:
     except DecimalException:
         return lambda value: to_micro(value, by)
 
+    times, rounded = _EXACT.multiply, _EXACT.to_integral_value  # once: each of them is as dear as the product
+
     def micro(value: Decimal) -> int:
         try:
-            product = _EXACT.multiply(value, factor)
+            found = int(rounded(times(value, factor)))
         except DecimalException:
             return to_micro(value, by)
-        found = int(product.to_integral_value(ROUND_HALF_UP))
         return found if -INT64 <= found <= INT64 else to_micro(value, by)
 
     return micro

@@ -47,9 +47,7 @@ class _Mark:
         return max((edge for edge in known if edge is not None), default=None)
 
     def is_passed(self, edge: int) -> bool:
-        """Whether it is `newest` or before; mostly the first look says so."""
-        if self.passed and edge <= self.passed[-1][1]:
-            return True
+        """Whether it is `newest` or before."""
         newest = self.newest()
         return newest is not None and edge <= newest
 
