@@ -1,4 +1,4 @@
-"""Whether what came is the answer to what was asked. Pure, but for the line that it came on."""
+"""Whether what pymodbus has read is the answer to what was asked. With `bus` the only module that knows pymodbus."""
 
 from __future__ import annotations
 
