@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Now, Ports
     from drivers.modbus.target import Target
-    from drivers.modbus.wire import Answer, Asking
+    from drivers.modbus.wire import Asking, Heard
 
 BUSY_RETRIES = 2
 BUSY_PAUSE = (0.1, 0.5)  # s; between these by chance
@@ -160,7 +160,7 @@ class Device:
         while wanted:
             block = self._next(wanted, into)
             try:
-                answer = yield from self._asking(block, gap)
+                heard = yield from self._asking(block, gap)
             except AnswerError as error:
                 if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
                     self._unanswered(wanted, block, error, into)
@@ -172,7 +172,7 @@ class Device:
                 self._rest(block.places, into)
                 self._look(block.places, (), _problem(error), None, into)
             else:
-                self._answered(block, answer, into)
+                self._answered(block, heard, into)
             gap = self.limits.gap
             wanted.difference_update(block.places)
         self._mute = self._mute and not into.heard
@@ -191,8 +191,8 @@ class Device:
         while (place := walk.wanted) is not None:
             block = Block(place.table, place.register, place.width, (place,))
             try:
-                answer = yield from self._asking(block, gap)
-                walk.heard(answer.words)
+                heard = yield from self._asking(block, gap)
+                walk.heard(heard.answer.words)
             except AnswerError as error:
                 if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
                     self._walks += 1
@@ -260,14 +260,14 @@ class Device:
         refusal = self._refusals.get(place)
         return refusal is not None and now.boottime < refusal.until
 
-    def _asking(self, block: Block, gap: float) -> Asking[Answer]:
+    def _asking(self, block: Block, gap: float) -> Asking[Heard]:
         """One request, repeated where the device asks for patience: a busy device has said nothing about the value."""
         request = Request(self.number, block, self.limits.timeout, gap)
         tried = 0
         while True:
             self.counts["requests"] += 1
             try:
-                answer: Answer = yield request
+                heard: Heard = yield request
             except ExceptionAnswer as error:
                 if tried >= RETRIES.get(error.code, 0):
                     raise
@@ -277,7 +277,7 @@ class Device:
                 yield Pause(patience)
                 tried += 1
             else:
-                return answer
+                return heard
 
     def _next(self, wanted: set[Place], into: Round) -> Block:
         """The next request: those that brought nothing come last, since some devices are silent where others refuse.
@@ -323,17 +323,18 @@ class Device:
             pause = min(into.poll * 2.0 ** min(times - 1, 16), max(REFUSED_AT_MOST, into.poll))
             self._refusals[place] = Refusal(times, into.now.boottime + pause - EARLY)
 
-    def _answered(self, block: Block, answer: Answer, into: Round) -> None:
+    def _answered(self, block: Block, heard: Heard, into: Round) -> None:
         into.heard = True
         if self._doubts:
             self._doubts.pop(block.places, None)
         if self._refusals:
             for place in block.places:
                 self._refusals.pop(place, None)
-        at, (words, took), looks = self._ports.clock.now().wall, answer, into.looks
+        (words, took), looks, at = heard.answer, into.looks, heard.now.wall
         for place in block.places:
             part = block.words_of(place, words)
-            looks += [Look(target, at, part, None, took) for target in self._at[place]]
+            for target in self._at[place]:
+                looks.append(Look(target, at, part, None, took))
 
     def _unanswered(self, wanted: set[Place], block: Block, error: AnswerError, into: Round) -> None:
         """The round is over: one timeout is what a device may cost the others.

@@ -96,6 +96,7 @@ class ModbusDriver:
         self._outage = ""  # why there is no connection; "" when there is one
         self._interrupted = False  # no device has answered since an outage that was told
         self._needs_person = False  # and the operator was told that only a person can end it
+        self._failing = 0  # devices that do not answer
         self._asked: int | None = None  # the device that was asked last
         self._offset: float | None = None  # wall minus boottime, for which the slots were found
         self._ready_since: float | None = None
@@ -117,7 +118,7 @@ class ModbusDriver:
             return math.inf
         turn, wish = self._broken_off or (self.turn(now), None)
         self._broken_off = None
-        due = asked_on(self._bus, turn, wish)
+        due = asked_on(self._bus, self._ports.clock, turn, wish)
         if self.ripe:
             self._deliver()
             self._lend(due)
@@ -171,7 +172,7 @@ class ModbusDriver:
         """Read every device once."""
         for device in self._devices:
             if self._connected(now):
-                asked_on(self._bus, self._reading(device, now))
+                asked_on(self._bus, self._ports.clock, self._reading(device, now))
             else:
                 self._look_in_vain(device)
             now = self._ports.clock.now()
@@ -195,7 +196,7 @@ class ModbusDriver:
             turn, wish = self._broken_off
             self._broken_off = None
             with suppress(Exception):  # it may be what ends the process, and what is gathered is worth more
-                asked_on(self._bus, turn, wish)
+                asked_on(self._bus, self._ports.clock, turn, wish)
         self._deliver()
         self._bus.close()
 
@@ -216,7 +217,7 @@ class ModbusDriver:
     def _next(self, now: Now) -> Device | None:
         """The device to read now. Those that fail come last, so that they delay nobody; but not for ever."""
         due = [device for device in self._devices if device.due <= now.boottime]
-        if not any(device.failures for device in due):
+        if not self._failing:
             return min(due, key=attrgetter("due"), default=None)
         ready = [device for device in due if self._ready(device, now) <= now.boottime]
         return min(ready, key=self._rank, default=None)
@@ -226,7 +227,7 @@ class ModbusDriver:
         return device.due + (self._poll + device.costs if device.failures else 0.0)
 
     def _earliest(self) -> float:
-        if not any(device.failures for device in self._devices):
+        if not self._failing:
             return min([device.due for device in self._devices])
         now = self._ports.clock.now()
         return min(self._ready(device, now) for device in self._devices)
@@ -298,6 +299,7 @@ class ModbusDriver:
         if device.failures and got.looks:
             if device.failing_since:
                 self._ports.note("info", self._subject(device), f"answers again, after {device.failures} failed polls")
+            self._failing -= 1
             device.failures = 0
             device.failing_since = device.problem = ""
 
@@ -320,6 +322,7 @@ class ModbusDriver:
 
         A corrupt frame now and then is usual on RS-485 and nothing to tell anybody.
         """
+        self._failing += not device.failures
         device.failures += 1
         device.problem = problem.detail
         if device.failing_since or problem.reason == "no connection":

@@ -23,7 +23,7 @@ from weakref import finalize
 
 from drivers.modbus.line import monotonic
 from drivers.modbus.storing import Batch, Told
-from drivers.modbus.wire import Request
+from drivers.modbus.wire import Heard, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from drivers.base import Clock, Now
     from drivers.modbus.prompt import PromptBus
     from drivers.modbus.storing import Storing
-    from drivers.modbus.wire import Answer, Asking, Wish
+    from drivers.modbus.wire import Asking, Wish
     from drivers.reading import Reading, Rejected
 
 LONGEST_STEP = 1.0  # s; whoever watches the loop must see that it lives
@@ -124,6 +124,7 @@ class Loop:
         self._order = count()
         self._asking = 0  # members whose turn is under way
         self._deadline = math.inf  # no answer is late before it (monotonic)
+        self._wishing: list[tuple[_Member, Request]] = []
         self._ripe: list[_Member] = []
         self._ripe_since = 0.0  # monotonic, of the oldest
         self._closed = False
@@ -148,6 +149,7 @@ class Loop:
         with self._lock:
             self._come()
             self._begin(now)
+            self._ask()
             self._store()
         while self._asking and monotonic() < end:
             heard = self._poll.poll(self._patience(now))
@@ -157,6 +159,7 @@ class Loop:
                 self._give_up()
                 self._come()
                 self._begin(now)
+                self._ask()
                 self._store()
         if self._asking:
             return now.boottime
@@ -195,11 +198,11 @@ class Loop:
                 self._asking += 1
                 self._go_on(member, None, now)
 
-    def _go_on(self, member: _Member, answer: Answer | None, now: Now) -> None:
-        """Tell the turn what it has asked for, and ask what it wants next."""
+    def _go_on(self, member: _Member, heard: Heard | None, now: Now) -> None:
+        """Tell the turn what it has asked for; what it wants next."""
         assert member.turn is not None
         try:
-            member.wish = member.turn.send(answer)
+            member.wish = member.turn.send(heard)
         except StopIteration as end:
             member.turn = member.wish = None
             self._asking -= 1
@@ -208,10 +211,19 @@ class Loop:
                 self._ripe.append(member)
             self._rest(member, min(end.value, now.boottime + self._longest_wait))
             return
-        if isinstance(member.wish, Request) and member.bus.begin(member.wish):
-            self._deadline = min(self._deadline, member.bus.deadline)
+        if isinstance(member.wish, Request):
+            self._wishing.append((member, member.wish))
         else:
             self._break_off(member)
+
+    def _ask(self) -> None:
+        """Send what is wanted, one right after the other: whoever is behind several connections is woken once."""
+        wishing, self._wishing = self._wishing, []
+        for member, request in wishing:
+            if member.bus.begin(request):
+                self._deadline = min(self._deadline, member.bus.deadline)
+            else:
+                self._break_off(member)
 
     def _hear(self, heard: Sequence[tuple[int, int]], now: Now) -> None:
         for fd, _ in heard:
@@ -223,7 +235,7 @@ class Loop:
             ):  # it was asked nothing: closed as idle, mostly
                 self._break_off(member)
             else:
-                self._go_on(member, answer, now)
+                self._go_on(member, Heard(answer, now), now)
 
     def _give_up(self) -> None:
         """Those that have been silent for their whole timeout; after a look at what was heard."""

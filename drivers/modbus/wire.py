@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from drivers.base import AnswerError, DriverError
 
 if TYPE_CHECKING:
+    from drivers.base import Clock, Now
     from drivers.modbus.plan import Block
 
 T = TypeVar("T")
@@ -75,6 +76,13 @@ class Answer(NamedTuple):
     took: float
 
 
+class Heard(NamedTuple):
+    """An answer, and the look at the clock after it had come."""
+
+    answer: Answer
+    now: Now
+
+
 class Pause(NamedTuple):
     """Keep the line quiet for so many seconds."""
 
@@ -87,7 +95,7 @@ class Aside(NamedTuple):
 
 Wish = Request | Pause | Aside
 Asking = Generator[Wish, Any, T]
-"""Decides what is asked of a line and yields it; is sent each request's `Answer`, or has its DriverError thrown in."""
+"""Decides what is asked of a line and yields it; is sent what is `Heard` of each request, or has its DriverError thrown in."""
 
 
 class Bus(Protocol):
@@ -125,27 +133,26 @@ class Bus(Protocol):
         ...
 
 
-def asked_on(bus: Bus, asking: Asking[T], wish: Wish | None = None) -> T:
+def asked_on(bus: Bus, clock: Clock, asking: Asking[T], wish: Wish | None = None) -> T:
     """All that is asked, one after the other, each waited for; its outcome. `wish`: what it has asked for already."""
     try:
         if wish is None:
             wish = next(asking)
         while True:
             try:
-                answer = fulfilled(bus, wish)
+                heard = _fulfilled(bus, clock, wish)
             except DriverError as error:
                 wish = asking.throw(error)
             else:
-                wish = asking.send(answer)
+                wish = asking.send(heard)
     except StopIteration as end:
         outcome: T = end.value
         return outcome
 
 
-def fulfilled(bus: Bus, wish: Wish) -> Answer | None:
-    """The answer to a request; raises as `Bus.read`."""
+def _fulfilled(bus: Bus, clock: Clock, wish: Wish) -> Heard | None:
     if isinstance(wish, Request):
-        return bus.read(wish)
+        return Heard(bus.read(wish), clock.now())
     if isinstance(wish, Pause):
         bus.pause(wish.seconds)
     return None

@@ -45,7 +45,7 @@ class Meter:
         """One round; then the clock goes on to the next slot."""
         got = Round(self.clock.now(), POLL)
         self.bus.asked.clear()
-        asked_on(self.bus, self.device.reading(got, changed=changed))
+        asked_on(self.bus, self.clock, self.device.reading(got, changed=changed))
         self.clock.advance(got.now.boottime + POLL - self.clock.boottime)
         return got
 
@@ -360,7 +360,7 @@ def test_a_line_that_breaks_keeps_what_came_before():
     meter.bus.say(1, (10,), LineError("reset"))
     got = Round(meter.clock.now(), POLL)
     with pytest.raises(LineError):
-        asked_on(meter.bus, meter.device.reading(got, changed=False))
+        asked_on(meter.bus, meter.clock, meter.device.reading(got, changed=False))
     assert values(got) == read(10)
 
 
