@@ -6,7 +6,6 @@ import logging
 import math
 from collections import Counter
 from contextlib import suppress
-from operator import attrgetter
 from threading import Event
 from typing import TYPE_CHECKING, cast
 
@@ -18,18 +17,11 @@ from drivers.modbus.device import Device, Look, Problem, Round
 from drivers.modbus.health import health_of
 from drivers.modbus.limits import devices_of
 from drivers.modbus.loop import Loop
-from drivers.modbus.pace import (
-    DEAD,
-    LONGEST_DEVICE_PAUSE,
-    Reconnecting,
-    before_edge,
-    retry_slot,
-    slot_after,
-    spread,
-)
+from drivers.modbus.pace import Reconnecting
 from drivers.modbus.prompt import PromptBus
 from drivers.modbus.reader import Reader, completed
 from drivers.modbus.storing import KEPT, Storing
+from drivers.modbus.turns import Turns
 from drivers.modbus.wire import Aside, asked_on
 
 if TYPE_CHECKING:
@@ -45,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WALL_STEP = 0.5  # s between the wall clock and boottime from which on the slots are found anew
 GATHER = 2.0  # s for which readings of one round may wait for the round's end
 LOST_TOO_OFTEN = 2  # times before, with no answer in between
 
@@ -85,6 +76,7 @@ class ModbusDriver:
         self._ports = ports
         self._bus = bus
         self._devices = devices_of(connection, sources, ports)
+        self._turns = Turns(self._devices, connection.poll)
         self._reader = Reader(ports.clock, ports.memory)
         self._reconnecting = Reconnecting()
         address = address_of(connection.url)
@@ -96,9 +88,7 @@ class ModbusDriver:
         self._outage = ""  # why there is no connection; "" when there is one
         self._interrupted = False  # no device has answered since an outage that was told
         self._needs_person = False  # and the operator was told that only a person can end it
-        self._failing = 0  # devices that do not answer
         self._asked: int | None = None  # the device that was asked last
-        self._offset: float | None = None  # wall minus boottime, for which the slots were found
         self._ready_since: float | None = None
         self._looks: list[Look] = []  # of the round: what they say is found out at its end, all at once
         self._batch: list[Reading | Rejected] = []
@@ -127,16 +117,16 @@ class ModbusDriver:
     def turn(self, now: Now) -> Asking[float]:
         """Ask one device that is due, or none; the boottime of the next turn. Then `ripe` says whether to store."""
         self.ripe = True
-        self._realign(now)
-        device = self._next(now)
+        self._turns.realign(now)
+        device = self._turns.next(now)
         if device is None:
-            return self._earliest()
+            return self._turns.earliest(now)
         if device.unwell or not self._bus.is_open:
             yield Aside()
         if not self._connected(now):
             return self._reconnecting.due
         after = yield from self._reading(device, now)
-        due = self._earliest()
+        due = self._turns.earliest(after)
         self.ripe = due > after.boottime or not self._bus.is_open or self._gathered(after)
         return due
 
@@ -200,47 +190,6 @@ class ModbusDriver:
         self._deliver()
         self._bus.close()
 
-    def _realign(self, now: Now) -> None:
-        """The wall clock was set: what is due later is due at the new clock's slots."""
-        epoch = now.wall.timestamp()
-        offset = epoch - now.boottime
-        stepped = self._offset is not None and abs(offset - self._offset) > WALL_STEP
-        if self._offset is None or stepped:
-            self._offset = offset
-        if not stepped:
-            return
-        for device in self._devices:
-            device.slot = min(device.slot, epoch)
-            if device.due > now.boottime:
-                self._schedule(device, slot_after(epoch, self._poll), now)
-
-    def _next(self, now: Now) -> Device | None:
-        """The device to read now. Those that fail come last, so that they delay nobody; but not for ever."""
-        due = [device for device in self._devices if device.due <= now.boottime]
-        if not self._failing:
-            return min(due, key=attrgetter("due"), default=None)
-        ready = [device for device in due if self._ready(device, now) <= now.boottime]
-        return min(ready, key=self._rank, default=None)
-
-    def _rank(self, device: Device) -> float:
-        """What waits for an hour's edge waits for the devices that are due there, too."""
-        return device.due + (self._poll + device.costs if device.failures else 0.0)
-
-    def _earliest(self) -> float:
-        if not self._failing:
-            return min([device.due for device in self._devices])
-        now = self._ports.clock.now()
-        return min(self._ready(device, now) for device in self._devices)
-
-    @staticmethod
-    def _ready(device: Device, now: Now) -> float:
-        """When a device may be read: one that fails not where it would run into the hour's edge."""
-        if not device.failures:
-            return device.due
-        epoch = now.wall.timestamp()
-        edge = before_edge(epoch + max(0.0, device.due - now.boottime), device.costs)
-        return device.due if edge is None else now.boottime + edge - epoch
-
     def _connected(self, now: Now) -> bool:
         if self._bus.is_open:
             return True
@@ -281,7 +230,10 @@ class ModbusDriver:
             problem = got.failure or Problem("no connection", str(lost))
             self._device_fails(device, problem, after)
         self._take(completed(got.looks) if device.sums else got.looks, after)
-        self._reschedule(device, after, at_once=lost is not None and device.failures == 1)
+        if (
+            lost is None or device.failures > 1
+        ):  # else the line broke under it: asked again on the next one, after the others
+            self._turns.had(device, after)
         if lost is not None:
             self._lost(self._with_cause(lost), after)
             self._look_in_vain(device)
@@ -299,7 +251,7 @@ class ModbusDriver:
         if device.failures and got.looks:
             if device.failing_since:
                 self._ports.note("info", self._subject(device), f"answers again, after {device.failures} failed polls")
-            self._failing -= 1
+            self._turns.failing -= 1
             device.failures = 0
             device.failing_since = device.problem = ""
 
@@ -322,7 +274,7 @@ class ModbusDriver:
 
         A corrupt frame now and then is usual on RS-485 and nothing to tell anybody.
         """
-        self._failing += not device.failures
+        self._turns.failing += not device.failures
         device.failures += 1
         device.problem = problem.detail
         if device.failing_since or problem.reason == "no connection":
@@ -344,23 +296,6 @@ class ModbusDriver:
 
     def _gathered(self, now: Now) -> bool:
         return self._gathering_since is not None and now.boottime - self._gathering_since >= GATHER
-
-    def _reschedule(self, device: Device, now: Now, *, at_once: bool) -> None:
-        if at_once:
-            return  # the line broke under this request: asked again on the next one, after the others
-        epoch = now.wall.timestamp()
-        served = max(epoch, device.slot)
-        slot = retry_slot(served, device.failures, self._poll) if device.failures else slot_after(served, self._poll)
-        if device.failures >= DEAD:
-            others = [each.slot for each in self._devices if each.failures >= DEAD and each is not device]
-            step = min(self._poll, LONGEST_DEVICE_PAUSE / len(self._devices))
-            slot = spread(slot, served + device.costs, step, others, device.costs)
-        self._schedule(device, slot, now)
-
-    @staticmethod
-    def _schedule(device: Device, slot: float, now: Now) -> None:
-        device.slot = slot
-        device.due = now.boottime + slot - now.wall.timestamp()
 
     def _lost(self, error: LineError | SetupError, now: Now) -> None:
         """There is no connection. Told once per outage, or twice when it turns out to need a person."""
