@@ -8,16 +8,13 @@ that offset, `Trust` says whether it may decide hours (reliability 3.2).
 from __future__ import annotations
 
 import ctypes
-import logging
-import os
 import subprocess
-import time
-import uuid
 from collections import deque
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
+from time import CLOCK_BOOTTIME, clock_gettime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drivers.base import Now
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from threading import Event
 
-log = logging.getLogger(__name__)
-
-MADE_UP = "process"  # begins a boot id that only this process knows
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")  # touched at each sync, systemd-timesyncd(8)
 TIMEDATECTL = Path("/usr/bin/timedatectl")
 TIMEDATED_PATIENCE = 2.0  # s; it is started over D-Bus when nobody has asked for a while
@@ -39,11 +32,13 @@ TIME_ERROR = 5  # adjtimex(2): clock not synchronised
 EARLIEST = datetime(2026, 11, 1, tzinfo=UTC)  # this release's date: no honest clock is before it
 LATEST = EARLIEST + timedelta(days=15 * 365)
 STEP = timedelta(seconds=2)  # from one look to the next; slewing moves boottime as well and never comes near it
+SLEWED = 1.0  # s; a look at once at two clocks that ran apart by less is no step
 DISTRUST = timedelta(seconds=60)  # a larger step must be vouched for anew
 LATELY = 600.0  # s; no driver keeps a reading longer
 ERAS = 8  # between steps, of which a reading that is on its way may come
 ALWAYS = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 NEAR = 0.1  # s by which a clock is slewed while a reading is on its way
+LOOKS = range(10)  # until one at both clocks is not held up
 NEWS_EVERY = 60.0  # s; two programs that fight over the clock step it all the time
 STEPS_TOLD = 3  # each by itself
 
@@ -115,7 +110,8 @@ class Timedated:
         """Nothing to forget: it is the kernel's flag."""
 
 
-class _Era(NamedTuple):
+@dataclass(slots=True)
+class _Era:
     """A stretch of looks without a step, from boottime `since` to `until`, when the wall clock said `wall`."""
 
     since: float
@@ -140,14 +136,17 @@ class Timeline:
             self._eras.append(_Era(boottime, boottime, wall))
             return None
         last = self._eras[-1]
-        if boottime < last.until:
+        passed = boottime - last.until
+        if passed < 0:
             return None  # another thread's look has overtaken this one
-        by = wall - last.wall - timedelta(seconds=boottime - last.until)
-        if abs(by) <= STEP:
-            self._eras[-1] = _Era(last.since, boottime, wall)
-            return None
-        self._eras.append(_Era(boottime, boottime, wall))
-        return by
+        gone = wall - last.wall
+        if not -SLEWED < gone.total_seconds() - passed < SLEWED:  # at the cost of each look, exactly only where need be
+            by = gone - timedelta(seconds=passed)
+            if abs(by) > STEP:
+                self._eras.append(_Era(boottime, boottime, wall))
+                return by
+        last.until, last.wall = boottime, wall
+        return None
 
     def steady(self, now: Now) -> tuple[datetime, datetime]:
         """From when to when the clock that says `now` has said and will say every time: nobody has set it in between."""
@@ -360,15 +359,15 @@ class SystemClock:
         """Wait for `wake` or for boottime `until`."""
         if until is None:
             return wake.wait()
-        left = until - time.clock_gettime(time.CLOCK_BOOTTIME)
+        left = until - clock_gettime(CLOCK_BOOTTIME)
         return wake.wait(left) if left > 0 else wake.is_set()
 
 
 def _both() -> tuple[float, datetime]:
     """Both clocks at one instant: a thread that is held up between the two must not see a step."""
-    for _ in range(10):
-        boottime, wall = time.clock_gettime(time.CLOCK_BOOTTIME), datetime.now(UTC)
-        if time.clock_gettime(time.CLOCK_BOOTTIME) - boottime < 0.1:
+    for _ in LOOKS:
+        boottime, wall = clock_gettime(CLOCK_BOOTTIME), datetime.now(UTC)
+        if clock_gettime(CLOCK_BOOTTIME) - boottime < 0.1:
             break
     return boottime, wall
 
@@ -378,12 +377,12 @@ class ScaledClock:
 
     def __init__(self, start: datetime, scale: float, origin: float | None = None) -> None:
         self._start, self._scale = start, scale
-        self._origin = time.clock_gettime(time.CLOCK_BOOTTIME) if origin is None else origin
+        self._origin = clock_gettime(CLOCK_BOOTTIME) if origin is None else origin
         self.trust = Trust("always")
 
     def now(self) -> Now:
         """Scaled boottime counts from this clock's start."""
-        elapsed = (time.clock_gettime(time.CLOCK_BOOTTIME) - self._origin) * self._scale
+        elapsed = (clock_gettime(CLOCK_BOOTTIME) - self._origin) * self._scale
         return Now(elapsed, self._start + timedelta(seconds=elapsed), trusted=True)
 
     def wait(self, wake: Event, until: float | None) -> bool:
@@ -391,22 +390,3 @@ class ScaledClock:
         if until is None:
             return wake.wait()
         return wake.wait(max(0.0, (until - self.now().boottime) / self._scale))
-
-
-def boot_id(environ: Mapping[str, str] = os.environ, kernel_says: Path = BOOT_ID) -> str:
-    """What names this boot; readings of one boot share a boottime axis.
-
-    Our unit hides /proc/sys from the service (ProcSubset=pid) and gives the id in the environment instead. Where neither
-    is to be had, every process counts as a boot of its own: readings of another one are then not placed by its clock.
-    Such an id says so, for it does not tell when the boot began.
-    """
-    try:
-        found = environ.get("METER_GATEWAY_BOOT_ID") or kernel_says.read_text()
-    except OSError as error:
-        log.warning(
-            "%s cannot be read (%s): what waits for a trusted clock is placed by this process only",
-            kernel_says,
-            error.strerror,
-        )
-        found = MADE_UP + uuid.uuid4().hex
-    return found.strip().replace("-", "")

@@ -27,7 +27,7 @@ from buffer.model import HOUR_MS, from_micro, hour_start, to_ms
 from buffer.placing import Boot, Placed, Refused, newest_edge, place
 from buffer.readings import Rejection, differing, newest_per_meter, note, note_once, reject, samples_of, unsuspect
 from buffer.store import StoreError
-from gateway.clock import MADE_UP
+from gateway.machine import MADE_UP
 from gateway.verdicts import (
     LONG_GAP_MS,
     Told,
@@ -237,7 +237,6 @@ class Closer:
 
         for meter, (at, frozen) in self._store.read(look).items():
             self._marks.restored(meter, frozen.edge if frozen else None, self._reach(meter, at))
-        self._news_from.clear()
         self._stale = False
 
     def _reach(self, meter: int, at: int) -> int:

@@ -26,7 +26,7 @@ from buffer.store import Connection, Store, StoreError
 from drivers import registry
 from drivers.base import Clock, Driver, NotStored, Ports
 from gateway.checker import Checker
-from gateway.clock import ScaledClock, SystemClock, boot_id
+from gateway.clock import ScaledClock, SystemClock
 from gateway.closer import Closer, ClosingMeter
 from gateway.collector import CollectedMeter, Collector
 from gateway.credentials import keys_of, secret
@@ -35,7 +35,7 @@ from gateway.enerkey.client import EnerkeyClient
 from gateway.errors import DatabaseFailure, Misconfigured, NoDatabase, NotPermitted
 from gateway.housekeeping import Housekeeper, bytes_written
 from gateway.keys import Key, KeyRing
-from gateway.machine import STRANGER, machine_id
+from gateway.machine import STRANGER, boot_id, machine_id
 from gateway.probed import probed
 from gateway.uploader import Uploader
 from gateway.watermarks import Watermarks

@@ -16,7 +16,6 @@ from drivers.base import Now
 from gateway.clock import (
     EARLIEST,
     LATEST,
-    MADE_UP,
     NEWS_EVERY,
     RECHECK,
     Kernel,
@@ -26,7 +25,6 @@ from gateway.clock import (
     Timeline,
     Timesyncd,
     Trust,
-    boot_id,
 )
 from tests.fakes.clock import FakeAuthority, FakeClock
 
@@ -375,6 +373,52 @@ def test_every_look_of_the_past_is_found_again_unless_the_clock_has_been_there_t
     assert found == pytest.approx(then, abs=1e-3) or found > then  # where it has been twice, the later one
 
 
+near_a_step = st.integers(-2200, 2200) | st.sampled_from([0, 999, 1001, 1999, 2000, 2001, -1999, -2000, -2001, 10**9])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**20), near_a_step), max_size=20))
+def test_a_step_is_more_than_two_seconds_from_one_look_to_the_next(looks):
+    """However much smaller ones add up to; by how much is told to the millisecond."""
+    line = Timeline()
+    boottime, wall = 2048.0, NOW
+    line.saw(boottime, wall)
+    for ms, by in looks:
+        boottime += ms / 1024
+        wall += timedelta(seconds=ms / 1024, milliseconds=by)
+        found = line.saw(boottime, wall)
+        assert (found is None) == (abs(by) <= 2000)
+        assert found is None or abs(found - timedelta(milliseconds=by)) <= timedelta(milliseconds=1)
+
+
+@given(st.lists(st.tuples(st.floats(0, 600), st.floats(-900, 900)), max_size=5), st.floats(-700, 700))
+def test_what_was_read_while_nobody_set_the_clock_is_as_long_ago_as_the_clock_says(steps, ago):
+    """R1: and what was read before the newest step is not taken for such."""
+    line = Timeline()
+    boottime, wall = 5000.0, NOW
+    line.saw(boottime, wall)
+    since, before = boottime, None
+    for seconds, by in steps:
+        boottime += seconds
+        if abs(by) > 2.5:
+            since, before = boottime, wall + timedelta(seconds=seconds)
+        wall += timedelta(seconds=seconds + (by if abs(by) > 2.5 else by / 1000))
+        line.saw(boottime, wall)
+    now = now_at(boottime, wall)
+    first, last = line.steady(now)
+    read = wall - timedelta(seconds=ago)
+    if first <= read <= last:
+        assert line.boottime_of(read, now) == pytest.approx(boottime - ago, abs=1e-3)
+    assert first <= wall - timedelta(seconds=boottime - since) <= last
+    assert before is None or not first <= before <= last or before >= wall - timedelta(seconds=boottime - since + 0.1)
+
+
+def test_a_clock_that_was_never_looked_at_was_never_set():
+    """The demo's clock is computed, not looked at."""
+    now = now_at(5.0, NOW)
+    first, last = Timeline().steady(now)
+    assert first < NOW - timedelta(days=365) < NOW + timedelta(days=365) < last
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
@@ -418,23 +462,3 @@ def test_scaled_clocks_of_one_start_and_origin_share_the_time():
     assert [each.boottime for each in between] == sorted(each.boottime for each in between)
     assert [each.wall for each in between] == sorted(each.wall for each in between)
     assert between[1].boottime >= 0.02 * 1000
-
-
-# --- the boot ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_boot_has_an_id():
-    """Two looks in one boot agree."""
-    assert boot_id({}) == boot_id({}) != ""
-
-
-def test_the_unit_may_tell_the_boot_id_instead():
-    """In the unit's sandbox /proc/sys does not exist; systemd's %b is the same id without dashes."""
-    assert boot_id({"METER_GATEWAY_BOOT_ID": boot_id({})}, Path("/nowhere")) == boot_id({})
-
-
-def test_without_any_boot_id_a_process_is_a_boot_of_its_own(caplog):
-    """The service starts all the same, and says what it cannot do."""
-    assert boot_id({}, Path("/nowhere")) != boot_id({}, Path("/nowhere"))
-    assert boot_id({}, Path("/nowhere")).startswith(MADE_UP)
-    assert "/nowhere cannot be read" in caplog.text

@@ -15,7 +15,7 @@ from buffer import identity
 from buffer.store import DATABASE
 from gateway.clock import SystemClock, Trust
 from gateway.config import load
-from gateway.machine import machine_id, zone_name
+from gateway.machine import MADE_UP, boot_id, machine_id, zone_name
 from gateway.runtime import answer, service_of
 from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.systemd import Notifier
@@ -222,3 +222,23 @@ def test_the_time_zone_is_the_one_that_the_machine_is_set_to(tmp_path: Path, tar
     if target is not None:
         link.symlink_to(target)
     assert zone_name(link) == name
+
+
+# --- the boot ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_boot_has_an_id():
+    """Two looks in one boot agree."""
+    assert boot_id({}) == boot_id({}) != ""
+
+
+def test_the_unit_may_tell_the_boot_id_instead():
+    """In the unit's sandbox /proc/sys does not exist; systemd's %b is the same id without dashes."""
+    assert boot_id({"METER_GATEWAY_BOOT_ID": boot_id({})}, Path("/nowhere")) == boot_id({})
+
+
+def test_without_any_boot_id_a_process_is_a_boot_of_its_own(caplog):
+    """The service starts all the same, and says what it cannot do."""
+    assert boot_id({}, Path("/nowhere")) != boot_id({}, Path("/nowhere"))
+    assert boot_id({}, Path("/nowhere")).startswith(MADE_UP)
+    assert "/nowhere cannot be read" in caplog.text
