@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import selectors
 import signal
@@ -201,6 +202,7 @@ def drivers_alone(config_file: str) -> None:
         service.add(driver, limit=60.0, close=driver.close)
     for helper in registry.driver_of("modbus").share(list(drivers.values()), clock, lambda *_: None, LONGEST_WAIT):
         service.add(helper, limit=60.0, close=helper.close)
+    gc.freeze()  # as `run` does
     service.start()
     while any(driver.health().ready_since is None for driver in drivers.values()):
         time.sleep(0.1)

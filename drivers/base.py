@@ -127,8 +127,8 @@ class Driver(Protocol):
     name: str
     wake: Event  # set by the driver when it has work before `next_due`, or by the supervisor to stop
 
-    def step(self, now: Now) -> float:
-        """Decide and act once; returns the boottime at which it wants to be called again."""
+    def step(self, now: Now) -> float | None:
+        """Decide and act once; returns the boottime at which it wants to be called again, None: not before it is woken."""
         ...
 
     def poll(self, now: Now) -> None:
@@ -154,7 +154,7 @@ class Helper(Protocol):
     name: str
     wake: Event
 
-    def step(self, now: Now) -> float:
+    def step(self, now: Now) -> float | None:
         """As `Driver.step`."""
         ...
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 10.0  # s; every worker ticks at least this often, whatever it asked for
+LONGEST_WAIT = 10.0  # s; every worker ticks at least this often, whatever time it asked for
 STOP_WITHIN = 10.0  # s; a request still open then is left as unknown (DESIGN 3)
 LOOK_EVERY = 1.0  # s between the supervisor's looks
 
@@ -26,8 +26,8 @@ class Worker(Protocol):
     name: str
     wake: Event
 
-    def step(self, now: Now) -> float:
-        """Returns the next due boottime."""
+    def step(self, now: Now) -> float | None:
+        """Returns the next due boottime, or None where there is nothing to do until somebody wakes it."""
         ...
 
 
@@ -38,6 +38,7 @@ class _Watched:
     ticked: float
     close: Callable[[], None] | None
     at_work: bool = False
+    asleep: bool = False  # until somebody wakes it: no tick is due
 
 
 class Service:
@@ -95,14 +96,14 @@ class Service:
         return [each.worker.name for each in self._watched if each.at_work]
 
     def late(self) -> list[str]:
-        """Workers that have not ticked within their limit."""
+        """Workers that have not ticked within their limit, and are not asleep."""
         now = self._clock.now().boottime
-        return [each.worker.name for each in self._watched if now - each.ticked > each.limit]
+        return [each.worker.name for each in self._watched if not each.asleep and now - each.ticked > each.limit]
 
-    def ticks(self) -> dict[str, float]:
-        """Seconds since each worker's last tick."""
+    def ticks(self) -> dict[str, float | None]:
+        """Seconds since each worker's last tick; None for those that are asleep until there is something to do."""
         now = self._clock.now().boottime
-        return {each.worker.name: round(now - each.ticked, 3) for each in self._watched}
+        return {each.worker.name: None if each.asleep else round(now - each.ticked, 3) for each in self._watched}
 
     def _live(self, watched: _Watched) -> None:
         """One worker's thread, from its first step to its last."""
@@ -128,9 +129,12 @@ class Service:
             if self.stopping.is_set():  # looked at after the clear: `stop` sets it before it wakes anybody
                 return
             now = self._clock.now()
-            watched.ticked = now.boottime
+            watched.ticked, watched.asleep = now.boottime, False
             due = worker.step(now)
-            if due > now.boottime:
+            if due is None:
+                watched.asleep = True
+                self._clock.wait(worker.wake, None)
+            elif due > now.boottime:
                 self._clock.wait(worker.wake, min(due, self._clock.now().boottime + self._longest_wait))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from contextlib import suppress
 from threading import Event
@@ -102,16 +101,16 @@ class ModbusDriver:
         self._lent = False  # to the loop, whose alone everything is then
         self._broken_off: tuple[Asking[float], Wish] | None = None  # a turn of the loop, and what it wants next
 
-    def step(self, now: Now) -> float:
+    def step(self, now: Now) -> float | None:
         """Read one device that is due; returns at once when none is, or when the loop does it."""
         if self._lent:
-            return math.inf
+            return None
         turn, wish = self._broken_off or (self.turn(now), None)
         self._broken_off = None
         due = asked_on(self._bus, self._ports.clock, turn, wish)
         if self.ripe:
             self._deliver()
-            self._lend(due)
+            return None if self._lends(due) else due
         return due
 
     def turn(self, now: Now) -> Asking[float]:
@@ -206,11 +205,13 @@ class ModbusDriver:
         self._outage = ""
         return True
 
-    def _lend(self, due: float) -> None:
+    def _lends(self, due: float) -> bool:
         """To the loop, once every device has been tried and as long as the line is as usual."""
-        if self._loop is not None and self._ready_since is not None and cast("PromptBus", self._bus).at_ease:
-            self._lent = True
-            self._loop.lend(self, cast("PromptBus", self._bus), due)
+        if self._loop is None or self._ready_since is None or not cast("PromptBus", self._bus).at_ease:
+            return False
+        self._lent = True
+        self._loop.lend(self, cast("PromptBus", self._bus), due)
+        return True
 
     def _reading(self, device: Device, now: Now) -> Asking[Now]:
         """One poll of one device; the time after it."""

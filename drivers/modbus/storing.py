@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from threading import Event, Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -56,10 +55,10 @@ class Storing:
         if self._closed:
             self._store()
 
-    def step(self, now: Now) -> float:
+    def step(self, now: Now) -> float | None:
         """Store what has come, and what could not be stored before."""
         self._store()
-        return now.boottime + TRY_AGAIN if self._kept else math.inf
+        return now.boottime + TRY_AGAIN if self._kept else None
 
     def close(self) -> None:
         """A last attempt."""

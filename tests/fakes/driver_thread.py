@@ -59,7 +59,8 @@ class DriverThread:
                 if self._stopping.is_set():
                     return
                 due = worker.step(self._clock.now())
-                self._clock.wait(worker.wake, min(due, self._clock.now().boottime + LONGEST_WAIT))
+                longest = self._clock.now().boottime + LONGEST_WAIT
+                self._clock.wait(worker.wake, None if due is None else min(due, longest))
         except BaseException as error:
             self.died = error
         finally:

@@ -114,7 +114,8 @@ class Workers:
         """When there is more to do."""
         now = self._clock.now()
         self.driver.wake.clear()
-        due = min(worker.step(now) for worker in (self.driver, *self._helpers))
+        dues = [worker.step(now) for worker in (self.driver, *self._helpers)]
+        due = min(due for due in dues if due is not None)
         return now.boottime if self.driver.wake.is_set() else due
 
     def close(self) -> None:
