@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread, current_thread
 
@@ -18,16 +19,16 @@ from gateway.systemd import Notifier
 class Worker:
     """Does what it is told at each step; remembers in which thread."""
 
-    def __init__(self, name: str = "worker", act=lambda: None, again: float = 0.005) -> None:
+    def __init__(self, name: str = "worker", act=lambda: None, again: float | None = 0.005) -> None:
         self.name, self.wake, self.act, self.again = name, Event(), act, again
         self.steps, self.stepped = 0, Event()
         self.closed_by = ""
 
-    def step(self, now: Now) -> float:
+    def step(self, now: Now) -> float | None:
         self.steps += 1
         self.stepped.set()
         self.act()
-        return now.boottime + self.again
+        return None if self.again is None else now.boottime + self.again
 
     def close(self) -> None:
         self.closed_by = current_thread().name
@@ -43,6 +44,11 @@ def running(*workers: Worker, limit: float = 10.0, longest_wait: float = 10.0) -
         service.add(worker, limit=limit, close=worker.close)
     service.start()
     return service
+
+
+def eventually(reached: Callable[[], bool]) -> bool:
+    """Whether it comes true within 5 s."""
+    return any(reached() or Event().wait(0.01) for _ in range(500))
 
 
 def test_each_worker_steps_when_it_wants_and_closes_in_its_own_thread():
@@ -146,4 +152,24 @@ def test_the_status_tells_how_long_ago_each_worker_ticked():
     service = running(worker)
     assert worker.stepped.wait(5)
     assert 0 <= service.ticks()["worker"] < 5
+    assert service.stop()
+
+
+def test_a_worker_that_only_others_can_wake_is_left_alone_until_then():
+    """It costs nothing, and nobody misses its ticks; once woken it is watched like the others."""
+    never = Event()
+    asleep, other = Worker("asleep", again=None), Worker("other", again=0.0)
+    service = running(asleep, other, limit=0.2, longest_wait=0.01)
+    assert eventually(lambda: service.ticks()["asleep"] is None)
+    assert not service.stopping.wait(0.3)
+    assert asleep.steps == 1
+    assert service.late() == []
+    asleep.act = never.wait
+    asleep.stepped.clear()
+    asleep.wake.set()
+    assert asleep.stepped.wait(5)
+    assert eventually(lambda: service.late() == ["asleep"])
+    asleep.act, asleep.again = lambda: None, 0.005
+    never.set()
+    assert eventually(lambda: not service.late())
     assert service.stop()
