@@ -32,7 +32,7 @@ TIME_ERROR = 5  # adjtimex(2): clock not synchronised
 EARLIEST = datetime(2026, 11, 1, tzinfo=UTC)  # this release's date: no honest clock is before it
 LATEST = EARLIEST + timedelta(days=15 * 365)
 STEP = timedelta(seconds=2)  # from one look to the next; slewing moves boottime as well and never comes near it
-SLEWED = 1.0  # s; a look at once at two clocks that ran apart by less is no step
+SLEWED = 1.0  # s; where both clocks went on alike to within this, in floats, there is no need to reckon exactly
 DISTRUST = timedelta(seconds=60)  # a larger step must be vouched for anew
 LATELY = 600.0  # s; no driver keeps a reading longer
 ERAS = 8  # between steps, of which a reading that is on its way may come
@@ -140,7 +140,7 @@ class Timeline:
         if passed < 0:
             return None  # another thread's look has overtaken this one
         gone = wall - last.wall
-        if not -SLEWED < gone.total_seconds() - passed < SLEWED:  # at the cost of each look, exactly only where need be
+        if not -SLEWED < gone.total_seconds() - passed < SLEWED:
             by = gone - timedelta(seconds=passed)
             if abs(by) > STEP:
                 self._eras.append(_Era(boottime, boottime, wall))

@@ -131,7 +131,7 @@ def micro_by(by: Fraction) -> Callable[[Decimal], int]:
     except DecimalException:
         return lambda value: to_micro(value, by)
 
-    times, rounded = _EXACT.multiply, _EXACT.to_integral_value  # once: each of them is as dear as the product
+    times, rounded = _EXACT.multiply, _EXACT.to_integral_value  # looked up once, not for every value
 
     def micro(value: Decimal) -> int:
         try:
