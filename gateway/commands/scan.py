@@ -109,9 +109,9 @@ def _search(args: argparse.Namespace, address: Address) -> Search:
 
 
 def _lines(args: argparse.Namespace, address: Address) -> Sequence[Serial | None]:
-    """The settings to try: those of the URL, of the options, or the likely ones."""
+    """The settings to try: the options', else the URL's, and the likely ones of what neither says."""
     from drivers.modbus import profile  # noqa: PLC0415
-    from drivers.modbus.address import BAUDRATES  # noqa: PLC0415
+    from drivers.modbus.address import BAUDRATES, said_in  # noqa: PLC0415
     from drivers.modbus.scan import likely_lines, lines_of  # noqa: PLC0415
 
     if address.serial is None:
@@ -124,12 +124,16 @@ def _lines(args: argparse.Namespace, address: Address) -> Sequence[Serial | None
     parities = [each.upper() for each in _listed(args.parity)]
     if not set(parities) <= {"N", "E", "O"}:
         raise WrongUsage(f"--parity {args.parity} must be of N, E, O")
-    if "?" in args.url and not (speeds or parities):
-        return [address.serial]
-    likely = likely_lines([profile.load(name) for name in profile.names()], address.serial.bytesize)
-    if not (speeds or parities):
+    said = {key: getattr(address.serial, key) for key in said_in(args.url)}
+    if "baudrate" in said and not speeds:
+        speeds = [said["baudrate"]]
+    if "parity" in said and not parities:
+        parities = [said["parity"]]
+    form = {key: said[key] for key in ("bytesize", "stopbits") if key in said}
+    likely = likely_lines([profile.load(name) for name in profile.names()], ascii=address.ascii)
+    if not (speeds or parities or form):
         return likely[:TRIED_LINES]
-    return lines_of(speeds, parities, likely if speeds else likely[:TRIED_LINES])
+    return lines_of(speeds, parities, likely if speeds else likely[:TRIED_LINES], **form)
 
 
 def _listed(text: str | None) -> list[str]:

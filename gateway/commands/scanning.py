@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
 
 from drivers.base import AnswerError, LineError, SetupError
 from drivers.modbus import profile as profiles
+from drivers.modbus.address import USUAL
 from drivers.modbus.bus import DRAIN, PymodbusBus
 from drivers.modbus.examine import Examination, Suggestion
 from drivers.modbus.limits import limits_of
@@ -107,8 +109,11 @@ class Wire:
         said = "?" in self._connection.url  # by the operator, not found out
         if line is None or (said and line == self.address.serial):
             return self._connection.url
-        stopbits = "" if line.stopbits == 1 else f"&stopbits={line.stopbits}"
-        return f"{self._connection.url.partition('?')[0]}?baudrate={line.baudrate}&parity={line.parity}{stopbits}"
+        usual = USUAL[self.address.scheme]
+        settings = {"baudrate": line.baudrate, "parity": line.parity}
+        further = {"stopbits": line.stopbits, "bytesize": line.bytesize}
+        settings |= {key: value for key, value in further.items() if str(value) != usual[key]}
+        return f"{self._connection.url.partition('?')[0]}?{urlencode(settings)}"
 
     def _at(self, line: Line) -> PymodbusBus:
         if self._bus is None or self._line != line:

@@ -274,6 +274,28 @@ def test_the_speed_of_a_serial_line_is_found(scan):
     )
 
 
+@pytest.mark.parametrize("said", ["", "?baudrate=9600", "?parity=N"])
+def test_an_ascii_line_is_found_without_knowing_how_it_is_set(scan, said):
+    """The standard's seven bits first, then eight; the URL to paste says what is not usual."""
+    with serial_line({5: {0: 7}}, ascii=True) as line:
+        url = line.url.partition("?")[0] + said
+        found = document(scan(url, "--ids", "5", "--timeout", "0.05", "--ids-only", "--json"))
+    assert [(device["device"], device["line"]) for device in found["devices"]] == [(5, "9600 baud 8N1")]
+    assert found["devices"][0]["url"] == f"ascii://{line.port}?baudrate=9600&parity=N&bytesize=8"
+    assert ("9600 baud 7E1" in found["unusable"]) == (said != "?parity=N"), "a pseudo-terminal has eight bits"
+
+
+def test_a_url_that_says_all_of_its_settings_is_tried_as_it_is(scan):
+    """What a person knows is not searched for."""
+    with serial_line({}) as line:
+        done = scan(line.url, "--ids", "7", "--timeout", "0.05")
+    assert "nobody answered, 1 id silent" in done.out
+    assert (line.unheard, line.line.heard) == (0, 1)
+    assert "Only 9600 baud 8N1 was tried, as was said: leave that out, and the usual settings are." in " ".join(
+        done.out.split()
+    )
+
+
 def test_an_id_that_is_silent_at_every_setting_is_counted_once(scan):
     """People count devices, not attempts."""
     with serial_line({}) as line:
