@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gateway import logs, terminal
 from gateway.commands.common import seconds
 from gateway.commands.lines import connection_to, devices_of, must_be_free
+from gateway.commands.outlook import Outlook
 from gateway.commands.progress import Progress, span
 from gateway.errors import FAILED, OK, GatewayError, WrongUsage
 
@@ -50,24 +51,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when somebody answered, else 1."""
     from drivers.modbus.address import address_of  # noqa: PLC0415 - pydantic
-    from gateway.commands.scanning import Wire, look_at, search_through  # noqa: PLC0415 - pymodbus
+    from gateway.commands.scanning import Wire, look_at_all, search_through, worth_a_look  # noqa: PLC0415 - pymodbus
 
     logs.configure(verbose=args.verbose, usual=logging.CRITICAL)
     connection = connection_to(args.url)
     address = address_of(connection.url)
     search = _search(args, address)
     must_be_free(args, connection)
-    wire, progress = Wire(connection, address), Progress()
+    wire, progress, outlook = Wire(connection, address), Progress(), Outlook(looks=not args.ids_only)
     devices: list[Device] = []
     stopped, broken = False, None
     try:
-        search_through(search, wire, progress, None if args.json else _tell)
-        worth = _worth_a_look(args, search)
-        for number, found in enumerate(worth, 1):
-            progress.part(f"device {found.device}, {number} of {len(worth)}: which meter is it?")
-            devices.append(
-                look_at(found, wire, progress, by_name=args.names)
-            )  # one by one: what is there when it is stopped counts
+        search_through(search, wire, progress, outlook, None if args.json else _tell)
+        worth = [] if args.ids_only else worth_a_look(search)
+        for device in look_at_all(worth, wire, progress, outlook, by_name=args.names):
+            devices.append(device)  # noqa: PERF402 - what is there when it is stopped counts
     except KeyboardInterrupt:
         stopped = True
     except GatewayError as error:  # the line is gone: what was found before is shown first
@@ -138,13 +136,6 @@ def _lines(args: argparse.Namespace, address: Address) -> Sequence[Serial | None
 
 def _listed(text: str | None) -> list[str]:
     return [each.strip() for each in text.split(",")] if text else []
-
-
-def _worth_a_look(args: argparse.Namespace, search: Search) -> list[Found]:
-    """Who is asked what it is: everybody, or one of those that are the same device."""
-    if args.ids_only:
-        return []
-    return search.found[:1] if search.everybody else search.found
 
 
 def _tell(found: Found) -> None:

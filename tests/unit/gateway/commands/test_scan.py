@@ -14,9 +14,15 @@ from threading import Thread
 
 import pytest
 
+from drivers.modbus.address import address_of
 from drivers.modbus.examine import Suggestion
+from drivers.modbus.scan import Search
 from gateway.clock import SystemClock
+from gateway.commands.lines import connection_to
+from gateway.commands.outlook import Outlook
+from gateway.commands.progress import Progress
 from gateway.commands.scan_report import difference
+from gateway.commands.scanning import Wire, search_through
 from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.faults import Fault
@@ -253,7 +259,23 @@ def test_profiles_that_read_one_register_under_two_names_are_alike():
 def test_in_a_pipe_each_device_that_is_looked_at_is_told(scan, line):
     """It takes the most of the time, and nobody wants to wonder."""
     done = scan(line.url, "--ids", "2-3")
-    assert "device 2, 1 of 2: which meter is it?\ndevice 3, 2 of 2: which meter is it?\n" in done.err
+    assert re.search(
+        r"device 2, 1 of 2: which meter is it\? \d+ s left\ndevice 3, 2 of 2: which meter is it\? \d+ s left\n",
+        done.err,
+    )
+
+
+@pytest.mark.parametrize(("looks", "left"), [(True, "[1-9][0-9] s"), (False, "[01] s")])
+def test_what_is_left_counts_the_devices_that_are_yet_to_be_asked_what_they_are(capsys, looks, left):
+    """At the end of the search that is most of it, as long as a look takes some seconds; nothing with --ids-only."""
+    with serial_line({device: {0: 7} for device in range(1, 6)}) as line:
+        address = address_of(line.url)
+        wire = Wire(connection_to(line.url), address)
+        search = Search([address.serial], range(1, 6), 0.05, longest=1.0)
+        search_through(search, wire, Progress(), Outlook(looks=looks), None)
+        wire.close()
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(f"80 %, 9600 baud 8N1, id 5, 4 found, {left} left", told)
 
 
 # --- serial lines -----------------------------------------------------------------------------------------------------
