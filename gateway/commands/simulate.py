@@ -78,7 +78,8 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
         "--same-hour",
         choices=get_args(SameHour),
         default="sum",
-        help="what becomes of a second value of an hour (default: sum)",
+        metavar="RULE",
+        help=f"what becomes of a second value of an hour: {', '.join(get_args(SameHour))} (default: sum)",
     )
     parser.add_argument(
         "--hour-stamp",

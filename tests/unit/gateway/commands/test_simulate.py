@@ -66,6 +66,14 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert words in done.err
 
 
+@pytest.mark.parametrize("what", ["enerkey", "modbus", "mqtt"])
+def test_the_help_of_each_part_fits_a_phone(meter_gateway: Callable[..., Done], what: str):
+    """40 columns, as the help of each command."""
+    done = meter_gateway("simulate", what, "--help", columns=40)
+    assert done.code == 0
+    assert max(map(len, done.out.splitlines())) <= 40
+
+
 NONSENSE = ("-3", "1.5x", "nan", "inf", "-inf", "1e999", "9" * 30, "9" * 5000, "x", "")
 NUMBERS = {
     ("enerkey", "--port={}"): "0 to 65535",
