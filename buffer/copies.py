@@ -66,33 +66,38 @@ def restore(backup: Path, data_dir: Path, facts: dict[str, str]) -> Path | None:
     The present one is never deleted. Every meter is looked at before anything of it is sent (R19). Raises CopyError when
     the file is no whole backup of ours, NewerDatabase (R30), LockHeld while a gateway runs, NotCopied or OSError.
     """
-    path = data_dir / DATABASE
-    lock = Lock(data_dir / LOCK, facts)
     try:
-        _give(data_dir / LOCK, data_dir)
-        check(backup)
-        part = path.with_name(f"{DATABASE}{PART}")
-        unlink_together(part)
+        check(backup)  # before anything is made there
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = Lock(data_dir / LOCK, facts)
         try:
-            with closing(read_only(backup)) as db:
-                db.execute("VACUUM INTO ?", (str(part),))
-            _mark(part)
-            sync(part)
-            _give(part, data_dir)
-            aside = new_aside(path, "replaced") if path.exists() else None
-            if aside:
-                move_together(path, aside)
-            path.with_name(path.name + OUTLINE).unlink(missing_ok=True)  # of the one before
-            part.rename(path)
-            sync(data_dir)
+            _give(data_dir / LOCK, data_dir)
+            return _put(backup, data_dir)
         finally:
-            unlink_together(part)
+            lock.release()
     except sqlite3.Error as error:
         raise NotCopied(str(error)) from error
-    else:
-        return aside
+
+
+def _put(backup: Path, data_dir: Path) -> Path | None:
+    path = data_dir / DATABASE
+    part = path.with_name(f"{DATABASE}{PART}")
+    unlink_together(part)
+    try:
+        with closing(read_only(backup)) as db:
+            db.execute("VACUUM INTO ?", (str(part),))
+        _mark(part)
+        sync(part)
+        _give(part, data_dir)
+        aside = new_aside(path, "replaced") if path.exists() else None
+        if aside:
+            move_together(path, aside)
+        path.with_name(path.name + OUTLINE).unlink(missing_ok=True)  # of the one before
+        part.rename(path)
+        sync(data_dir)
     finally:
-        lock.release()
+        unlink_together(part)
+    return aside
 
 
 def check(backup: Path) -> None:

@@ -12,7 +12,7 @@ from buffer.closing import freeze, frozen_of
 from buffer.counter import Epoch
 from buffer.frozen import Track
 from buffer.model import HOUR_MS, from_micro, from_ms, hour_of
-from buffer.readings import MeterRow, note, register_meters
+from buffer.readings import MeterRow, newest_per_meter, note, register_meters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,12 +223,7 @@ def _last(db: Connection, word: Word, at: int) -> Sample:
 
 
 def _newest(db: Connection, meter: int) -> int | None:
-    hour = db.execute("SELECT max(hour) FROM reading_hour WHERE meter = ?", (meter,)).fetchone()[0]
-    if hour is None:
-        return None
-    find = "SELECT max(at) FROM reading WHERE at >= ? AND at < ? AND meter = ?"
-    at: int | None = db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS, meter)).fetchone()[0]
-    return at
+    return newest_per_meter(db, [meter]).get(meter)
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

@@ -72,10 +72,10 @@ class RejectedView(NamedTuple):
 
 def meters(db: Connection) -> list[MeterOverview]:
     """Every configured meter, by name."""
-    newest = newest_samples(db)
     rows = db.execute(
         "SELECT id, name, unit, push, kind, source, account FROM meter WHERE configured ORDER BY name"
     ).fetchall()
+    newest = newest_samples(db, [number for number, *_ in rows])
     return [_meter(db, number, facts, newest.get(number)) for number, *facts in rows]
 
 

@@ -19,6 +19,17 @@ AT_ONCE = 20  # readings in one statement, which costs half of a statement for e
 PAYLOAD_KEPT = 500  # characters
 EVENTS_KEPT = 20_000
 ALIKE_MS = 6 * HOUR_MS  # meters this near to each other share one scan
+A_DAY = 24  # hours
+# Each hour that has readings, from the newest in [since, until) backwards: each is found from the one after it. Then each
+# meter in each hour. An IN list, because a join with a table of meters would be scanned for each hour.
+NEWEST_HOURS = """
+WITH RECURSIVE past(hour) AS (
+    SELECT max(hour) FROM reading_hour WHERE hour < :until
+    UNION ALL SELECT (SELECT max(hour) FROM reading_hour WHERE hour < past.hour) FROM past WHERE past.hour >= :since
+)
+SELECT entered.meter, max(entered.hour) FROM past CROSS JOIN reading_hour AS entered
+    WHERE past.hour >= :since AND entered.hour = past.hour AND entered.meter IN ({}) GROUP BY entered.meter
+"""
 INSERT_ONE = "INSERT INTO reading VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 INSERT_MANY = INSERT_ONE.replace("(?, ?, ?, ?)", ", ".join(["(?, ?, ?, ?)"] * AT_ONCE))
 
@@ -206,17 +217,36 @@ def samples_of(db: Connection, since: Mapping[int, int]) -> dict[int, list[Sampl
     return found
 
 
-def newest_samples(db: Connection) -> dict[int, Sample]:
-    """The newest reading of each meter that has one, however long ago."""
+def newest_samples(db: Connection, meters: Iterable[int] | None = None) -> dict[int, Sample]:
+    """The newest reading of each of these meters, or of all, that has one, however long ago."""
     find = "SELECT at, value FROM reading WHERE at >= ? AND at < ? AND meter = ? ORDER BY at DESC LIMIT 1"
-    newest_hours = db.execute("SELECT meter, max(hour) FROM reading_hour GROUP BY meter").fetchall()
-    rows = ((meter, db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS, meter))) for meter, hour in newest_hours)
+    newest = newest_hours(db, meters).items()
+    rows = ((meter, db.execute(find, (hour * HOUR_MS, (hour + 1) * HOUR_MS, meter))) for meter, hour in newest)
     return {meter: found for meter, cursor in rows for found in cursor}
 
 
 def newest_per_meter(db: Connection, meters: Collection[int]) -> dict[int, int]:
     """The newest reading's instant (ms) of each of these meters that has one."""
-    return {meter: at for meter, (at, _) in newest_samples(db).items() if meter in meters}
+    return {meter: at for meter, (at, _) in newest_samples(db, meters).items()}
+
+
+def newest_hours(db: Connection, meters: Iterable[int] | None = None) -> dict[int, int]:
+    """The newest hour with readings of each of these meters, or of all, that has one.
+
+    `reading_hour` begins with the hour, so years of other meters lie before a meter's own rows. Hence backwards, in
+    steps that grow: most meters are found in the newest day, and who is left is looked up in each hour, not searched.
+    """
+    oldest, newest = (db.execute(f"SELECT {end}(hour) FROM reading_hour").fetchone()[0] for end in ("min", "max"))  # noqa: S608 - as said
+    found: dict[int, int] = {}
+    left = {meter for (meter,) in db.execute("SELECT id FROM meter")} if meters is None else set(meters)
+    until, step = (newest or 0) + 1, A_DAY
+    while left and oldest is not None and until > oldest:
+        since = until - step
+        hours = dict(db.execute(NEWEST_HOURS.format(_listed(left)), {"since": since, "until": until}).fetchall())
+        found |= hours
+        left -= hours.keys()
+        until, step = since, 2 * step
+    return found
 
 
 def _hours_with_readings(db: Connection, meters: str, first: int) -> list[int]:

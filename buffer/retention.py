@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from buffer.model import HOUR_MS
+from buffer.readings import newest_hours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,10 +40,9 @@ class Size(NamedTuple):
 
 def needed_from(db: Connection) -> dict[int, int]:
     """The first hour of each meter whose readings must stay, by meter. It only ever moves on."""
-    newest = dict(db.execute("SELECT meter, max(hour) FROM reading_hour GROUP BY meter"))
     edge = "SELECT coalesce((SELECT max(hour) + 1 FROM hour WHERE hour.meter = ?1), opening_hour) FROM counter_state WHERE meter = ?1"
     needed = {}
-    for meter, hour in newest.items():
+    for meter, hour in newest_hours(db).items():
         open_hour = db.execute(edge, (meter,)).fetchone()
         needed[meter] = -(2**62) if open_hour is None else min(hour, open_hour[0] - MARGIN)
     return needed

@@ -93,7 +93,7 @@ def load(path: Path, today: date | None = None) -> Config:
         if not len(findings):
             _warn_of_connections(draft, warnings)
     if draft is None or len(findings) or draft.file.value is None:
-        raise ConfigFaults(list(findings), list(warnings))
+        raise ConfigFaults(list(findings), list(warnings), forbidden=findings.forbidden)
     file = draft.file.value
     connections = {
         name: each.checked.value for name, each in draft.connections.items() if each.checked and each.checked.value

@@ -101,6 +101,7 @@ def _document(path: Path, findings: Findings) -> TomlFile | None:
         text = read_text(path)
     except Unreadable as error:
         findings.add(Place(Origin(str(path), fixed_line=error.line)), error.reason)
+        findings.forbidden += error.forbidden
         return None
     document = parse(text)
     lines = text.split("\n")

@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.errors import GatewayError, Misconfigured
+from gateway.errors import GatewayError, Misconfigured, NotPermitted
 from gateway.tomlfile import KeyPath
 
 HIDDEN = "(hidden)"
@@ -82,10 +82,12 @@ def _wrapped(text: str, width: int | None, indent: str) -> list[str]:
 class ConfigFaults(Misconfigured):
     """Every mistake of a configuration at once; `warnings` are what else was seen."""
 
-    def __init__(self, faults: Sequence[Fault], warnings: Sequence[Fault] = ()) -> None:
-        """At least one fault."""
+    def __init__(self, faults: Sequence[Fault], warnings: Sequence[Fault] = (), *, forbidden: int = 0) -> None:
+        """At least one fault; where all of them are files that may not be read, permission is what is missing."""
         self.faults = tuple(faults)
         self.warnings = tuple(warnings)
+        if forbidden == len(self.faults):
+            self.code = NotPermitted.code
         super().__init__(f"{counted(len(faults), 'mistake')} in the configuration\n{listing(faults)}")
 
 
@@ -160,6 +162,7 @@ class Findings:
     def __init__(self, main_file: str) -> None:
         """Faults of `main_file` come first."""
         self._main_file = main_file
+        self.forbidden = 0  # faults that are no mistake: files that this user may not read
         self._faults: dict[tuple[str, KeyPath, str, int | None], Fault] = {}
 
     def add(self, place: Place, message: str, value: object = _NO_VALUE, suggestion: str = "") -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tomllib
 from pathlib import Path
 
-from gateway.errors import Misconfigured
+from gateway.errors import Misconfigured, NotPermitted
 
 DEFAULT_CONFIG = Path("/etc/meter-gateway/config.toml")
 DEFAULT_DATA = Path("/var/lib/meter-gateway")
@@ -26,25 +27,32 @@ def find_config(given: str | None) -> Path:
 
 
 class Unreadable(Misconfigured):
-    """A file that gives no text: `reason` says why and what to do, `line` where."""
+    """A file that gives no text: `reason` says why and what to do, `line` where; `forbidden`: another user may read it."""
 
-    def __init__(self, path: Path, reason: str, line: int | None = None) -> None:
+    def __init__(self, path: Path, reason: str, line: int | None = None, *, forbidden: bool = False) -> None:
         """Keep them apart for those who report more than this."""
         super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
         self.reason = reason
         self.line = line
+        self.forbidden = forbidden
+        if forbidden:
+            self.code = NotPermitted.code
 
 
 def read_text(path: Path) -> str:
     """The text of a file, with or without a byte order mark, its line ends as Unix has them. Raises Unreadable."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             content = file.read(LARGEST + 1)
+            unfed = not content and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "")
-        raise Unreadable(path, f"cannot be read: {error.strerror}{advice}") from None
+        forbidden = isinstance(error, PermissionError)
+        raise Unreadable(path, f"cannot be read: {error.strerror}{advice}", forbidden=forbidden) from None
     except ValueError:  # a zero byte in the path
         raise Unreadable(path, "is not the path of a file") from None
+    if unfed:
+        raise Unreadable(path, f"is a pipe that nothing came out of{_ADVICE[errno.EISDIR]}")
     if len(content) > LARGEST:
         raise Unreadable(path, f"is too large: more than {LARGEST // 2**20} MiB")
     try:
@@ -52,6 +60,13 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Unreadable(path, "is not UTF-8 text; save it as UTF-8", line) from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting for somebody who writes into a FIFO: one that nobody has open is empty."""
+    number = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(number, True)
+    return number
 
 
 def data_dir(config: Path) -> Path:

@@ -19,7 +19,7 @@ from gateway.keys import expiry
 from gateway.machine import STRANGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from buffer.store import Connection
 
@@ -29,6 +29,7 @@ LONG_UNKNOWN = (
 )
 FULL_SOON = 30  # days
 NOT_YET = ("not read yet", "nothing heard yet")  # how drivers begin; said of the meter, if at all
+FEW = 3  # meters that are told one by one, though their connection explains them
 EVENTS_SEARCHED = 1000  # for the words behind a meter's trouble
 
 
@@ -84,8 +85,26 @@ def _not_permitted(path: Path) -> NotPermitted:
     return NotPermitted(f"{path}: permission denied; try again with sudo, or as the user that the gateway runs as")
 
 
-def problems(report: dict[str, Any]) -> Iterator[str]:
-    """What a person should look at, each cause once and with the next step."""
+def waiting(report: dict[str, Any]) -> dict[str, list[str]]:
+    """Meters that wait for a connection which has brought nothing yet, by connection: it explains all that is to be said of them.
+
+    Only where that is more than a few meters, and only those that have nothing of their own to show.
+    """
+    found: dict[str, list[str]] = {}
+    for meter in report["meters"]:
+        health = report["connections"].get(meter["connection"])
+        own = [meter[fact] for fact in ("last_reading", "last_accepted", "pending", "unknown", "held")]
+        if health and "ok" not in {health["state"], *health["devices"].values()} and not any(own):
+            found.setdefault(meter["connection"], []).append(meter["meter"])
+    return {connection: meters for connection, meters in found.items() if len(meters) > FEW}
+
+
+def problems(report: dict[str, Any], *, together: Mapping[str, Sequence[str]] | None = None) -> Iterator[str]:
+    """What a person should look at, each cause once and with the next step.
+
+    `together`, as `waiting` has it: what these meters and the devices of their connections have in common is said once.
+    """
+    together = together or {}
     yield from _service_problems(report["service"])
     if report["stranger"]:
         yield STRANGER[report["stranger"]]
@@ -93,11 +112,16 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
         yield f"{each['text']}. This line goes with the directory: meter-gateway buffer check, then remove {each['directory']}"
     silent = set()  # connections without any answer: that their meters have no reading follows
     for name, health in report["connections"].items():
-        yield from _connection_problems(name, health)
+        if name in together:
+            yield from _common_problems(name, health, len(together[name]))
+        else:
+            yield from _connection_problems(name, health)
         if health["state"] == "trouble" and "ok" not in health["devices"].values():
             silent.add(name)
     for meter in report["meters"]:
-        explained = report["service"] is None or meter["connection"] in silent
+        connection = meter["connection"]
+        known = connection in silent or meter["meter"] in together.get(connection, ())
+        explained = report["service"] is None or known
         yield from _meter_problems(meter, explained=explained)
         yield from _doubt_problems(meter, _now_of(report["service"]))
     service = report["service"]
@@ -115,6 +139,14 @@ def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
     for device, said in health["devices"].items():
         if said != "ok" and not said.startswith(NOT_YET) and said not in health["detail"]:
             yield f"connection {name}, {device}: {said}"
+
+
+def _common_problems(name: str, health: dict[str, Any], meters: int) -> Iterator[str]:
+    """The same of a connection that has brought nothing yet: no line for each device that fails as its detail says."""
+    if health["state"] != "trouble":
+        yield f"connection {name}: {health['state']}; {meters} meters have no reading yet"
+    devices = {device: said.partition(" (since ")[0] for device, said in health["devices"].items()}
+    yield from _connection_problems(name, health | {"devices": devices})
 
 
 def _service_problems(service: dict[str, Any] | None) -> Iterator[str]:

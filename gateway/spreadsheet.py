@@ -52,6 +52,7 @@ def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMete
     except Unreadable as error:
         if error.line is None:
             findings.add(named_at, f"{path} {error.reason}", str(path))
+            findings.forbidden += error.forbidden
         else:
             findings.add(
                 Place(Origin(str(path), fixed_line=error.line)), f'{error.reason}: "CSV UTF-8" in a spreadsheet program'

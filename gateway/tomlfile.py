@@ -31,8 +31,8 @@ _TRUTHS = ("true", "false", "yes", "no", "on", "off")
 _KEY_TWICE = re.compile(r"Duplicate inline table key '([A-Za-z0-9_-]+)'")
 _SENTENCES = {
     "Expected newline or end of document after a statement": "has more on the line than a value",
-    "Expected '=' after a key in a key/value pair": "must be written as key = value",
-    "Invalid statement": "is neither key = value nor a [section]",
+    "Expected '=' after a key in a key/value pair": "must be written as name = value",
+    "Invalid statement": "is neither name = value nor a [section]",
     "Expected ']' at the end of a table declaration": "is a section that is not closed with ]",
     "Expected ']]' at the end of an array declaration": "is a section that is not closed with ]]",
     "Unescaped '\\' in a string": "holds a backslash in double quotes: write it twice, or use single quotes",

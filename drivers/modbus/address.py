@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PORTS = {"tcp": 502, "rtu+tcp": 502, "ascii+tcp": 502, "tls": 802}
 EXAMPLES = (
@@ -117,6 +120,11 @@ def _serial(parts: SplitResult) -> Address:
     if parts.scheme == "rtu" and bytesize != 8:
         raise ValueError("must have bytesize=8: RTU frames are bytes; a line with seven data bits speaks ascii://")
     return Address(cast("Scheme", parts.scheme), path, 0, Serial(baudrate, cast("Parity", parity), stopbits, bytesize))
+
+
+def said_in(url: str) -> Iterable[str]:
+    """Which settings of a serial line the URL names; the others are the usual ones."""
+    return _settings(urlsplit(url).query)
 
 
 def _settings(query: str) -> dict[str, str]:

@@ -37,7 +37,17 @@ MORE_KNOCKS = (KNOCK, Place("input", 0, 2), Place("holding", 4096, 2))  # where 
 PATIENCE = 2  # times the timeout, when answers come late
 MANY = 64  # ids; where more are asked and every one answers, they are one device that does not look at the id
 USUAL_LINES = {(9600, "N"): 3, (19_200, "E"): 2, (9600, "E"): 1, (19_200, "N"): 1}  # how likely without any profile
+USUAL_SPEEDS = (9600, 19_200)
 OTHER_SPEEDS = (38_400, 4800, 2400, 115_200, 57_600, 1200)
+# How a character of an ASCII frame may look: as the standard has it, as adapters and what was set like RTU have it, as the
+# standard has it without parity (Modbus over serial line 1.02, section 2.5.2), and what else is met.
+ASCII_FORMS = (
+    Serial(bytesize=7, parity="E"),
+    Serial(bytesize=8, parity="N"),
+    Serial(bytesize=7, parity="N", stopbits=2),
+    Serial(bytesize=7, parity="O"),
+    Serial(bytesize=8, parity="E"),
+)
 SMALLEST_SAMPLE = 3  # requests, before the time they take says something of the others'
 
 TAGGED = {"tcp", "tls"}  # schemes whose frames carry a transaction id; on the others a device needs its silence
@@ -195,26 +205,52 @@ class Search:
             self._queue.appendleft(each._replace(again=True, timeout=self._longest))
 
 
-def likely_lines(profiles: Iterable[Profile], bytesize: int = 8) -> list[Serial]:
+def likely_lines(profiles: Iterable[Profile], *, ascii: bool = False) -> list[Serial]:  # noqa: A002 - its name
     """The settings of a serial line, the likeliest first: as meters leave the factory, and as people set them."""
+    if ascii:
+        return _likely_ascii()
     votes = Counter(USUAL_LINES)
     for hint in (profile.serial for profile in profiles):
         if hint is not None and hint.stopbits == 1:
             votes[hint.baudrate, hint.parity] += 1
     usual = sorted(votes, key=lambda line: -votes[line])
     others = [(speed, parity) for speed in OTHER_SPEEDS for parity in ("N", "E")]
-    return [Serial(*line, bytesize=bytesize) for line in dict.fromkeys([*usual, *others])]  # type: ignore[arg-type]  # N, E and O are all there are
+    return [Serial(*line) for line in dict.fromkeys([*usual, *others])]  # type: ignore[arg-type]  # N, E and O are all there are
 
 
-def lines_of(baudrates: Sequence[int], parities: Sequence[str], likely: Sequence[Serial]) -> list[Serial]:
-    """Those of the operator's choice, the likeliest first; an empty choice leaves all that are likely."""
-    wanted = [
-        likely[0]._replace(baudrate=speed, parity=parity)  # type: ignore[arg-type]  # as above
-        for speed in baudrates or dict.fromkeys(line.baudrate for line in likely)
-        for parity in parities or dict.fromkeys(line.parity for line in likely)
+def _likely_ascii() -> list[Serial]:
+    """The usual forms at the usual speeds, then everything else. What profiles say is said of RTU."""
+    rounds = [
+        *((form, speed) for speed in USUAL_SPEEDS for form in ASCII_FORMS[:2]),
+        *((form, speed) for speed in USUAL_SPEEDS for form in ASCII_FORMS[2:3]),
+        *((form, speed) for speed in (*USUAL_SPEEDS, *OTHER_SPEEDS) for form in ASCII_FORMS),
     ]
+    return list(dict.fromkeys(form._replace(baudrate=speed) for form, speed in rounds))
+
+
+def lines_of(
+    baudrates: Sequence[int],
+    parities: Sequence[str],
+    likely: Sequence[Serial],
+    *,
+    bytesize: int | None = None,
+    stopbits: int | None = None,
+) -> list[Serial]:
+    """Those of the operator's choice, the likeliest first; an empty choice leaves all that are likely."""
+    forms = [line._replace(baudrate=0) for line in likely]
+    chosen = [form for parity in parities or [""] for form in _with(parity, forms)]
+    meant = [form._replace(bytesize=bytesize or form.bytesize, stopbits=stopbits or form.stopbits) for form in chosen]
+    fitting = [form for form in chosen if form in meant] or meant
+    speeds = baudrates or dict.fromkeys(line.baudrate for line in likely)
+    wanted = [form._replace(baudrate=speed) for speed in speeds for form in fitting]
     order = {line: at for at, line in enumerate(likely)}
     return sorted(dict.fromkeys(wanted), key=lambda line: order.get(line, len(order)))
+
+
+def _with(parity: str, forms: Sequence[Serial]) -> list[Serial]:
+    """The forms of a parity, or the likeliest with it where none has it; all of them for no parity in particular."""
+    found = [form for form in forms if parity in {"", form.parity}]
+    return found or [forms[0]._replace(parity=parity)]  # type: ignore[arg-type]  # as above
 
 
 def in_words(line: Line) -> str | None:

@@ -44,6 +44,7 @@ class Topic:
     first_live: float = 0.0
     earlier: bytes | None = None  # the first payload, where the newest is another one
     whole: bool = True  # whether `newest` is all of the payload
+    lost: bool = False  # whether an earlier payload was another one and is not kept
 
     @property
     def every(self) -> float | None:
@@ -93,7 +94,8 @@ class Topics:
 
     def heard(self, topic: Topic) -> Heard:
         """As proposals are made from it: with what other topics say of this one."""
-        return Heard(topic.name, topic.newest, topic.earlier, self._births(topic.name), self._unit(topic.name))
+        beside = self._births(topic.name), self._unit(topic.name)
+        return Heard(topic.name, topic.newest, topic.earlier, *beside, 1 if topic.lost else topic.retained + topic.live)
 
     def _bounded(self, payload: bytes, topic: Topic | None) -> bytes:
         room = BUDGET - self._kept + (len(topic.newest) if topic else 0)
@@ -110,6 +112,8 @@ class Topics:
         ):
             topic.earlier = topic.newest
             self._kept += len(topic.newest)
+        elif topic.earlier is None and topic.newest != payload:
+            topic.lost = True
         topic.newest, topic.size, topic.last_at = payload, size, at
 
     def _births(self, name: str) -> Sequence[tuple[str, bytes]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from drivers.base import Now
     from drivers.mqtt.births import Told
-    from drivers.mqtt.sparkplug import Metric, Topic
+    from drivers.mqtt.sparkplug import Topic
 
 MOST = 12  # proposals for one topic
 RISING, FALLING = 3, -4  # points of a number that rose, or fell, from one message to another
@@ -42,6 +42,17 @@ SAYS_NOTHING = {"value", "val", "v", "state", "data", "values", "fields", "paylo
 KINDS = ("counter", "power")  # points of presets whose values have names of their own
 WORDLESS = 10  # likeness that a number loses whose name says nothing
 
+RUNNING = {
+    "total",
+    "totals",
+    "cumulative",
+    "accumulated",
+    "counter",
+    "register",
+    "index",
+    "lifetime",
+}  # no amounts of periods
+NEW_AFTER = 10  # a counter that rises by a tenth of itself while somebody listens is as new as that
 UNIT_GUESSED = "the unit is a guess: compare with the meter's display"
 ZONE_GUESSED = "tz is this machine's zone: is it the device's, too?"
 PERIOD_HINT = 'if each value is the amount of one period, write kind = "interval" and period'
@@ -51,7 +62,8 @@ class Heard(NamedTuple):
     """What came on a topic: the newest payload, and an earlier one if there was one.
 
     `births`: topic and payload of the BIRTH messages of a Sparkplug node, the node's own first. `unit`: what a neighbouring
-    topic says of it, as Home Assistant and Homie have it.
+    topic says of it, as Home Assistant and Homie have it. `messages`: how many came from the earlier one, or from the first,
+    to the newest; 1 where nothing is known of what others said.
     """
 
     topic: str
@@ -59,6 +71,7 @@ class Heard(NamedTuple):
     earlier: bytes | None = None
     births: Sequence[tuple[str, bytes]] = ()
     unit: str = ""
+    messages: int = 1
 
 
 class Proposal(NamedTuple):
@@ -93,12 +106,24 @@ def propose(heard: Heard, now: Now, zone: str) -> Proposed:
     return Proposed(_best([*fitting, *guessed]))
 
 
+class Course(NamedTuple):
+    """How a number changed while it was listened to: in words, and in points of a counter.
+
+    `counts`: as only a counter does. The amount of a period may stand still or rise, too, but then by much of itself.
+    """
+
+    words: tuple[str, ...]
+    points: int
+    counts: bool = False
+
+
 class _Said:
     """What came on a topic, decoded once however often it is looked into."""
 
     def __init__(self, heard: Heard, now: Now) -> None:
         self.topic = heard.topic
         self.unit = heard.unit
+        self.messages = heard.messages
         self.now = now
         self.newest = Body(heard.newest)
         self.earlier = None if heard.earlier is None else Body(heard.earlier)
@@ -107,17 +132,26 @@ class _Said:
         """What a source finds in the newest message."""
         return self._sample(source, self.newest)
 
-    def course(self, source: Source, value: Decimal | None) -> tuple[list[str], int]:
-        """How the number changed from one message to another: in words, and in points of a counter."""
-        before = self._sample(source, self.earlier) if self.earlier and value is not None else None
-        if before is None or value is None or before.value == value:
-            return [], 0
-        change = value - before.value
-        return [f"it {'rose' if change > 0 else 'fell'} by {abs(change)} meanwhile"], RISING if change > 0 else FALLING
+    def course(self, source: Source, value: Decimal | None) -> Course:
+        """How the number changed from one message to another."""
+        if self.earlier is None:
+            return _course(value, value, self.messages)
+        before = self._sample(source, self.earlier)
+        return _course(before.value if before else None, value, self.messages)
 
     def _sample(self, source: Source, body: Body) -> Sample | None:
         found = extract(body, mapping_of(source), self.now)
         return next((each for each in reversed(found) if isinstance(each, Sample)), None)
+
+
+def _course(before: Decimal | None, value: Decimal | None, messages: int) -> Course:
+    if before is None or value is None:
+        return Course((), 0)
+    change = value - before
+    if not change:
+        return Course((f"it was the same in the first and the last of {messages} messages",) if messages > 1 else (), 0)
+    words = (f"it {'rose' if change > 0 else 'fell'} by {abs(change)} meanwhile",)
+    return Course(words, RISING if change > 0 else FALLING, counts=0 < change * NEW_AFTER < value)
 
 
 def _best(proposals: Sequence[Proposal]) -> list[Proposal]:
@@ -146,8 +180,8 @@ def _of_fit(fit: Fit, heard: _Said) -> Proposal | None:
     point = fit.source.point if fit.source.point and not generic else ""
     said = guess(_telling([*own, *_levels(heard.topic), point or ""]), fit.unit or heard.unit)
     value = fit.sample.value if fit.sample else None
-    course, points = heard.course(fit.source, value)
-    if generic and (said.refused or not _is_of_kind(fit, said, value, rising=points > 0)):
+    course = heard.course(fit.source, value)
+    if generic and (said.refused or not _is_of_kind(fit, said, value, rising=course.points > 0)):
         return None
     if fit.chosen and not said.words and len(own[0]) < 2:
         return None
@@ -160,11 +194,11 @@ def _of_fit(fit: Fit, heard: _Said) -> Proposal | None:
         doubts += guessed
     doubts += [ZONE_GUESSED] if "tz" in keys else []
     how = "its topic and keys are" if fit.by_topic else "its keys are, though not its topic,"
-    reasons = (f"{how} those of the preset {fit.source.preset}", *course)
+    reasons = (f"{how} those of the preset {fit.source.preset}", *course.words)
     name = [str(keys[key]) for key in ("device", "channel", "point") if key in keys and keys[key] not in KINDS]
     name = name if {"device", "channel"} & set(keys) else [_called(heard.topic), *name]
     at = fit.sample.at if fit.sample else None
-    likeness = fit.likeness + (points if kind == "counter" else 0) - WORDLESS * (fit.chosen and not said.words)
+    likeness = fit.likeness + (course.points if kind == "counter" else 0) - WORDLESS * (fit.chosen and not said.words)
     unit = keys.get("unit") or fit.source.unit or ""
     return Proposal(keys, tuple(name), value, unit, kind, at, reasons, tuple(doubts), likeness)
 
@@ -207,14 +241,15 @@ def _of_figure(figure: Figure, form: Form, heard: _Said, zone: str) -> Proposal 
     sample = heard.sample(source) if source else None
     if not source or not sample:
         return None
-    course, points = heard.course(source, sample.value)
-    points = said.points + (points if said.kind == "counter" else 0)
+    course = heard.course(source, sample.value)
+    points = said.points + (course.points if said.kind == "counter" else 0)
     if points < NAMED or (not said.words and int(figure.number) in EPOCH):
         return None
     named = [f"it is named {', '.join(said.words)}"] if said.words else []
     summed = ["the sum of the numbers in an array"] if isinstance(keys.get("value"), list) else []
     nearest = [*names[:1], *_levels(heard.topic)[:1]] if figure.names else _levels(heard.topic)[:2]
-    reasons, name = (*named, *summed, *course), tuple(reversed(nearest))
+    doubts += _amount_doubt(said, counts=course.counts and "each" not in keys)
+    reasons, name = (*named, *summed, *course.words), tuple(reversed(nearest))
     return Proposal(keys, name, sample.value, keys["unit"], said.kind, sample.at, reasons, tuple(doubts), points)
 
 
@@ -228,9 +263,12 @@ def _written(figure: Figure, form: Form, topic: str, said: Guess, zone: str) -> 
     keys["unit"] = unit
     if said.kind == "power":
         keys["kind"] = "power"
-    elif "each" in keys and not {"total", "cumulative"} & set(said.words):
-        doubts.append(PERIOD_HINT)
     return keys, doubts
+
+
+def _amount_doubt(said: Guess, *, counts: bool) -> list[str]:
+    """The doubt about a counter that neither shows nor says that it is one."""
+    return [] if said.kind != "counter" or counts or RUNNING & {*said.words} else [PERIOD_HINT]
 
 
 def _form_keys(form: Form, figure: Figure) -> dict[str, Any]:
@@ -270,10 +308,15 @@ def _of_sparkplug(heard: Heard, now: Now) -> Proposed:
     told = _told(births, heard.topic, heard.newest)
     if told is None:
         return Proposed([])
+    first = before if heard.earlier else told
     found = [
         each
-        for name, metrics in told.metrics.items()
-        if (each := _of_metric(topic, name, metrics[-1], _number(before, name), told, now))
+        for name in told.metrics
+        if (
+            each := _of_metric(
+                topic, name, told, _course(_number(first, name), _number(told, name), heard.messages), now
+            )
+        )
     ]
     return Proposed(_best(found), NO_BIRTH if told.unknown and not found else "")
 
@@ -293,15 +336,12 @@ def _number(told: Told | None, name: str) -> Decimal | None:
         return None
 
 
-def _of_metric(
-    topic: Topic, name: str, metric: Metric, before: Decimal | None, told: Told, now: Now
-) -> Proposal | None:
+def _of_metric(topic: Topic, name: str, told: Told, course: Course, now: Now) -> Proposal | None:
     said = guess([name, topic.device])
     value = _number(told, name)
     if value is None or said.refused or not is_usable(name) or (said.kind == "counter" and value < 0):
         return None
-    rises = before is not None and value > before
-    points = said.points + (RISING if rises else 0)
+    points = said.points + max(course.points, 0)
     if points < NAMED:
         return None
     unit, doubts = _unit(said, said.kind)
@@ -314,7 +354,9 @@ def _of_metric(
     if source_of(keys) is None:
         return None
     reasons = [f"it is a Sparkplug metric named {', '.join(said.words)}" if said.words else "it is a Sparkplug metric"]
-    reasons += [f"it rose by {value - before} meanwhile"] if rises and before is not None else []
+    reasons += course.words
+    doubts += _amount_doubt(said, counts=course.counts)
+    metric = told.metrics[name][-1]
     stamp = metric.timestamp if metric.timestamp is not None else told.payload.timestamp
     at = _instant(stamp, now)
     return Proposal(

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the service could start with it, 78 when a person must mend it first."""
+    """0 when the service could start with it, 78 when a person must mend it first, 77 when this user may not read it."""
     path = find_config(args.config)
     check_installation()
     try:

@@ -3,41 +3,108 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
+import os
 import signal
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
 from gateway import terminal
-from gateway.faults import no_meter
+from gateway.errors import GatewayError
+from gateway.faults import cut, no_meter
 from gateway.locate import find_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gateway.config import Config
 
-__all__ = ["checked", "configuration", "no_meter", "port", "seconds", "until_interrupted"]
+__all__ = [
+    "cannot_listen",
+    "checked",
+    "configuration",
+    "enerkey_id",
+    "fraction",
+    "host",
+    "no_meter",
+    "port",
+    "quoted",
+    "seconds",
+    "span",
+    "until_interrupted",
+    "whole",
+]
+
+SHOWN = 40  # characters of a word that cannot be meant
+LONGEST_NUMBER = 20  # digits; int() takes no more than some thousand
 
 
-def port(text: str) -> int:
-    """A TCP port; 0 stands for a free one."""
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: it must be a number from 0 to 65535")
+def quoted(text: str) -> str:
+    """A word of the command line as an error shows it."""
+    return repr(cut(text, SHOWN))
+
+
+def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
+    """The type of a whole number, written in plain digits; `of` says what it counts."""
+
+    def number(text: str) -> int:
+        plain = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+        if not plain or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{quoted(text)} must be a number {of}from {least} to {most}")
+        return int(text)
+
+    return number
+
+
+def fraction(least: float, most: float, of: str = "") -> Callable[[str], float]:
+    """The type of a number that need not be whole."""
+
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not least <= found <= most:  # false for nan, too
+            raise argparse.ArgumentTypeError(f"{quoted(text)} must be a number {of}from {least:g} to {most:g}")
+        return found
+
+    return number
+
+
+def span(least: float, most: float) -> Callable[[str], float]:
+    """The type of a span in seconds."""
+    return fraction(least, most, "of seconds ")
+
+
+port = whole(0, 65_535)  # TCP; 0 stands for a free one
+seconds = span(0, 3600)
+
+
+def host(text: str) -> str:
+    """An address to listen at; an empty one would be every address of the machine."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no address: write one of this machine, such as 127.0.0.1")
+    return text
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
+    """What to say where a server does not start."""
+    if (error.errno or 0) < 0:  # a number of getaddrinfo
+        why = "it is no address of this machine"
+    else:
+        why = os.strerror(error.errno or 0)
+        why += "; try --port 0" if error.errno in {errno.EADDRINUSE, errno.EACCES} else ""
+    return GatewayError(f"cannot listen on {host} port {port}: {why}")
+
+
+def enerkey_id(text: str) -> int:
+    """A meter's id in EnerKey."""
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER and 0 < int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no EnerKey id: it must be a whole number above 0")
     return int(text)
-
-
-def seconds(text: str) -> float:
-    """A span in seconds, at most an hour."""
-    try:
-        span = float(text)
-    except ValueError:
-        span = math.nan
-    if not 0 <= span <= 3600:  # false for nan, too
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0 to 3600")
-    return span
 
 
 def configuration(args: argparse.Namespace) -> Config:

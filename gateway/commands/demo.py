@@ -6,7 +6,6 @@ EnerKey server, and the time. The broker is a real one.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import shutil
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from buffer.model import MICRO, from_micro, hour_start
 from gateway import terminal
 from gateway.clock import ScaledClock, SystemClock
-from gateway.commands.common import checked, until_interrupted
+from gateway.commands.common import checked, fraction, until_interrupted, whole
 from gateway.control import ControlServer
 from gateway.errors import FAILED, OK, GatewayError, NoDatabase
 from gateway.runtime import answer, service_of
@@ -36,6 +35,7 @@ from gateway.systemd import Notifier
 from gateway.wiring import build, open_store, socket_path
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
     from threading import Event
 
@@ -86,12 +86,16 @@ push_spread = "4m"
 def configure(parser: argparse.ArgumentParser) -> None:
     """How long, how fast, where."""
     parser.add_argument(
-        "--hours", type=_hours, default=HOURS, metavar="N", help=f"with --exit: hours of every meter (default: {HOURS})"
+        "--hours",
+        type=whole(1, MOST_HOURS, "of hours "),
+        default=HOURS,
+        metavar="N",
+        help=f"with --exit: hours of every meter (default: {HOURS})",
     )
     parser.add_argument("--exit", action="store_true", help="end after N hours (default: go on until Ctrl-C)")
     parser.add_argument(
         "--scale",
-        type=_scale,
+        type=fraction(1, FASTEST),
         default=SCALE,
         metavar="X",
         help=f"how many times as fast as real time (default: {SCALE:g})",
@@ -342,19 +346,3 @@ class _Voice:
             terminal.document(facts)
         else:
             terminal.show(line)
-
-
-def _hours(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_HOURS:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of hours from 1 to {MOST_HOURS}")
-    return int(text)
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 1 <= scale <= FASTEST:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 1 to {FASTEST:g}")
-    return scale

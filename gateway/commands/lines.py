@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import GatewayError, Misconfigured, NotPermitted, WrongUsage
-from gateway.locate import DEFAULT_DATA, data_dir, find_config, read_text
+from gateway.locate import DEFAULT_DATA, Unreadable, data_dir, find_config, read_text
 from gateway.report import holder_of
 
 if TYPE_CHECKING:
@@ -54,15 +54,16 @@ def must_be_free(args: argparse.Namespace, connection: Connection) -> None:
 
     path = find_config(args.config)
     try:
-        path.open("rb").close()
-    except PermissionError:
-        raise NotPermitted(
-            f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
-        ) from None
-    except OSError:
-        if args.config is None:
-            return
-        read_text(path)  # says what is wrong with a file that was named
+        read_text(path)
+    except Unreadable as error:
+        if error.forbidden:
+            raise NotPermitted(
+                f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
+            ) from None
+        if not path.is_file():
+            if args.config is None:
+                return
+            raise  # says what is wrong with a file that was named
     line = exclusive(connection)
     name: str | None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from buffer.model import Accepted, from_micro, from_ms, hour_start, to_ms
 from buffer.store import StoreError
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.common import configuration, until_interrupted
+from gateway.commands.common import configuration, enerkey_id, span, until_interrupted
 from gateway.control import ask
 from gateway.credentials import keys_of
 from gateway.delivery import doubts_of
@@ -35,6 +34,7 @@ from gateway.sections import parse_burst
 from gateway.wiring import open_store
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Mapping
 
     from buffer.store import Connection
@@ -56,25 +56,15 @@ class _Look(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The meters, and how to go about it."""
-    parser.add_argument("--meter", type=_id, metavar="ID", help="EnerKey id of a test meter that nothing else fills")
+    parser.add_argument(
+        "--meter", type=enerkey_id, metavar="ID", help="EnerKey id of a test meter that nothing else fills"
+    )
     words = "EnerKey id of another one for register readings (default: they are not probed)"
-    parser.add_argument("--cumulative-meter", type=_id, metavar="ID", help=words)
+    parser.add_argument("--cumulative-meter", type=enerkey_id, metavar="ID", help=words)
     words = f"how long to wait at most until a value shows (default: {LONGEST_LAG:.0f})"
-    parser.add_argument("--longest-lag", type=_lag, default=LONGEST_LAG, metavar="SECONDS", help=words)
+    parser.add_argument("--longest-lag", type=span(10, 86_400), default=LONGEST_LAG, metavar="SECONDS", help=words)
     parser.add_argument("--yes", action="store_true", help="go on without being asked, for scripts")
     parser.add_argument("--show", action="store_true", help="only show what was found out before")
-
-
-def _id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f'"{text}" is no EnerKey id: it must be a whole number')
-    return int(text)
-
-
-def _lag(text: str) -> float:
-    if not text.isascii() or not text.isdigit() or not 10 <= int(text) <= 86_400:
-        raise argparse.ArgumentTypeError(f'"{text}" must be a number of seconds from 10 to 86400')
-    return float(text)
 
 
 def run(args: argparse.Namespace) -> int:

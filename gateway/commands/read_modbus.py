@@ -8,6 +8,7 @@ from typing import Any
 
 from drivers.modbus.decode import WIDTHS
 from gateway import logs
+from gateway.commands.common import LONGEST_NUMBER, quoted, span
 from gateway.commands.lines import connection_to, devices_of, must_be_free
 from gateway.errors import WrongUsage
 
@@ -29,7 +30,7 @@ def configure(group: Any) -> None:  # noqa: ANN401 - argparse's group has no pub
     group.add_argument(
         "--local-echo", action="store_true", default=None, help="the RS-485 adapter hears its own requests: skip them"
     )
-    group.add_argument("--timeout", type=_timeout, metavar="SECONDS", help="for its answer (default: the line's)")
+    group.add_argument("--timeout", type=span(0.05, 30), metavar="SECONDS", help="for its answer (default: the line's)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,20 +83,11 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _number(text: str) -> int:
+    plain = text.isascii() and len(text) <= LONGEST_NUMBER and not text.startswith(("-", "+", "_"))
     try:
-        number = int(text, 0) if text.isascii() and not text.startswith(("-", "+", "_")) else -1
+        number = int(text, 0) if plain else -1
     except ValueError:
-        number = int(text) if text.isascii() and text.isdecimal() else -1  # "007"
+        number = int(text) if text.isdecimal() else -1  # "007"
     if not 0 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 65535, or such as 0x400")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} must be a number from 0 to 65535, or such as 0x400")
     return number
-
-
-def _timeout(text: str) -> float:
-    try:
-        span = float(text)
-    except ValueError:
-        span = 0.0
-    if not 0.05 <= span <= 30:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.05 to 30")
-    return span

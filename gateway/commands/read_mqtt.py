@@ -194,9 +194,16 @@ def _block(topic: Topic, proposal: Proposal, name: str) -> str:
         *proposal.doubts,
         *([KEPT] if not topic.live and proposal.value is not None and proposal.at is None else []),
     ]
-    comments = [f"{topic.name}: {now} ({proposal.kind})", *proposal.reasons, *(f"? {doubt}" for doubt in doubts)]
+    comments = [f"{topic.name}: {now} ({_kind(proposal)})", *proposal.reasons, *(f"? {doubt}" for doubt in doubts)]
     source = {"connection": NAME, **proposal.keys}
     return blocks.meter(name, source, proposal.unit, proposal.kind, map(_plain, comments))
+
+
+def _kind(proposal: Proposal) -> str:
+    """With a question mark where nothing shows that it is that."""
+    from drivers.mqtt.proposing import PERIOD_HINT  # noqa: PLC0415 - jmespath
+
+    return f"{proposal.kind}{'?' if PERIOD_HINT in proposal.doubts else ''}"
 
 
 def _plain(text: str) -> str:
@@ -288,7 +295,7 @@ def _show_topic(row: Row) -> None:
         value = "no reading now" if each.value is None else f"{each.value:f} {each.unit}"
         preset = f", preset {each.keys['preset']}" if "preset" in each.keys else ""
         at = f" at {terminal.stamp(each.at)}" if each.at else ""
-        terminal.show(terminal.wrapped(f"  -> {name}: {value} ({each.kind}{preset}){at}", "     "))
+        terminal.show(terminal.wrapped(f"  -> {name}: {value} ({_kind(each)}{preset}){at}", "     "))
     if row.remark:
         terminal.show(terminal.wrapped(f"  {row.remark}", "  "))
 

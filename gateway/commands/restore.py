@@ -25,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
     """Put it back; 1 when the file is no whole backup, 73 while a gateway runs, 74 and 77 when the disk or rights say no."""
     directory = data_dir(find_config(args.config))
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = restore(args.backup, directory, {"command": "restore"})
     except CopyError as error:
         raise GatewayError(str(error)) from None

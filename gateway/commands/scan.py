@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gateway import logs, terminal
 from gateway.commands.common import seconds
 from gateway.commands.lines import connection_to, devices_of, must_be_free
+from gateway.commands.outlook import Outlook
 from gateway.commands.progress import Progress, span
 from gateway.errors import FAILED, OK, GatewayError, WrongUsage
 
@@ -50,24 +51,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when somebody answered, else 1."""
     from drivers.modbus.address import address_of  # noqa: PLC0415 - pydantic
-    from gateway.commands.scanning import Wire, look_at, search_through  # noqa: PLC0415 - pymodbus
+    from gateway.commands.scanning import Wire, look_at_all, search_through, worth_a_look  # noqa: PLC0415 - pymodbus
 
     logs.configure(verbose=args.verbose, usual=logging.CRITICAL)
     connection = connection_to(args.url)
     address = address_of(connection.url)
     search = _search(args, address)
     must_be_free(args, connection)
-    wire, progress = Wire(connection, address), Progress()
+    wire, progress, outlook = Wire(connection, address), Progress(), Outlook(looks=not args.ids_only)
     devices: list[Device] = []
     stopped, broken = False, None
     try:
-        search_through(search, wire, progress, None if args.json else _tell)
-        worth = _worth_a_look(args, search)
-        for number, found in enumerate(worth, 1):
-            progress.part(f"device {found.device}, {number} of {len(worth)}: which meter is it?")
-            devices.append(
-                look_at(found, wire, progress, by_name=args.names)
-            )  # one by one: what is there when it is stopped counts
+        search_through(search, wire, progress, outlook, None if args.json else _tell)
+        worth = [] if args.ids_only else worth_a_look(search)
+        for device in look_at_all(worth, wire, progress, outlook, by_name=args.names):
+            devices.append(device)  # noqa: PERF402 - what is there when it is stopped counts
     except KeyboardInterrupt:
         stopped = True
     except GatewayError as error:  # the line is gone: what was found before is shown first
@@ -109,9 +107,9 @@ def _search(args: argparse.Namespace, address: Address) -> Search:
 
 
 def _lines(args: argparse.Namespace, address: Address) -> Sequence[Serial | None]:
-    """The settings to try: those of the URL, of the options, or the likely ones."""
+    """The settings to try: the options', else the URL's, and the likely ones of what neither says."""
     from drivers.modbus import profile  # noqa: PLC0415
-    from drivers.modbus.address import BAUDRATES  # noqa: PLC0415
+    from drivers.modbus.address import BAUDRATES, said_in  # noqa: PLC0415
     from drivers.modbus.scan import likely_lines, lines_of  # noqa: PLC0415
 
     if address.serial is None:
@@ -124,23 +122,20 @@ def _lines(args: argparse.Namespace, address: Address) -> Sequence[Serial | None
     parities = [each.upper() for each in _listed(args.parity)]
     if not set(parities) <= {"N", "E", "O"}:
         raise WrongUsage(f"--parity {args.parity} must be of N, E, O")
-    if "?" in args.url and not (speeds or parities):
-        return [address.serial]
-    likely = likely_lines([profile.load(name) for name in profile.names()], address.serial.bytesize)
-    if not (speeds or parities):
+    said = {key: getattr(address.serial, key) for key in said_in(args.url)}
+    if "baudrate" in said and not speeds:
+        speeds = [said["baudrate"]]
+    if "parity" in said and not parities:
+        parities = [said["parity"]]
+    form = {key: said[key] for key in ("bytesize", "stopbits") if key in said}
+    likely = likely_lines([profile.load(name) for name in profile.names()], ascii=address.ascii)
+    if not (speeds or parities or form):
         return likely[:TRIED_LINES]
-    return lines_of(speeds, parities, likely if speeds else likely[:TRIED_LINES])
+    return lines_of(speeds, parities, likely if speeds else likely[:TRIED_LINES], **form)
 
 
 def _listed(text: str | None) -> list[str]:
     return [each.strip() for each in text.split(",")] if text else []
-
-
-def _worth_a_look(args: argparse.Namespace, search: Search) -> list[Found]:
-    """Who is asked what it is: everybody, or one of those that are the same device."""
-    if args.ids_only:
-        return []
-    return search.found[:1] if search.everybody else search.found
 
 
 def _tell(found: Found) -> None:

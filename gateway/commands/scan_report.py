@@ -108,13 +108,20 @@ class Report:
                 "RTU (rtu:// instead of ascii://)" if self._wire.address.ascii else "ASCII (ascii:// instead of rtu://)"
             )
             return (
-                "Try A and B (+ and -) the other way round; look at power, termination and the adapter; does the line speak "
-                f"{other}? --thorough waits longer and asks for more registers"
+                f"{self._narrow()}Try A and B (+ and -) the other way round; look at power, termination and the adapter; "
+                f"does the line speak {other}? --thorough waits longer and asks for more registers"
             )
         return (
             "The connection works, nobody behind it answers: the gateway's own speed and parity, the wiring behind it, or ids "
             "outside the range (--ids 0,255 is the gateway itself); --thorough waits longer and asks for more registers"
         )
+
+    def _narrow(self) -> str:
+        """Where the operator left one setting to try."""
+        tried = {line for line, _ in self._search.silent}
+        if len(tried) != 1 or self._search.unusable:
+            return ""
+        return f"Only {in_words(tried.pop())} was tried, as was said: leave that out, and the usual settings are. "
 
     def _device(self, found: Found) -> dict[str, Any]:
         device = self._known.get((found.line, found.device))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
 
 from drivers.base import AnswerError, LineError, SetupError
 from drivers.modbus import profile as profiles
+from drivers.modbus.address import USUAL
 from drivers.modbus.bus import DRAIN, PymodbusBus
 from drivers.modbus.examine import Examination, Suggestion
 from drivers.modbus.limits import limits_of
@@ -14,15 +16,17 @@ from drivers.modbus.scan import TAGGED, in_words
 from drivers.modbus.wire import BUSY, FUNCTIONS, NoAnswer, Request
 from gateway.clock import SystemClock
 from gateway.commands.lines import failure
+from gateway.commands.outlook import USUAL_REQUESTS
 from gateway.commands.progress import Progress, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from drivers.modbus.address import Address
     from drivers.modbus.config import Connection
     from drivers.modbus.scan import Found, Line, Search
     from drivers.modbus.wire import Answer
+    from gateway.commands.outlook import Outlook
 
 REOPEN_PAUSE = 1.0  # s
 NEVER = 10**9  # silences in a row: a search meets little else, and a connection per id is hard on small gateways
@@ -107,8 +111,11 @@ class Wire:
         said = "?" in self._connection.url  # by the operator, not found out
         if line is None or (said and line == self.address.serial):
             return self._connection.url
-        stopbits = "" if line.stopbits == 1 else f"&stopbits={line.stopbits}"
-        return f"{self._connection.url.partition('?')[0]}?baudrate={line.baudrate}&parity={line.parity}{stopbits}"
+        usual = USUAL[self.address.scheme]
+        settings = {"baudrate": line.baudrate, "parity": line.parity}
+        further = {"stopbits": line.stopbits, "bytesize": line.bytesize}
+        settings |= {key: value for key, value in further.items() if str(value) != usual[key]}
+        return f"{self._connection.url.partition('?')[0]}?{urlencode(settings)}"
 
     def _at(self, line: Line) -> PymodbusBus:
         if self._bus is None or self._line != line:
@@ -136,17 +143,21 @@ class Wire:
             raise failure(error, self.address) from None
 
 
-def search_through(search: Search, wire: Wire, progress: Progress, tell: Callable[[Found], None] | None) -> None:
+def search_through(
+    search: Search, wire: Wire, progress: Progress, outlook: Outlook, tell: Callable[[Found], None] | None
+) -> None:
     """Until nothing is wanted any more. Raises GatewayError where there is no line (any more)."""
     drain = 0.0 if wire.address.scheme in TAGGED else DRAIN
     silence = search.timeout + drain + wire.limits.gap_on_change
     refused: Refused | None = None
     while (knock := search.wanted) is not None:
-        left = span(search.seconds_left(wire.elapsed, silence))
+        began = wire.elapsed
+        looks = outlook.of_looks(len(worth_a_look(search)))
+        left = span(search.seconds_left(began, silence) + looks)
         where = f"{in_words(knock.line)}, " if knock.line else ""
         words = f"{where}id {knock.device}, {len(search.found)} found, {left} left"
         if search.asked:  # the line is open
-            progress.at(search.asked, search.total, words, wire.elapsed)
+            progress.at(search.asked, search.total, words, began)
         before = len(search.found)
         try:
             outcome, late = wire.ask(knock.line, knock.request(wire.limits.gap_on_change))
@@ -155,23 +166,50 @@ def search_through(search: Search, wire: Wire, progress: Progress, tell: Callabl
             search.refused()
             continue
         search.heard(outcome, late=late)
-        if tell and len(search.found) > before:
+        if len(search.found) > before:
+            outlook.answered(wire.elapsed - began)
             progress.clear()
-            tell(search.found[-1])
+            if tell:
+                tell(search.found[-1])
     if refused and not search.asked:
         raise failure(LineError(str(refused)), wire.address)
 
 
-def look_at(found: Found, wire: Wire, progress: Progress, *, by_name: bool = False) -> Device:
-    """Ask one device what it is. Every register that it is asked for is read once. `by_name`: with 0x2B/0x0E, too."""
+def worth_a_look(search: Search) -> list[Found]:
+    """Who is asked what it is: everybody, or one of those that are the same device."""
+    return search.found[:1] if search.everybody else search.found
+
+
+def look_at_all(
+    worth: Sequence[Found], wire: Wire, progress: Progress, outlook: Outlook, *, by_name: bool
+) -> Iterator[Device]:
+    """Ask one device after the other what it is; what is there when it is stopped counts."""
+    for number, found in enumerate(worth, 1):
+        words, behind = f"device {found.device}, {number} of {len(worth)}: which meter is it?", len(worth) - number
+        progress.part(f"{words} {span(outlook.of_looks(behind + 1))} left")
+        began = wire.elapsed
+
+        def tell(asked: int, words: str = words, behind: int = behind, began: float = began) -> None:
+            left = outlook.of_this_look(asked, wire.elapsed - began) + outlook.of_looks(behind)
+            progress.at(asked, max(USUAL_REQUESTS, asked + 5), f"{words} {span(left)} left", wire.elapsed)
+
+        yield look_at(found, wire, tell, by_name=by_name)
+        outlook.looked(wire.elapsed - began)
+        progress.clear()
+
+
+def look_at(found: Found, wire: Wire, tell: Callable[[int], None], *, by_name: bool = False) -> Device:
+    """Ask one device what it is, and `tell` how much was asked. Every register that it is asked for is read once.
+
+    `by_name`: with 0x2B/0x0E, too.
+    """
     known = {name: profiles.load(name) for name in profiles.names()}
     names = wire.names(found.line, found.device) if by_name else ()
     examination = Examination(known, names)
     asked = 0
     gap = wire.limits.gap_on_change
     while (place := examination.wanted) is not None:
-        words = f"device {found.device}: which meter is it? {place.table} {place.register}"
-        progress.at(asked, max(100, asked + 20), words, wire.elapsed)
+        tell(asked)
         request = Request(found.device, Block(*place, (place,)), wire.limits.timeout, gap)
         outcome, _ = wire.ask(found.line, request)
         if getattr(outcome, "code", None) == BUSY:
@@ -179,7 +217,6 @@ def look_at(found: Found, wire: Wire, progress: Progress, *, by_name: bool = Fal
         examination.heard(outcome)
         gap = wire.limits.gap
         asked += 1
-    progress.clear()
     return Device(
         found,
         tuple(examination.models),

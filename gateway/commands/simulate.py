@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -12,8 +11,8 @@ from buffer.model import from_micro
 from gateway import logs, terminal
 from gateway.clock import SystemClock
 from gateway.commands import simulate_field, simulate_modbus
-from gateway.commands.common import port, until_interrupted
-from gateway.errors import OK, GatewayError, NoDatabase
+from gateway.commands.common import cannot_listen, enerkey_id, host, port, quoted, span, until_interrupted, whole
+from gateway.errors import OK, NoDatabase, WrongUsage
 from gateway.simulator.books import HourStamp, SameHour, Unusable
 from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault, random_faults
 from gateway.simulator.http import serve
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 PORT = 8040
 LONGEST_LAG = 86_400  # s
+MOST_REQUESTS = 10_000_000
 
 
 class Part(NamedTuple):
@@ -58,20 +58,28 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--host",
+        type=host,
         default="127.0.0.1",
         help="the address to listen at; the gateway sends a key only to this machine (default: 127.0.0.1)",
     )
     parser.add_argument("--key", action="append", default=[], help="an API key that is good (default: any); repeatable")
-    parser.add_argument("--meter", action="append", type=int, metavar="ID", help="a meter there is (default: any)")
+    parser.add_argument(
+        "--meter", action="append", type=enerkey_id, metavar="ID", help="a meter there is (default: any)"
+    )
     parser.add_argument("--db", type=Path, metavar="FILE", help="keep what was pushed in this file (default: memory)")
     parser.add_argument(
-        "--requests-per-day", type=int, default=40_000, metavar="N", help="what a day allows (default: 40000)"
+        "--requests-per-day",
+        type=whole(1, MOST_REQUESTS),
+        default=40_000,
+        metavar="N",
+        help="what a day allows (default: 40000)",
     )
     parser.add_argument(
         "--same-hour",
         choices=get_args(SameHour),
         default="sum",
-        help="what becomes of a second value of an hour (default: sum)",
+        metavar="RULE",
+        help=f"what becomes of a second value of an hour: {', '.join(get_args(SameHour))} (default: sum)",
     )
     parser.add_argument(
         "--hour-stamp",
@@ -80,19 +88,24 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
         help="which end of its hour stamps a consumption (default: start)",
     )
     parser.add_argument(
-        "--lag", type=_seconds, default=0.0, metavar="SECONDS", help="until a push can be read back (default: 0)"
+        "--lag",
+        type=span(0, LONGEST_LAG),
+        default=0.0,
+        metavar="SECONDS",
+        help="until a push can be read back (default: 0)",
     )
     parser.add_argument(
         "--decimals",
-        type=int,
-        choices=range(7),
+        type=whole(0, 6),
         default=6,
         metavar="N",
         help="how many are kept of a value, 0 to 6 (default: 6)",
     )
     parser.add_argument("--partial", action="store_true", help="a 400 applies the good items of its message")
     parser.add_argument("--no-negatives", action="store_true", help="a consumption below zero is refused")
-    parser.add_argument("--burst", type=int, metavar="N", help="requests in 10 s that are answered (default: any)")
+    parser.add_argument(
+        "--burst", type=whole(1, MOST_REQUESTS), metavar="N", help="requests in 10 s that are answered (default: any)"
+    )
     parser.add_argument(
         "--fault",
         action="append",
@@ -104,6 +117,7 @@ def _configure_enerkey(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_enerkey(args: argparse.Namespace) -> int:
+    _check_rates(args.fault)
     say = _Voice(as_json=args.json)
     simulator = _simulator(args)
     simulator.on_push = say.push
@@ -111,9 +125,7 @@ def _run_enerkey(args: argparse.Namespace) -> int:
         server = serve(simulator.handle, args.host, args.port)
     except OSError as error:
         simulator.close()
-        raise GatewayError(
-            f"cannot listen on {args.host} port {args.port}: {os.strerror(error.errno or 0)}; try --port 0"
-        ) from None
+        raise cannot_listen(args.host, args.port, error) from None
     with until_interrupted() as interrupted:
         say.listening(server.url, args)
         interrupted.wait()
@@ -145,14 +157,15 @@ def _simulator(args: argparse.Namespace) -> EnerkeySimulator:
     return simulator
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= LONGEST_LAG:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {LONGEST_LAG}")
-    return seconds
+def _check_rates(faults: list[tuple[Fault, float]]) -> None:
+    """A request fails in one way at most. Raises WrongUsage."""
+    kinds = [kind for kind, _ in faults]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice:
+        raise WrongUsage(f"--fault {twice} stands there twice")
+    total = sum(rate for _, rate in faults)
+    if total > 1 + 1e-9:  # ten times 0.1
+        raise WrongUsage(f"the rates of all --fault come to {total:g}, more than 1")
 
 
 def _fault(text: str) -> tuple[Fault, float]:
@@ -163,7 +176,9 @@ def _fault(text: str) -> tuple[Fault, float]:
         share = -1.0
     found = next((fault for fault in FAULTS if fault == kind), None)
     if found is None or not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not RATE:KIND with a rate from 0 to 1, such as 0.05:lost-answer")
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is not RATE:KIND with a rate from 0 to 1, such as 0.05:lost-answer"
+        )
     return found, share
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -11,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.common import until_interrupted
+from gateway.commands.common import span, until_interrupted
 from gateway.errors import OK, GatewayError, WrongUsage
+from gateway.faults import cut
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from gateway.simulator.building import SimulatedMeter
 
 MQTT_URL = "mqtt://127.0.0.1:1883"
+LONGEST_URL = 80  # characters of one that is none
 
 # The simulator itself is imported when it runs: it loads paho.
 
@@ -35,7 +37,11 @@ def configure_mqtt(parser: argparse.ArgumentParser) -> None:
         help="start a broker there, too (auto: mosquitto where it is installed, else amqtt)",
     )
     parser.add_argument(
-        "--every", type=_seconds, default=10.0, metavar="SECONDS", help="between two messages of a device (default: 10)"
+        "--every",
+        type=span(0.1, 3600),
+        default=10.0,
+        metavar="SECONDS",
+        help="between two messages of a device (default: 10)",
     )
 
 
@@ -88,20 +94,10 @@ def _address(url: str) -> tuple[str, int]:
     try:
         host, number, tls = address_of(url)
     except ValueError as error:
-        raise WrongUsage(f"--url {url} {error}") from None
+        raise WrongUsage(f"--url {cut(url, LONGEST_URL)} {error}") from None
     if tls:
         raise WrongUsage(f"--url {url}: the simulated devices speak plain mqtt:// only")
     return host, number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.1 to 3600")
-    return seconds
 
 
 class Voice:

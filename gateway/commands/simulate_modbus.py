@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from drivers.modbus.address import BAUDRATES
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.common import port, until_interrupted
+from gateway.commands.common import cannot_listen, host, port, quoted, until_interrupted, whole
 from gateway.commands.simulate_field import Voice
 from gateway.errors import OK, GatewayError, WrongUsage
 from gateway.simulator.faults import ALL, BUS, KINDS, NETWORK, NUMBERED, RTU, Fault, fault_of
@@ -47,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     line.add_argument("--rtu-over-tcp", action="store_true", help="RTU frames on TCP, as serial servers pass them on")
     parser.add_argument("--ascii", action="store_const", const=True, help="ASCII frames instead of RTU, with --serial")
     parser.add_argument("--port", type=port, help=f"where to listen; 0 takes a free one (default: {PORT})")
-    parser.add_argument("--host", help=f"the address to listen at (default: {HOST})")
+    parser.add_argument("--host", type=host, help=f"the address to listen at (default: {HOST})")
     parser.add_argument(
         "--baudrate",
         type=_baudrate,
@@ -60,9 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("N", "E", "O"),
         help="with --serial: E and O make characters longer, and no more (default: N)",
     )
-    parser.add_argument("--devices", type=_device, default=5, metavar="N", help="meters with ids 1 to N (default: 5)")
+    device = whole(1, MOST_DEVICES)
+    parser.add_argument("--devices", type=device, default=5, metavar="N", help="meters with ids 1 to N (default: 5)")
     parser.add_argument(
-        "--mute", action="append", type=_device, default=[], metavar="ID", help="one that does not answer; repeatable"
+        "--mute", action="append", type=device, default=[], metavar="ID", help="one that does not answer; repeatable"
     )
     parser.add_argument("--missing", choices=("silent", "0x04"), help="what other ids answer (default: silent)")
     parser.add_argument(
@@ -124,13 +124,11 @@ def _simulator(args: argparse.Namespace, meters: list[ModbusMeter]) -> ModbusSim
             return SerialSimulator(meters, clock, args.baudrate or BAUDRATE, args.parity or "N", ascii=bool(args.ascii))
         except OSError as error:
             raise GatewayError(f"cannot make a serial port: {error.strerror}") from None
-    host, number = args.host or HOST, PORT if args.port is None else args.port
+    where, number = args.host or HOST, PORT if args.port is None else args.port
     try:
-        return ModbusSimulator(meters, clock, host, number, missing=args.missing or "silent", rtu=args.rtu_over_tcp)
+        return ModbusSimulator(meters, clock, where, number, missing=args.missing or "silent", rtu=args.rtu_over_tcp)
     except OSError as error:
-        raise GatewayError(
-            f"cannot listen on {host} port {number}: {os.strerror(error.errno or 0)}; try --port 0"
-        ) from None
+        raise cannot_listen(where, number, error) from None
 
 
 def _sum_up(simulator: ModbusSimulator | SerialSimulator, say: Voice, args: argparse.Namespace) -> None:
@@ -155,16 +153,11 @@ def _list_faults(*, as_json: bool) -> int:
     return OK
 
 
-def _device(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_DEVICES:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 1 to {MOST_DEVICES}")
-    return int(text)
-
-
 def _baudrate(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) not in BAUDRATES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(map(str, BAUDRATES))}")
-    return int(text)
+    known = {str(speed): speed for speed in BAUDRATES}
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is none of {', '.join(known)}")
+    return known[text]
 
 
 def _fault(text: str) -> Fault:

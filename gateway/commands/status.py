@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.errors import FAILED, OK, Unreachable
-from gateway.faults import counted
+from gateway.faults import counted, some
 from gateway.locate import data_dir, find_config
-from gateway.report import age, gather, key_name
+from gateway.report import FEW, age, gather, key_name, problems, waiting
 
 if TYPE_CHECKING:
     import argparse
@@ -50,14 +51,18 @@ def _show(report: dict[str, Any]) -> None:
         state = "does not answer" if service else "not running"
         terminal.show(f"{terminal.coloured(state, 'FAIL')}; what the buffer holds:")
     _show_buffer(report["buffer"])
-    _show_connections(report["connections"])
+    together = waiting(report)
+    explained = {name for meters in together.values() for name in meters}
+    _show_connections(report["connections"], together)
     _show_delivery("EnerKey", report["delivery"], now)
     for name, delivery in report["delivery"].get("accounts", {}).items():
         _show_delivery(f"EnerKey, account {name}", delivery, now)
-    _show_meters(report["meters"], now)
-    _show_rejected(report)
+    meters = [meter for meter in report["meters"] if meter["meter"] not in explained]
+    if meters or not explained:
+        _show_meters(meters, now)
+    _show_rejected(report, explained)
     _show_findings(report)
-    _show_problems(report["problems"])
+    _show_problems(list(problems(report, together=together)))
 
 
 def _show_buffer(buffer: dict[str, Any]) -> None:
@@ -77,13 +82,16 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size < 10**8 else f"{size / 1e6:.0f} MB"
 
 
-def _show_connections(connections: dict[str, Any]) -> None:
+def _show_connections(connections: dict[str, Any], together: dict[str, list[str]]) -> None:
     for name, health in connections.items():
         state = terminal.coloured(health["state"], {"ok": "ok", "trouble": "FAIL"}.get(health["state"], "warn"))
         terminal.show(f"connection {name}: {state}")
         counts = ", ".join(f"{count} {what}" for what, count in health["counts"].items() if count)
         if counts:
             terminal.show(terminal.coloured(terminal.wrapped(f"  {counts}", "  "), "dim"))
+        if name in together:
+            said = f"  no reading yet of {len(together[name])} meters: {some(together[name], FEW)}"
+            terminal.show(terminal.wrapped(said, "    "))
 
 
 def _show_delivery(title: str, delivery: dict[str, Any], now: datetime) -> None:
@@ -145,15 +153,19 @@ def _end_of_hour(start: str) -> str:
     return terminal.stamp(datetime.fromisoformat(start) + timedelta(hours=1))
 
 
-def _show_rejected(report: dict[str, Any]) -> None:
+def _show_rejected(report: dict[str, Any], explained: set[str]) -> None:
     if report["unplaced"]:
         waiting = "1 reading waits" if report["unplaced"] == 1 else f"{report['unplaced']} readings wait"
         _say(f"\n{waiting} for a trusted clock")
     if report["rejected"]:
         terminal.show("\nnot taken as readings:")
-        for row in report["rejected"][:MOST_REJECTED]:
-            _say(f"  {row['count']} x {row['source'] or row['connection']}: {row['reason']}")
-        if more := len(report["rejected"][MOST_REJECTED:]):
+        kinds: Counter[tuple[str, str]] = Counter()
+        for row in report["rejected"]:
+            alone = row["source"] and row["source"] not in explained
+            kinds[row["source"] if alone else row["connection"], row["reason"]] += row["count"]
+        for (whose, reason), count in kinds.most_common(MOST_REJECTED):
+            _say(f"  {count} x {whose}: {reason}")
+        if (more := len(kinds) - MOST_REJECTED) > 0:
             terminal.show(f"  and {more} more kinds: status --json")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -236,6 +237,13 @@ def test_what_is_no_whole_backup_is_refused_and_nothing_is_touched(data, backup,
     assert words in done.err
     assert (data / DATABASE).read_bytes() == before
     assert sorted(each.name for each in data.iterdir() if not each.name.endswith(".lock")) == [DATABASE]
+
+
+def test_a_file_that_is_not_there_makes_no_directory_either(data, tmp_path):
+    """Root who mistypes the name leaves nothing behind that the service would have to be given."""
+    shutil.rmtree(data)
+    done = gateway(data, "restore", tmp_path / "no.db")
+    assert (done.code, data.exists()) == (1, False)
 
 
 def test_a_backup_of_an_older_release_is_restored_at_todays_level(data, tmp_path):

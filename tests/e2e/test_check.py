@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -152,20 +153,35 @@ def test_a_file_from_windows_is_right_as_it_is(config: Path):
 
 
 def test_what_cannot_be_read_says_why_and_what_to_do(config: Path):
-    """A missing file, a directory, a file of somebody else."""
+    """A missing file, a directory, a pipe without an end, a file of somebody else: only the last is a matter of permission."""
     config.chmod(0)
-    for path, said in [
-        (
-            config.parent / "no.toml",
-            "cannot be read: No such file or directory; write the path of a file that is there",
-        ),
-        (config.parent, "cannot be read: Is a directory; write the path of a file"),
-        (config, "cannot be read: Permission denied; try again with sudo, or let the user who runs this read it"),
+    (config.parent / "broken").symlink_to("nowhere")
+    os.mkfifo(config.parent / "fifo")
+    missing = "cannot be read: No such file or directory; write the path of a file that is there"
+    denied = "cannot be read: Permission denied; try again with sudo, or let the user who runs this read it"
+    for path, code, said in [
+        (config.parent / "no.toml", 78, missing),
+        (config.parent / "broken", 78, missing),
+        (config.parent, 78, "cannot be read: Is a directory; write the path of a file"),
+        (config.parent / "fifo", 78, "is a pipe that nothing came out of; write the path of a file"),
+        (config, 77, denied),
     ]:
         done = command_bound_by_permissions("check", "-c", path)
-        assert done == Done(78, f"{path}: {said}\n{path}: 1 mistake\n", "")
+        assert done == Done(code, f"{path}: {said}\n{path}: 1 mistake\n", "")
         document = json.loads(command_bound_by_permissions("check", "--json", "-c", path).out)
         assert document["faults"][0]["message"] == said
+
+
+def test_a_spreadsheet_that_may_not_be_read_is_a_matter_of_permission_unless_there_are_mistakes_too(config: Path):
+    """Exit code 77 where sudo is all that is missing."""
+    meters = config.parent / "meters.csv"
+    meters.touch(mode=0)
+    config.write_text('meters_file = "meters.csv"\n' + GOOD)
+    done = command_bound_by_permissions("check", "-c", config)
+    assert (done.code, done.err) == (77, "")
+    assert "meters.csv cannot be read: Permission denied; try again with sudo" in done.out
+    config.write_text(config.read_text().replace("MWh", "mWh"))
+    assert command_bound_by_permissions("check", "-c", config).code == 78
 
 
 def test_a_certificate_behind_a_closed_door_is_a_mistake_and_no_crash(config: Path):

@@ -14,7 +14,14 @@ import pytest
 
 from gateway import __version__
 from gateway.cli import COMMANDS
-from tests.fakes.command_line import COMMAND, INTERRUPTIBLE, command, environment, on_terminal
+from tests.fakes.command_line import (
+    COMMAND,
+    INTERRUPTIBLE,
+    command,
+    command_bound_by_permissions,
+    environment,
+    on_terminal,
+)
 from tests.fakes.site import Site
 
 HEAVY = ("pydantic", "httpx", "pymodbus", "paho", "sqlite3", "asyncio", "jmespath")
@@ -135,6 +142,17 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path: Path, words: list[
 
 
 # --- terminals and pipes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("status",), ("run",), ("push", "--dry-run"), ("scan", "tcp://127.0.0.1:1")])
+def test_a_configuration_that_may_not_be_read_is_a_matter_of_permission(tmp_path: Path, words: tuple[str, ...]):
+    """Exit code 77 from every command, as for a device or a database."""
+    config = tmp_path / "config.toml"
+    config.touch(mode=0)
+    done = command_bound_by_permissions(*words, "-c", config)
+    assert (done.code, done.out) == (77, "")
+    assert str(config) in done.err
+    assert "try again with sudo" in done.err
 
 
 def test_colour_only_on_a_terminal_that_wants_it(site: Site):

@@ -15,6 +15,7 @@ from buffer.readings import (
     Rejection,
     StoredReading,
     add,
+    newest_hours,
     newest_per_meter,
     newest_samples,
     note,
@@ -220,6 +221,28 @@ def test_the_newest_reading_of_a_meter_is_found_however_long_ago_it_was(store):
     assert store.read(lambda db: newest_per_meter(db, {2, 3})) == {2: START + 6}
 
 
+entered = st.sets(
+    st.tuples(st.integers(0, 30_000) | st.integers(0, 200) | st.integers(23, 73), st.integers(1, 3)), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entered, st.none() | st.sets(st.integers(1, 4)))
+def test_the_newest_hours_are_the_greatest_in_the_whole_table(store, rows, asked):
+    """Wherever they lie in three years, whoever has none, and whoever is asked for."""
+
+    def look(db):
+        db.execute("SAVEPOINT example")
+        db.executemany("INSERT INTO reading_hour VALUES (?, ?)", sorted(rows))
+        whole = dict(db.execute("SELECT meter, max(hour) FROM reading_hour GROUP BY meter"))
+        found = newest_hours(db, asked)
+        db.execute("ROLLBACK TO example")
+        return whole, found
+
+    whole, found = store.write(look)
+    assert found == {meter: hour for meter, hour in whole.items() if asked is None or meter in asked}
+
+
 def test_a_meter_that_was_dead_for_a_month_does_not_cost_everybodys_month(store):
     """Counted in the readings that SQLite steps over: its own hours, not the 100 000 rows between."""
     month = 30 * 24
@@ -242,7 +265,9 @@ def test_a_meter_that_was_dead_for_a_month_does_not_cost_everybodys_month(store)
         lambda db: steps(db, lambda db: db.execute("SELECT count(*) FROM reading WHERE meter = 2").fetchone())
     )
     asked = store.read(lambda db: steps(db, lambda db: samples_of(db, {1: START + (month - 1) * HOUR_MS, 2: START})))
-    newest = store.read(lambda db: steps(db, newest_samples))
+    newest = store.read(lambda db: steps(db, lambda db: newest_samples(db, [1, 2])))
+    never = store.read(lambda db: steps(db, lambda db: newest_samples(db, [3])))
     assert asked < full / 10
     assert newest < full / 10
+    assert never < full / 3, "a meter that never had one is looked up in each hour"
     assert len(store.read(lambda db: samples_of(db, {2: START}))[2]) == 2

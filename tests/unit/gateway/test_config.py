@@ -53,6 +53,18 @@ def test_a_file_from_windows_is_read(tmp_path: Path, before: bytes, end: str):
     assert said(tmp_path, wrong)[0].startswith("config.toml:5: meters[0].name: must be up to 64 letters")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("27 requests answered", "3:4: must be written as name = value"),
+        ("= 5", "3:1: is neither name = value nor a [section]"),
+    ],
+)
+def test_a_line_that_is_nothing_is_told_how_lines_are_written(tmp_path: Path, line: str, words: str):
+    """The sentence itself holds no secret, and nothing in it is hidden as one."""
+    assert said(tmp_path, f'[gateway]\nname = "x"\n{line}\n{MAIN}{meter()}') == [f"config.toml:{words}"]
+
+
 def test_one_cause_is_one_mistake(tmp_path: Path):
     """A misspelt driver, connection or table does not make everything that hangs on it wrong."""
     assert said(tmp_path, MAIN.replace("modbus", "modbuss") + meter()) == [

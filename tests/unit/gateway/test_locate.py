@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_a_missing_file_a_directory_and_a_null_byte_say_what_to_do(tmp_path: Pat
         with pytest.raises(Misconfigured) as caught:
             read_text(path)
         assert str(caught.value) == f"{path}: {said}"
+
+
+def test_a_pipe_is_read_and_one_that_nobody_feeds_is_not_waited_for(tmp_path: Path):
+    """`check -c <(envsubst < template)` works; a FIFO by a slip of the hand stops no command."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(Misconfigured) as caught:
+        read_text(fifo)
+    assert str(caught.value) == f"{fifo}: is a pipe that nothing came out of; write the path of a file"
+    out, into = os.pipe()
+    os.write(into, b"[gateway]\n")
+    os.close(into)
+    assert read_text(Path(f"/dev/fd/{out}")) == "[gateway]\n"
+    os.close(out)
 
 
 def test_text_that_is_not_utf8_has_a_line(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from buffer import readings
 from gateway.errors import DatabaseFailure, Unreachable
-from gateway.report import age, gather, holder_of, problems, stored
+from gateway.report import age, gather, holder_of, problems, stored, waiting
 from tests.fakes.site import Site
 
 RUNNING = {"pid": 7, "command": "run", "answers": True, "clock": {"trusted": True, "because": "x"}, "late": []}
@@ -66,6 +66,55 @@ def test_a_line_that_is_down_is_one_problem_however_many_devices_are_behind_it()
     down = trouble("192.0.2.10:502: No route to host", **{"1": "not read yet", "2": "not read yet"})
     meters = [meter("a", last_reading=None), meter("b", last_reading=None), meter("c", connection="hall")]
     assert said(connections=down, meters=meters) == ["connection main: 192.0.2.10:502: No route to host"]
+
+
+def waiting_meter(name: str, **facts: Any) -> dict[str, Any]:
+    return meter(name, **{"last_reading": None, "last_accepted": None, "pending": 0, "unknown": 0} | facts)
+
+
+SEVERAL = [waiting_meter(name) for name in "abcdef"]
+
+
+def test_meters_wait_for_a_connection_that_has_brought_nothing_yet():
+    """More than a few, each with nothing else to show: then the connection explains them."""
+    started = {"main": FINE | {"state": "starting", "devices": {"1": "not read yet"}}}
+    assert waiting(report(connections=started, meters=SEVERAL)) == {"main": list("abcdef")}
+    assert waiting(report(connections=trouble("gone", **{"1": "no answer"}), meters=SEVERAL)) == {
+        "main": list("abcdef")
+    }
+    assert waiting(report(connections=started, meters=SEVERAL[:3])) == {}
+    assert waiting(report(meters=SEVERAL)) == {}, "a line that is well explains nothing"
+    assert waiting(report(connections=trouble("device 2: gone", **{"1": "ok", "2": "gone"}), meters=SEVERAL)) == {}
+    assert waiting(report(service=None, connections={}, meters=SEVERAL)) == {}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"last_reading": {"at": "", "value": "1"}},
+        {"last_accepted": "2026-01-01T00:00:00+00:00"},
+        {"pending": 1},
+        {"unknown": 1},
+        {"held": 1},
+    ],
+)
+def test_a_meter_with_something_of_its_own_is_not_put_away(own: dict[str, Any]):
+    """Its reading, its hours and what is decided of it are not the connection's."""
+    down = trouble("gone", **{"1": "not read yet"})
+    assert waiting(report(connections=down, meters=[*SEVERAL, waiting_meter("g", **own)])) == {"main": list("abcdef")}
+
+
+def test_devices_of_a_dead_line_that_fail_as_its_detail_says_are_not_told_one_by_one():
+    """However long each is failing; one that fails in another way is."""
+    none = "no answer within 1 s (since 07:0{}Z)".format
+    devices = {str(n): none(n) for n in range(1, 6)} | {"6": "gives no value: illegal address"}
+    down = trouble(f"6 of 6 devices: device 1: {none(1)}; …", **devices)
+    document = report(connections=down, meters=SEVERAL)
+    assert list(problems(document, together=waiting(document))) == [
+        f"connection main: 6 of 6 devices: device 1: {none(1)}; …",
+        "connection main, 6: gives no value: illegal address",
+    ]
+    assert len(list(problems(document))) == 6, "scripts are told of each device"
 
 
 def test_a_device_that_fails_is_told_once_beside_others_that_answer():

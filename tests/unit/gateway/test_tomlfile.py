@@ -135,8 +135,8 @@ def test_a_line_that_is_wrong_and_there_twice_does_not_end_the_reading():
     [
         ("[a]\n[a]\n", 2, "the table [a] is there twice: put its keys together"),
         ("a = 1\n[b\n", 2, "is a section that is not closed with ]"),
-        ("a: 1\n", 1, "must be written as key = value"),
-        ('{"a": 1}\n', 1, "is neither key = value nor a [section]"),
+        ("a: 1\n", 1, "must be written as name = value"),
+        ('{"a": 1}\n', 1, "is neither name = value nor a [section]"),
         ("a = { b = 1, b = 2 }\n", 1, "has the key b twice; keep one of them"),
         ('a = "C:\\d"\n', 1, "holds a backslash in double quotes: write it twice, or use single quotes"),
         ("a = True\n", 1, "is not a value; write true or false"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from drivers.modbus import profile
@@ -160,6 +162,33 @@ def test_the_operators_choice_is_tried_in_the_likely_order():
     assert lines_of([1200, 9600], ["E", "N", "O"], likely)[:2] == [Serial(9600, "N"), Serial(9600, "E")]
     assert set(lines_of([1200], [], likely)) == {Serial(1200, "N"), Serial(1200, "E")}
     assert in_words(Serial(1200, "E", 2)) == "1200 baud 8E2"
+
+
+def test_an_ascii_line_is_tried_with_seven_bits_and_with_eight():
+    """What the standard wants, what adapters and many meters have, and what the standard wants where there is no parity."""
+    lines = likely_lines([], ascii=True)
+    assert [in_words(line) for line in lines[:8]] == [
+        "9600 baud 7E1", "9600 baud 8N1", "19200 baud 7E1", "19200 baud 8N1",
+        "9600 baud 7N2", "19200 baud 7N2", "9600 baud 7O1", "9600 baud 8E1",
+    ]  # fmt: skip
+    assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("choice", "lines"),
+    [
+        ({"baudrates": [1200]}, ["1200 baud 7E1", "1200 baud 8N1", "1200 baud 7N2", "1200 baud 7O1", "1200 baud 8E1"]),
+        ({"baudrates": [9600], "parities": ["N"]}, ["9600 baud 8N1", "9600 baud 7N2"]),
+        ({"parities": ["N"], "bytesize": 8}, ["9600 baud 8N1", "19200 baud 8N1"]),
+        ({"baudrates": [300], "parities": ["N"], "bytesize": 7, "stopbits": 1}, ["300 baud 7N1"]),
+    ],
+)
+def test_on_an_ascii_line_what_is_said_holds_and_the_rest_is_tried(choice: dict[str, Any], lines: list[str]):
+    """Whoever knows one thing of his line need not know all of it."""
+    said = {"baudrates": [], "parities": []} | choice
+    likely = likely_lines([], ascii=True)
+    tried = lines_of(likely=likely if said["baudrates"] else likely[:8], **said)
+    assert [in_words(line) for line in tried] == lines
 
 
 @pytest.mark.parametrize(

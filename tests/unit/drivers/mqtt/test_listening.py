@@ -41,6 +41,13 @@ def test_each_topic_has_its_newest_payload_its_count_and_its_pace():
     assert (second.newest, second.earlier, second.retained, second.live, second.every) == (b"4", b"1", 1, 3, 10.0)
 
 
+def test_how_many_messages_were_compared_is_known_unless_another_payload_was_let_go():
+    """Of those that were all the same none but the newest has to be kept to know that."""
+    same = topics(message("a", b"1", retain=True), message("a", b"1"), message("a", b"1"))
+    lost = topics(message("b", b"x" * (LARGEST + 1)), message("b", b"1"), message("b", b"1"))
+    assert [found.heard(topic).messages for found in (same, lost) for topic in found] == [3, 1]
+
+
 def test_no_more_topics_are_remembered_than_fit():
     """A broker may have a million; how many messages were left out is counted."""
     found = topics(*(message(f"t/{number}", b"1") for number in range(MOST_TOPICS + 5)), message("", b"1"))

@@ -115,6 +115,39 @@ def test_a_number_that_rises_is_taken_for_a_counter_whatever_its_name():
     assert proposed("a/b", {"x7": 104.5}, {"x7": 104.5}) == []
 
 
+def test_a_number_that_stands_still_may_be_the_amount_of_each_period():
+    """An empty building's counter looks the same: what was seen is said, and what it may be instead."""
+    still = json.dumps({"consumption": 0.25, "unit": "m3"}).encode()
+    (one,) = propose(Heard("site/water", still, messages=4), NOW, ZONE).proposals
+    assert one.kind == "counter"
+    assert one.reasons[-1] == "it was the same in the first and the last of 4 messages"
+    assert one.doubts == (PERIOD_HINT,)
+    back = Heard("site/water", still, still.replace(b"m3", b"m3 "), messages=9)
+    assert (
+        propose(back, NOW, ZONE).proposals[0].reasons[-1] == "it was the same in the first and the last of 9 messages"
+    )
+
+
+@pytest.mark.parametrize(
+    ("newest", "earlier", "doubted"),
+    [
+        ({"energy_kwh": 104.5}, {"energy_kwh": 104}, False),
+        ({"energy_kwh": 0.31}, {"energy_kwh": 0.25}, True),  # no counter that has counted for long rises so
+        ({"energy_kwh": 104.5}, None, True),
+        ({"energy_kwh": 104.5}, {"status": "up"}, True),
+        ({"energy_total_kwh": 104.5}, None, False),
+        ({"power_w": 104.5}, None, False),
+    ],
+)
+def test_what_neither_counts_nor_says_so_is_doubted(
+    newest: dict[str, Any], earlier: dict[str, Any] | None, doubted: bool
+):
+    """Heard once, it is a number of which only the name is known."""
+    one = only("site/x", newest, earlier)
+    assert (PERIOD_HINT in one.doubts) == doubted
+    assert not any("the same" in reason for reason in one.reasons)
+
+
 def test_a_number_that_falls_is_no_counter():
     """However it is named."""
     assert proposed("a/b", {"total": 5, "energy": 1}, {"total": 6, "energy": 2}) == []

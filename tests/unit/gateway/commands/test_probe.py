@@ -57,7 +57,7 @@ def found(site: Site, *rows: tuple[str, str], api: str | None = None) -> None:
         (["--meter", "10001", "--yes"], "10001 is the meter main-electricity of the configuration"),
         (["--meter", TEST_METER, "--cumulative-meter", "10002", "--yes"], "10002 is the meter chiller"),
         (["--meter", "5", "--cumulative-meter", "5", "--yes"], "must be two meters"),
-        (["--meter", "five", "--yes"], '"five" is no EnerKey id'),
+        (["--meter", "five", "--yes"], "'five' is no EnerKey id"),
         (["--meter", "5", "--longest-lag", "5"], "from 10 to 86400"),
     ],
 )

@@ -14,9 +14,15 @@ from threading import Thread
 
 import pytest
 
+from drivers.modbus.address import address_of
 from drivers.modbus.examine import Suggestion
+from drivers.modbus.scan import Search
 from gateway.clock import SystemClock
+from gateway.commands.lines import connection_to
+from gateway.commands.outlook import Outlook
+from gateway.commands.progress import Progress
 from gateway.commands.scan_report import difference
+from gateway.commands.scanning import Wire, search_through
 from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.faults import Fault
@@ -253,7 +259,23 @@ def test_profiles_that_read_one_register_under_two_names_are_alike():
 def test_in_a_pipe_each_device_that_is_looked_at_is_told(scan, line):
     """It takes the most of the time, and nobody wants to wonder."""
     done = scan(line.url, "--ids", "2-3")
-    assert "device 2, 1 of 2: which meter is it?\ndevice 3, 2 of 2: which meter is it?\n" in done.err
+    assert re.search(
+        r"device 2, 1 of 2: which meter is it\? \d+ s left\ndevice 3, 2 of 2: which meter is it\? \d+ s left\n",
+        done.err,
+    )
+
+
+@pytest.mark.parametrize(("looks", "left"), [(True, "[1-9][0-9] s"), (False, "[01] s")])
+def test_what_is_left_counts_the_devices_that_are_yet_to_be_asked_what_they_are(capsys, looks, left):
+    """At the end of the search that is most of it, as long as a look takes some seconds; nothing with --ids-only."""
+    with serial_line({device: {0: 7} for device in range(1, 6)}) as line:
+        address = address_of(line.url)
+        wire = Wire(connection_to(line.url), address)
+        search = Search([address.serial], range(1, 6), 0.05, longest=1.0)
+        search_through(search, wire, Progress(), Outlook(looks=looks), None)
+        wire.close()
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(f"80 %, 9600 baud 8N1, id 5, 4 found, {left} left", told)
 
 
 # --- serial lines -----------------------------------------------------------------------------------------------------
@@ -271,6 +293,28 @@ def test_the_speed_of_a_serial_line_is_found(scan):
     assert found["devices"][0]["url"] == f"rtu://{line.port}?baudrate=19200&parity=N"
     assert (line.unheard, line.line.heard) == (1, 2), (
         "once at the likelier speed, then both where one answered; a port without parity is not asked with any"
+    )
+
+
+@pytest.mark.parametrize("said", ["", "?baudrate=9600", "?parity=N"])
+def test_an_ascii_line_is_found_without_knowing_how_it_is_set(scan, said):
+    """The standard's seven bits first, then eight; the URL to paste says what is not usual."""
+    with serial_line({5: {0: 7}}, ascii=True) as line:
+        url = line.url.partition("?")[0] + said
+        found = document(scan(url, "--ids", "5", "--timeout", "0.05", "--ids-only", "--json"))
+    assert [(device["device"], device["line"]) for device in found["devices"]] == [(5, "9600 baud 8N1")]
+    assert found["devices"][0]["url"] == f"ascii://{line.port}?baudrate=9600&parity=N&bytesize=8"
+    assert ("9600 baud 7E1" in found["unusable"]) == (said != "?parity=N"), "a pseudo-terminal has eight bits"
+
+
+def test_a_url_that_says_all_of_its_settings_is_tried_as_it_is(scan):
+    """What a person knows is not searched for."""
+    with serial_line({}) as line:
+        done = scan(line.url, "--ids", "7", "--timeout", "0.05")
+    assert "nobody answered, 1 id silent" in done.out
+    assert (line.unheard, line.line.heard) == (0, 1)
+    assert "Only 9600 baud 8N1 was tried, as was said: leave that out, and the usual settings are." in " ".join(
+        done.out.split()
     )
 
 

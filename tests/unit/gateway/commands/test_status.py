@@ -215,3 +215,62 @@ def test_the_budget_is_in_the_document(site: Site, meter_gateway):
     assert delivery["budget"] == {
         "share": 40_000, "in_use": 40_000, "spent": 0, "remaining": None, "reserved_for_reads": 4000,
     }  # fmt: skip
+
+
+MORE_METERS = """
+[[meters]]
+name = "floor-{number}"
+push = "off"
+unit = "kWh"
+source = {{ connection = "main", device = {number}, profile = "eastron-sdm630", point = "energy_import_total" }}
+"""
+
+
+def with_meters(site: Site, first: int, last: int) -> None:
+    """More meters on the Modbus line, and the database of a gateway that knows them."""
+    site.config.write_text(
+        site.config.read_text() + "".join(MORE_METERS.format(number=n) for n in range(first, last + 1))
+    )
+    site.make()
+
+
+def test_what_a_connection_explains_is_said_once_at_the_connection(site: Site, meter_gateway):
+    """A page that does not repeat for each meter what is true of the line; meters with something of their own stay."""
+    with_meters(site, 11, 30)
+    site.read("chiller", "12345.678", datetime.now(UTC) - timedelta(seconds=200))
+    site.close_hours("floor-30", HOUR - timedelta(hours=9), 3)
+    site.write(
+        lambda db: readings.reject(db, [Rejection(0, "main", f"floor-{n}", "no answer", "", "") for n in range(11, 31)])
+    )
+    with site.running():
+        done = meter_gateway("status", columns=80)
+        document = json.loads(meter_gateway("status", "--json").out)
+    lines = done.out.splitlines()
+    assert done.code == 1
+    assert lines[3:5] == [
+        "connection main: starting",
+        "  no reading yet of 20 meters: floor-11, floor-12, floor-13 and 17 more",
+    ]
+    table = lines[lines.index("") + 1 :]
+    assert [line.split()[0] for line in table[: table.index("")]] == ["meter", "chiller", "cold-water", "floor-30"]
+    assert "not taken as readings:\n  19 x main: no answer\n  1 x floor-30: no answer\n" in done.out
+    assert lines[lines.index("1. connection main: starting; 20 meters have no reading yet") :] == [
+        "1. connection main: starting; 20 meters have no reading yet",
+        "2. cold-water: no reading yet: meter-gateway read cold-water",
+        "3. floor-30: no reading yet: meter-gateway read floor-30",
+    ]
+    assert len(document["meters"]) == 23, "scripts are told of each meter"
+    assert len(document["problems"]) == 22
+    assert len(document["rejected"]) == 20
+
+
+def test_where_a_dead_connection_has_all_meters_there_is_no_table(site: Site, meter_gateway):
+    """The line, who waits for it, and what is wrong."""
+    text = site.config.read_text()
+    site.config.write_text(text[: text.index("[connections.hall]")])
+    with_meters(site, 1, 4)
+    with site.running():
+        out = meter_gateway("status", columns=40).out
+    assert "no reading yet of 4 meters: floor-1,\n    floor-2, floor-3 and 1 more\n" in out
+    assert "none yet" not in out
+    assert "floor-4" not in out
