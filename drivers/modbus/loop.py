@@ -115,7 +115,7 @@ class Loop:
 
     def lend(self, driver: ModbusDriver, bus: PromptBus, due: float) -> None:
         """The loop does its turns from `due` (boottime) on. By its own thread."""
-        self._coming.append((driver, bus, due))
+        self._coming.append((driver, bus, min(due, self._clock.now().boottime + self._longest_wait)))
         self.wake.set()
 
     def give_back(self, driver: ModbusDriver) -> None:
