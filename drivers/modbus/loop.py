@@ -235,9 +235,13 @@ class Loop:
         if not self._ripe or (self._asking and monotonic() - self._ripe_since < TOGETHER):
             return
         ripe, self._ripe = self._ripe, []
-        gathered = [Batch(member.driver, member.driver.batch()) for member in ripe if not member.gone]
-        if batches := [batch for batch in gathered if batch.readings]:
-            self._storing.put(batches, len(self._members))
+        gathered = (Batch(member.driver, member.driver.batch()) for member in ripe if not member.gone)
+        batches: list[Batch] = []
+        try:
+            batches.extend(batch for batch in gathered if batch.readings)
+        finally:  # what cannot be understood ends the process, and must not take the others' along
+            if batches:
+                self._storing.put(batches, len(self._members))
 
     def _patience(self, now: Now) -> float:
         """Seconds for which to wait for an answer."""
