@@ -188,9 +188,9 @@ def bare_async(ports: list[int]) -> None:
 
 def drivers_alone(config_file: str) -> None:
     """The drivers in the service's threads and the loop; what they deliver goes nowhere."""
+    from drivers import registry  # noqa: PLC0415
     from gateway.clock import SystemClock  # noqa: PLC0415
     from gateway.config import load  # noqa: PLC0415
-    from drivers import registry  # noqa: PLC0415
     from gateway.service import LONGEST_WAIT, Service  # noqa: PLC0415
     from gateway.systemd import Notifier  # noqa: PLC0415
     from gateway.wiring import drivers_for_reading  # noqa: PLC0415

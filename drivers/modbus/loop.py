@@ -91,7 +91,8 @@ class _Member:
     bus: PromptBus
     fd: int
     turn: Asking[float] | None = None  # under way
-    wish: Wish | None = None  # the request whose answer is awaited
+    wish: Wish | None = None  # what the turn wants next, mostly the request whose answer is awaited
+    deadline: float = math.inf  # of that answer (monotonic), once the request is out
     gone: bool = False
 
 
@@ -131,7 +132,7 @@ class Loop:
 
     def lend(self, driver: Lender, bus: PromptBus, due: float) -> None:
         """The loop does its turns from `due` (boottime) on. By its own thread."""
-        self._coming.append((driver, bus, due))
+        self._coming.append((driver, bus, min(due, self._clock.now().boottime + self._longest_wait)))
         self.wake.set()
 
     def give_back(self, driver: Lender) -> None:
@@ -201,6 +202,7 @@ class Loop:
     def _go_on(self, member: _Member, heard: Heard | None, now: Now) -> None:
         """Tell the turn what it has asked for; what it wants next."""
         assert member.turn is not None
+        member.deadline = math.inf
         try:
             member.wish = member.turn.send(heard)
         except StopIteration as end:
@@ -221,7 +223,8 @@ class Loop:
         wishing, self._wishing = self._wishing, []
         for member, request in wishing:
             if member.bus.begin(request):
-                self._deadline = min(self._deadline, member.bus.deadline)
+                member.deadline = member.bus.deadline
+                self._deadline = min(self._deadline, member.deadline)
             else:
                 self._break_off(member)
 
@@ -230,9 +233,10 @@ class Loop:
             member = self._members.get(fd)
             if member is None:
                 self.wake.hush()
-            elif (
-                member.turn is None or (answer := member.bus.at_hand()) is None
-            ):  # it was asked nothing: closed as idle, mostly
+                continue
+            # what was asked nothing was closed as idle, mostly
+            answer = None if member.turn is None else member.bus.at_hand()
+            if answer is None:
                 self._break_off(member)
             else:
                 self._go_on(member, Heard(answer, now), now)
@@ -242,11 +246,9 @@ class Loop:
         now = monotonic()
         if now < self._deadline:
             return
-        asking = [member for member in self._members.values() if member.turn is not None]
-        for member in asking:
-            if member.bus.deadline <= now:
-                self._break_off(member)
-        self._deadline = min((member.bus.deadline for member in asking if not member.gone), default=math.inf)
+        for member in [each for each in self._members.values() if each.deadline <= now]:
+            self._break_off(member)
+        self._deadline = min((member.deadline for member in self._members.values()), default=math.inf)
 
     def _break_off(self, member: _Member) -> None:
         """Back to its own thread, which finishes the turn and delivers what is gathered."""
@@ -262,9 +264,13 @@ class Loop:
         if not self._ripe or (self._asking and monotonic() - self._ripe_since < TOGETHER):
             return
         ripe, self._ripe = self._ripe, []
-        gathered = [Batch(member.driver, member.driver.batch()) for member in ripe if not member.gone]
-        if batches := [batch for batch in gathered if batch.readings]:
-            self._storing.put(batches, len(self._members))
+        gathered = (Batch(member.driver, member.driver.batch()) for member in ripe if not member.gone)
+        batches: list[Batch] = []
+        try:
+            batches.extend(batch for batch in gathered if batch.readings)
+        finally:  # what cannot be understood ends the process, and must not take the others' along
+            if batches:
+                self._storing.put(batches, len(self._members))
 
     def _patience(self, now: Now) -> float:
         """Seconds for which to wait for an answer."""

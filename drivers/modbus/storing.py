@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from contextlib import suppress
 from threading import Event, Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -43,44 +44,67 @@ class Storing:
         """`deliver` may block."""
         self.wake = Event()
         self._deliver = deliver
-        self._come: deque[tuple[list[Batch], int]] = deque()
-        self._kept: dict[str, Batch] = {}  # what could not be stored, by connection
+        self._putting = Lock()  # of the next two
+        self._waiting: dict[str, Batch] = {}  # by connection
+        self._connections = 0
         self._storing = Lock()
         self._closed = False
+        self._refused_until = -math.inf  # boottime
 
-    def put(self, batches: list[Batch], connections: int) -> None:
+    def put(self, batches: Sequence[Batch], connections: int) -> None:
         """Store these soon; after `close` at once. `connections`: for how many nobody else delivers. Any thread."""
-        self._come.append((batches, connections))
+        with self._putting:
+            for batch in batches:
+                self._wait(batch)
+            self._connections = connections
         self.wake.set()
         if self._closed:
-            self._store()
+            self.close()
 
     def step(self, now: Now) -> float | None:
-        """Store what has come, and what could not be stored before."""
-        self._store()
-        return now.boottime + TRY_AGAIN if self._kept else None
+        """Store what has come; what could not be stored, with all that has come since, some time later."""
+        if now.boottime < self._refused_until:
+            return self._refused_until
+        if self._store():
+            return None
+        self._refused_until = now.boottime + TRY_AGAIN
+        return self._refused_until
 
     def close(self) -> None:
         """A last attempt."""
         self._closed = True
-        self._store()
+        with suppress(Exception):  # it may be what ends the process
+            self._store()
 
-    def _store(self) -> None:
+    def _wait(self, batch: Batch) -> None:
+        """Behind what waits already, whose oldest readings may have to go."""
+        name = batch.driver.name
+        if name in self._waiting:
+            batch = Batch(batch.driver, [*self._waiting[name].readings[-KEPT:], *batch.readings])
+        self._waiting[name] = batch
+
+    def _store(self) -> bool:
+        """Whether nothing was refused. Raises what is wrong with a batch; it is not offered again."""
         with self._storing:
-            connections = 0
-            while self._come:
-                batches, connections = self._come.popleft()
-                for driver, readings in batches:
-                    before = self._kept[driver.name].readings if driver.name in self._kept else ()
-                    self._kept[driver.name] = Batch(driver, [*before, *readings][-KEPT:])
-            if not self._kept:
-                return
-            batches, refused = list(self._kept.values()), ""
+            with self._putting:
+                batches, self._waiting = list(self._waiting.values()), {}
+                connections, self._connections = self._connections, 0
+            if not batches:
+                return True
+            refused = ""
             try:
                 self._deliver([(driver.name, readings) for driver, readings in batches], connections)
             except NotStored as error:
                 refused = str(error)
-            else:
-                self._kept.clear()
+                self._take_back(batches)
             for driver, _ in batches:
                 driver.told(refused)
+            return not refused
+
+    def _take_back(self, batches: Sequence[Batch]) -> None:
+        """They wait again, before what has come meanwhile."""
+        with self._putting:
+            since = self._waiting
+            self._waiting = {driver.name: Batch(driver, readings[-KEPT:]) for driver, readings in batches}
+            for batch in since.values():
+                self._wait(batch)
