@@ -236,7 +236,7 @@ def newest_hours(db: Connection, meters: Iterable[int] | None = None) -> dict[in
     `reading_hour` begins with the hour, so years of other meters lie before a meter's own rows. Hence backwards, in
     steps that grow: most meters are found in the newest day, and who is left is looked up in each hour, not searched.
     """
-    oldest, newest = (db.execute(f"SELECT {end}(hour) FROM reading_hour").fetchone()[0] for end in ("min", "max"))  # noqa: S608 - as said
+    oldest, newest = (db.execute(f"SELECT {end}(hour) FROM reading_hour").fetchone()[0] for end in ("min", "max"))  # noqa: S608 - two words
     found: dict[int, int] = {}
     left = {meter for (meter,) in db.execute("SELECT id FROM meter")} if meters is None else set(meters)
     until, step = (newest or 0) + 1, A_DAY

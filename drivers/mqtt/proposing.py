@@ -42,16 +42,9 @@ SAYS_NOTHING = {"value", "val", "v", "state", "data", "values", "fields", "paylo
 KINDS = ("counter", "power")  # points of presets whose values have names of their own
 WORDLESS = 10  # likeness that a number loses whose name says nothing
 
-RUNNING = {
-    "total",
-    "totals",
-    "cumulative",
-    "accumulated",
-    "counter",
-    "register",
-    "index",
-    "lifetime",
-}  # no amounts of periods
+RUNNING = {  # words that no amount of a period has
+    "total", "totals", "cumulative", "accumulated", "counter", "register", "index", "lifetime",
+}  # fmt: skip
 NEW_AFTER = 10  # a counter that rises by a tenth of itself while somebody listens is as new as that
 UNIT_GUESSED = "the unit is a guess: compare with the meter's display"
 ZONE_GUESSED = "tz is this machine's zone: is it the device's, too?"
@@ -309,15 +302,8 @@ def _of_sparkplug(heard: Heard, now: Now) -> Proposed:
     if told is None:
         return Proposed([])
     first = before if heard.earlier else told
-    found = [
-        each
-        for name in told.metrics
-        if (
-            each := _of_metric(
-                topic, name, told, _course(_number(first, name), _number(told, name), heard.messages), now
-            )
-        )
-    ]
+    courses = {name: _course(_number(first, name), _number(told, name), heard.messages) for name in told.metrics}
+    found = [each for name, course in courses.items() if (each := _of_metric(topic, name, told, course, now))]
     return Proposed(_best(found), NO_BIRTH if told.unknown and not found else "")
 
 

@@ -119,7 +119,7 @@ class Report:
     def _narrow(self) -> str:
         """Where the operator left one setting to try."""
         tried = {line for line, _ in self._search.silent}
-        if len(tried) != 1 or self._search.unusable:
+        if len(tried) != 1 or self._search.unusable or not self._complete:
             return ""
         return f"Only {in_words(tried.pop())} was tried, as was said: leave that out, and the usual settings are. "
 
