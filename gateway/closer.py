@@ -237,6 +237,7 @@ class Closer:
 
         for meter, (at, frozen) in self._store.read(look).items():
             self._marks.restored(meter, frozen.edge if frozen else None, self._reach(meter, at))
+        self._news_from.clear()  # a file that was salvaged may have lost edges
         self._stale = False
 
     def _reach(self, meter: int, at: int) -> int:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from buffer.hours import Rule, reach
 from buffer.model import HOUR_MS, MINUTE_MS
-from buffer.readings import MeterRow, register_meters
+from buffer.readings import MeterRow, add, register_meters
 from buffer.store import Store
-from gateway.clock import Trust
+from drivers.base import Now
+from gateway.clock import EARLIEST, Trust
 from gateway.closer import Closer, ClosingMeter
 from gateway.watermarks import Watermarks
 
@@ -66,3 +67,19 @@ def test_the_closer_is_woken_by_each_new_edge_and_by_nothing_else(store: Store, 
             for each in (plain, seen):
                 each.closed(meter, frozen[meter], progress=True, boottime=10.0 * n)
         assert seen.due(1000.0, FIRST + 9) == plain.due(1000.0, FIRST + 9)
+
+
+def test_an_edge_that_the_file_has_lost_is_new_again(store: Store):
+    """R26: where the file was salvaged without its newest hours, a reading that comes again closes them again."""
+    store.write(lambda db: add(db, [(FIRST * HOUR_MS, 1, 0, 0)]))
+    seen = marks()
+    closer = Closer(store, [ClosingMeter(1, "m1", RULES[1])], seen, "boot", Trust("always"), lambda: None)
+    closer.saw({1: (FIRST + 2) * HOUR_MS}, 10.0)
+    seen.closed(1, FIRST + 2, progress=True, boottime=20.0)
+    store.close()  # no write succeeds from here on
+    for _ in ("fails", "asks the file"):
+        closer.step(Now(30.0, EARLIEST, trusted=True))
+    closer.wake.clear()
+    closer.saw({1: (FIRST + 1) * HOUR_MS}, 40.0)
+    assert closer.wake.is_set()
+    assert seen.due(1000.0, FIRST + 9).edges == {1: FIRST + 1}
