@@ -6,7 +6,7 @@ and system, from the kernel; medians of `--rounds`:
 
     gateway      `meter-gateway run` itself, without EnerKey: driver, decoding, collector, SQLite with a sync per commit,
                  closer and housekeeping; its figure is `tcp_cpu_ratio`, the worse of the two lines
-    driver       its drivers alone in their threads, decoding included; what they deliver is thrown away
+    driver       its drivers alone with their threads and the shared one, decoding included; what they deliver is thrown away
     bare sync    one thread and pymodbus' synchronous client: the same requests on as many connections, registers only
     bare async   pymodbus' asynchronous client likewise, connections side by side
 

@@ -14,7 +14,7 @@ import os
 import select
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from threading import Event, Lock
@@ -96,15 +96,6 @@ class _Member:
     gone: bool = False
 
 
-@dataclass(order=True, slots=True)
-class _Due:
-    """When a member that rests is looked at again (boottime)."""
-
-    at: float
-    order: int
-    member: _Member = field(compare=False)
-
-
 class Loop:
     """Turns of the lent connections, side by side. See `drivers.base.Helper`."""
 
@@ -121,7 +112,7 @@ class Loop:
         self._poll.register(self.wake, select.EPOLLIN)
         self._coming: deque[tuple[Lender, PromptBus, float]] = deque()
         self._members: dict[int, _Member] = {}  # by file descriptor
-        self._due: list[_Due] = []  # a heap
+        self._due: list[tuple[float, int, _Member]] = []  # a heap: when who rests is looked at again (boottime)
         self._order = count()
         self._asking = 0  # members whose turn is under way
         self._deadline = math.inf  # no answer is late before it (monotonic)
@@ -164,7 +155,7 @@ class Loop:
                 self._store()
         if self._asking:
             return now.boottime
-        return self._due[0].at if self._due else math.inf
+        return self._due[0][0] if self._due else math.inf
 
     def close(self) -> None:
         """All go back to their own threads; never raises, may be called twice."""
@@ -188,12 +179,12 @@ class Loop:
             self._rest(member, due)
 
     def _rest(self, member: _Member, due: float) -> None:
-        heappush(self._due, _Due(due, next(self._order), member))
+        heappush(self._due, (due, next(self._order), member))
 
     def _begin(self, now: Now) -> None:
         """Begin the turns that are due."""
-        while self._due and self._due[0].at <= now.boottime:
-            member = heappop(self._due).member
+        while self._due and self._due[0][0] <= now.boottime:
+            _, _, member = heappop(self._due)
             if not member.gone:
                 member.turn = member.driver.turn(now)
                 self._asking += 1
@@ -275,4 +266,4 @@ class Loop:
     def _patience(self, now: Now) -> float:
         """Seconds for which to wait for an answer."""
         soonest = min(LONGEST_LOOK, self._deadline - monotonic())
-        return max(0.0, min(soonest, self._due[0].at - now.boottime) if self._due else soonest)
+        return max(0.0, min(soonest, self._due[0][0] - now.boottime) if self._due else soonest)

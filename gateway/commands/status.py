@@ -82,11 +82,16 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size < 10**8 else f"{size / 1e6:.0f} MB"
 
 
+def _counted(count: int, what: str) -> str:
+    """`what` as a driver names it: several of them."""
+    return f"{count} {(what.removesuffix('s') if count == 1 else what).replace('_', ' ')}"
+
+
 def _show_connections(connections: dict[str, Any], together: dict[str, list[str]]) -> None:
     for name, health in connections.items():
         state = terminal.coloured(health["state"], {"ok": "ok", "trouble": "FAIL"}.get(health["state"], "warn"))
         terminal.show(f"connection {name}: {state}")
-        counts = ", ".join(f"{count} {what}" for what, count in health["counts"].items() if count)
+        counts = ", ".join(_counted(count, what) for what, count in health["counts"].items() if count)
         if counts:
             terminal.show(terminal.coloured(terminal.wrapped(f"  {counts}", "  "), "dim"))
         if name in together:

@@ -274,3 +274,10 @@ def test_where_a_dead_connection_has_all_meters_there_is_no_table(site: Site, me
     assert "no reading yet of 4 meters: floor-1,\n    floor-2, floor-3 and 1 more\n" in out
     assert "none yet" not in out
     assert "floor-4" not in out
+
+
+def test_a_connection_counts_in_words(capsys):
+    """What has not happened is left out."""
+    counts = {"polls": 2, "readings": 1, "timeouts": 0, "reconnects": 1, "dropped_qos0": 3}
+    status._show_connections({"main": {"state": "ok", "counts": counts}}, {})
+    assert capsys.readouterr().out.splitlines()[1].strip() == "2 polls, 1 reading, 1 reconnect, 3 dropped qos0"
