@@ -11,6 +11,7 @@ with OddGateway() as east, OddGateway() as west:
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import time
@@ -147,7 +148,8 @@ class SharedLines:
         worker.wake.clear()
         self.steps[worker.name] += 1
         now = self.clock.now()
-        self._due[worker] = min(worker.step(now), now.boottime + LONGEST_WAIT)
+        due = worker.step(now)
+        self._due[worker] = math.inf if due is None else min(due, now.boottime + LONGEST_WAIT)
 
     def values(self, line: int) -> list[int]:
         """What is stored of a connection's first register, in the order of its arrival."""

@@ -65,10 +65,10 @@ def shared(count: int = 2, **keys) -> Iterator[tuple[SharedLines, Sequence[OddGa
 
 
 def own_steps(lines: SharedLines, seconds: float, line: int = 0) -> int:
-    """How often the connection's own thread would have run, while so much time passes, more often than it ticks."""
+    """How often the connection's own thread would have run while so much time passes, besides the service's ticks."""
     before = lines.steps[f"line{line}"]
     lines.run(seconds)
-    return lines.steps[f"line{line}"] - before - round(seconds / LONGEST_WAIT)
+    return max(0, lines.steps[f"line{line}"] - before - round(seconds / LONGEST_WAIT))
 
 
 # --- as usual ---------------------------------------------------------------------------------------------------------
