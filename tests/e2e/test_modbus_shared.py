@@ -7,6 +7,7 @@ For minutes instead of seconds:
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ import pytest
 
 from drivers.reading import Reading
 from gateway.simulator.faults import KINDS, Fault
-from tests.fakes.shared_service import SharedService
+from tests.fakes.shared_service import Limits, SharedService
 from tests.fakes.telling_meters import PLACES
 
 BEGIN_AGAIN = ("counter-reset", "rollover")  # nothing is wrong with what they tell
@@ -96,6 +97,26 @@ def test_a_full_store_gets_everything_once_when_there_is_room_again():
     for source in {reading.source for reading in site.store.readings}:
         instants = [reading.at for reading in site.store.of(source)]
         assert instants == sorted(instants)
+
+
+def test_a_store_that_hangs_delays_no_poll_and_whoever_hangs_is_seen_by_the_watchdog():
+    """First the thread that stores, then the loop; nobody else, and no longer than it lasts."""
+    with SharedService(connections=3, scale=10, poll="1s", limits=Limits(0.1, 0.4)) as site:
+        site.until(site.all_lent)
+        site.store.slow = 1.0
+        site.until(lambda: site.service.late() == [site.storing.name])
+        polls = [driver.health().counts["polls"] for driver in site.drivers]
+        site.until(
+            lambda: all(driver.health().counts["polls"] > polls[n] for n, driver in enumerate(site.drivers)), 0.9
+        )
+        site.store.slow = 0.0
+        site.until(lambda: site.service.late() == [])
+        with site.loop._lock:
+            site.until(lambda: site.service.late() == [site.loop.name])
+        site.until(lambda: site.service.late() == [])
+        site.until(site.all_lent)
+        assert site.stop(STOPS_WITHIN)
+    site.check()
 
 
 @pytest.mark.parametrize("late", [0.1, 0.3])
@@ -203,6 +224,7 @@ def test_whatever_happens_no_value_is_wrong_or_lost_every_connection_recovers_an
 
 
 if __name__ == "__main__":
+    logging.disable()
     seconds, seed = float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     while seconds > 0:
         began = time.monotonic()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 from drivers.modbus.config import Connection, check
 from drivers.modbus.driver import ModbusDriver, share
@@ -25,8 +25,17 @@ from tests.fakes.clock import START
 from tests.fakes.telling_meters import LONGEST_WAIT, PLACES, LaterJudge, TellingMeter, hasty, sources_of
 
 WITHIN = 20.0  # s; every wait ends by itself long before
-LIMIT = 60.0  # s without a tick
 LATE = (0.07, 0.25)  # s, more than `timeout`
+
+
+class Limits(NamedTuple):
+    """`wait`: longest wait of a worker; `tick`: longest time without a tick."""
+
+    wait: float
+    tick: float
+
+
+LIMITS = Limits(LONGEST_WAIT, 60.0)
 
 
 class TellingEnd:
@@ -86,18 +95,20 @@ class TellingEnd:
 class SharedService:
     """See the module."""
 
-    def __init__(self, connections: int, scale: float, poll: str, timeout: str = "1s", devices: int = 2) -> None:
-        """`scale`: so many times as fast as real time; `devices`: on each connection."""
+    def __init__(
+        self, connections: int, scale: float, poll: str, timeout: str = "1s", devices: int = 2, limits: Limits = LIMITS
+    ) -> None:
+        """`scale`: so many times as fast as real time; `devices`: on each connection; the service's `limits` in real seconds."""
         self.clock = ScaledClock(START, scale)
         numbers = [range(n * devices + 1, (n + 1) * devices + 1) for n in range(connections)]
         self.lines = [TellingEnd([TellingMeter(number) for number in each], self.clock) for each in numbers]
         self.meters = [meter for line in self.lines for meter in line.meters]
         self.store = LaterJudge(self.clock, self.meters)
         self.drivers = [self._driver(n, poll, timeout) for n in range(connections)]
-        self.loop, self.storing = share(self.drivers, self.clock, self.store.deliver_together, LONGEST_WAIT * scale)
-        self.service = Service(self.clock, Notifier({}), LONGEST_WAIT * scale)
+        self.loop, self.storing = share(self.drivers, self.clock, self.store.deliver_together, limits.wait * scale)
+        self.service = Service(self.clock, Notifier({}), limits.wait * scale)
         for worker in (*self.drivers, self.loop, self.storing):
-            self.service.add(worker, limit=LIMIT * scale, close=worker.close)
+            self.service.add(worker, limit=limits.tick * scale, close=worker.close)
 
     def _driver(self, number: int, poll: str, timeout: str) -> ModbusDriver:
         keys = {"driver": "modbus", "url": self.lines[number].url, "poll": poll, "timeout": timeout}

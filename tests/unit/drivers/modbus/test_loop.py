@@ -127,6 +127,10 @@ def test_file_descriptors_beyond_those_of_select_are_polled_all_the_same():
 # --- what is unusual --------------------------------------------------------------------------------------------------
 
 
+def usual(request: bytes, good: bytes) -> Sequence[Piece]:
+    return [good]
+
+
 def in_two(request: bytes, good: bytes) -> Sequence[Piece]:
     return [good[:8], 0.02, good[8:]]
 
@@ -168,17 +172,19 @@ def half_an_answer(request: bytes, good: bytes) -> Sequence[Piece]:
     return [good[:9]]
 
 
+@pytest.mark.parametrize("nth", [0, 1])
 @pytest.mark.parametrize("answer", [in_two, behind_an_old_one, slow, of_another, refused])
-def test_a_late_or_odd_answer_is_understood_in_the_middle_of_the_turn(answer: Callable):
-    """Nothing is lost and nothing is wrong; then the connection is lent again, and the other one has not noticed."""
+def test_a_late_or_odd_answer_is_understood_in_the_middle_of_the_turn(answer: Callable, nth: int):
+    """To the poll's first or second request. Nothing is asked twice, lost or wrong; then the connection is lent again."""
     with shared() as (lines, (gateway, _)):
-        gateway.script.append(answer)
+        gateway.script += [usual] * nth + [answer]
         lines.run(2.0)
         assert not gateway.script
-        assert {*lines.values(0)} <= {*gateway.told}
-        assert [reading.at for reading in lines.store.of("line0/10")] == [
-            START + timedelta(seconds=second) for second in range(3)
-        ]
+        assert len(gateway.told) == 2 * 3 + (answer is refused)  # a busy device is asked again
+        assert {reading.value for reading in lines.store.readings if "line0" in reading.source} <= {*gateway.told}
+        for source in ("line0/10", "line0/100"):
+            instants = [reading.at for reading in lines.store.of(source)]
+            assert instants == [START + timedelta(seconds=second) for second in range(3)]
         assert own_steps(lines, 10.0) == own_steps(lines, 10.0, 1) == 0
         assert lines.store.notes == []
 
