@@ -139,9 +139,9 @@ class Loop:
             now = self._clock.now()
             with self._lock:
                 self._hear(heard, now)
+                self._give_up()
                 self._come()
                 self._begin(now)
-                self._give_up()  # when all have asked what they want next, which has a deadline of its own
                 self._store()
         if self._asking:
             return now.boottime
