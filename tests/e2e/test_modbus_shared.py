@@ -2,7 +2,7 @@
 
 For minutes instead of seconds:
 
-    PYTHONPATH=. python -m tests.e2e.test_modbus_shared SECONDS [SEED]
+    PYTHONPATH=. python -m tests.e2e.test_modbus_shared SECONDS [SEED [CONNECTIONS]]
 """
 
 from __future__ import annotations
@@ -190,9 +190,9 @@ class Shaken:
             store.slow = chance.uniform(0.0, 0.3) if what == "slow" else 0.0
 
 
-def shaken(seconds: float, seed: int, *, calm: bool) -> Shaken:
-    """Six connections live through it; a stop in the middle of it, unless they are left to recover before."""
-    with SharedService(connections=6, scale=600, poll="60s", timeout="60ms") as site:
+def shaken(seconds: float, seed: int, *, calm: bool, connections: int = 6) -> Shaken:
+    """So many connections live through it; a stop in the middle of it, unless they are left to recover before."""
+    with SharedService(connections, scale=600, poll="60s", timeout="60ms") as site:
         shaken = Shaken(site, seed)
         shaken.shake(seconds)
         if calm:
@@ -225,10 +225,11 @@ def test_whatever_happens_no_value_is_wrong_or_lost_every_connection_recovers_an
 
 if __name__ == "__main__":
     logging.disable()
-    seconds, seed = float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    seconds = float(sys.argv[1])
+    seed, connections = (*map(int, sys.argv[2:]), *(0, 6)[len(sys.argv) - 2 :])
     while seconds > 0:
         began = time.monotonic()
-        lived = shaken(min(seconds, 20.0), seed, calm=bool(seed % 2))
+        lived = shaken(min(seconds, 20.0), seed, calm=bool(seed % 2), connections=connections)
         print(
             seed, f"{time.monotonic() - began:.1f} s", lived.site.store.stored.total(), "readings", dict(lived.happened)
         )
