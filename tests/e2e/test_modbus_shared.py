@@ -168,13 +168,13 @@ class Shaken:
         chance, store = self._chance, self.site.store
         line = chance.choice(self.site.lines)
         what = chance.choice(
-            ["fault"] * 6 + ["calm"] * 5 + ["mute", "hang up", "vanish", "restart", "full", "slow", "stored"]
+            ["fault"] * 8 + ["calm"] * 8 + ["mute", "hang up", "vanish", "restart", "full", "slow", "stored"]
         )
         self.happened[what] += 1
         if what == "fault":
             kind, device = chance.choice(MET), chance.choice([None, *(meter.device for meter in line.meters)])
             self.happened[kind] += 1
-            line.suffer(Fault(kind, chance.choice([1, 2, 3, 5]), device))
+            line.suffer(Fault(kind, chance.choice([1, 2, 3, 10]), device))
         elif what == "calm":
             line.calm()
         elif what == "mute":
