@@ -44,9 +44,10 @@ class Storing:
         """`deliver` may block."""
         self.wake = Event()
         self._deliver = deliver
-        self._putting = Lock()  # of the next two
+        self._putting = Lock()  # of the next three
         self._waiting: dict[str, Batch] = {}  # by connection
         self._connections = 0
+        self._new = 0  # readings of them that were never offered
         self._storing = Lock()
         self._closed = False
         self._refused_until = -math.inf  # boottime
@@ -56,14 +57,19 @@ class Storing:
         with self._putting:
             for batch in batches:
                 self._wait(batch)
+                self._new += len(batch.readings)
             self._connections = connections
         self.wake.set()
         if self._closed:
             self.close()
 
     def step(self, now: Now) -> float:
-        """Store what has come; what could not be stored, with all that has come since, some time later."""
-        if now.boottime < self._refused_until:
+        """Store what has come; what could not be stored, with all that has come since, some time later.
+
+        Going through all that waits at each poll would cost more than the polls; but whatever is read is offered once
+        before it may have to go.
+        """
+        if now.boottime < self._refused_until and self._new < KEPT:
             return self._refused_until
         if self._store():
             return math.inf
@@ -88,7 +94,7 @@ class Storing:
         with self._storing:
             with self._putting:
                 batches, self._waiting = list(self._waiting.values()), {}
-                connections, self._connections = self._connections, 0
+                connections, self._connections, self._new = self._connections, 0, 0
             if not batches:
                 return True
             refused = ""

@@ -40,6 +40,7 @@ class Site:
         self.meanwhile: Callable[[], None] = lambda: None
         self.asked: list[list[str]] = []  # of each delivery its connections
         self.connections: list[int] = []
+        self.offered: dict[str, set[int]] = defaultdict(set)
         self.stored: dict[str, list[int]] = defaultdict(list)
         self.east, self.west = Teller("east"), Teller("west")
         self.storing = Storing(self._deliver)
@@ -60,6 +61,8 @@ class Site:
     def _deliver(self, batches: Sequence[tuple[str, Sequence[Rejected]]], connections: int) -> None:
         self.asked.append([name for name, _ in batches])
         self.connections.append(connections)
+        for name, batch in batches:
+            self.offered[name] |= {int(each.reason) for each in batch}
         self.meanwhile()
         if self.broken:
             raise ValueError("poison")
@@ -137,6 +140,18 @@ def test_a_store_that_takes_nothing_is_not_asked_at_each_poll(site: Site):
     site.full = False
     site.later()
     assert site.stored["east"] == list(range(100))
+
+
+def test_whatever_is_read_is_offered_once_before_it_must_go(site: Site):
+    """R27: what hours need of it is kept elsewhere, for longer."""
+    site.full = True
+    site.put(site.west, 7)
+    site.step()
+    for begin in range(0, 4 * HALF, HALF):
+        site.put(site.east, *range(begin, begin + HALF))
+        site.step()
+    assert site.offered["east"] == set(range(4 * HALF))
+    assert len(site.asked) == 3
 
 
 def test_what_waits_while_the_store_takes_nothing_is_bounded(site: Site):
