@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.base import NotStored
-from drivers.modbus.storing import KEPT, TRY_AGAIN, Batch, Storing
+from drivers.modbus.storing import ALL_KEPT, KEPT, TRY_AGAIN, Batch, Storing
 from drivers.reading import Rejected
 from tests.fakes.clock import START, FakeClock
 
@@ -163,6 +163,21 @@ def test_what_waits_while_the_store_takes_nothing_is_bounded(site: Site):
     site.full = False
     site.later()
     assert site.stored["east"] == list(range(4 * HALF - KEPT, 4 * HALF))
+
+
+def test_many_connections_share_what_may_wait(site: Site):
+    """A full disk must not end the process for want of memory; the newest of each stay."""
+    drivers = [Teller(str(number)) for number in range(100)]
+    site.full = True
+    for begin in range(0, 2 * KEPT, 500):
+        for driver in drivers:
+            site.put(driver, *range(begin, begin + 500))
+        site.later()
+    assert all(site.offered[driver.name] == set(range(2 * KEPT)) for driver in drivers)
+    site.full = False
+    site.later()
+    share = ALL_KEPT // len(drivers)
+    assert all(site.stored[driver.name] == list(range(2 * KEPT - share, 2 * KEPT)) for driver in drivers)
 
 
 def test_what_waits_while_the_store_is_slow_is_bounded(site: Site):
