@@ -81,8 +81,9 @@ class Reader:
         key = f"counted/{target.source}"
         if value and target.source not in self._counted:
             self._counted.add(target.source)
-            with suppress(NotStored):  # learned again with the next reading after a start
-                self._memory.put(key, "1")
+            if not self._memory.get(key):  # written once: it may be the loop of many connections that waits for it
+                with suppress(NotStored):  # learned again with the next reading after a start
+                    self._memory.put(key, "1")
         elif not value and (target.source in self._counted or self._memory.get(key)):
             raise NoValue("not available", "an accumulator that has counted shows 0")
 

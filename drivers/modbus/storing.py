@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from contextlib import suppress
 from threading import Event, Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from drivers.reading import Reading, Rejected
 
 KEPT = 5000  # readings of a connection kept while the store takes none; then the oldest go, the newest counter value covers them
+ALL_KEPT = 200_000  # of all connections together, 40 MB: none of many may keep so much
 TRY_AGAIN = 10.0  # s
 
 
@@ -44,9 +46,10 @@ class Storing:
         """`deliver` may block."""
         self.wake = Event()
         self._deliver = deliver
-        self._putting = Lock()  # of the next two
+        self._putting = Lock()  # of the next three
         self._waiting: dict[str, Batch] = {}  # by connection
         self._connections = 0
+        self._new: Counter[str] = Counter()  # readings of each that were never offered
         self._storing = Lock()
         self._closed = False
         self._refused_until = -math.inf  # boottime
@@ -56,14 +59,21 @@ class Storing:
         with self._putting:
             for batch in batches:
                 self._wait(batch)
+                self._new[batch.driver.name] += len(batch.readings)
             self._connections = connections
         self.wake.set()
         if self._closed:
             self.close()
 
     def step(self, now: Now) -> float | None:
-        """Store what has come; what could not be stored, with all that has come since, some time later."""
-        if now.boottime < self._refused_until:
+        """Store what has come; what could not be stored, with all that has come since, some time later.
+
+        Going through all that waits at each poll would cost more than the polls; but whatever is read is offered once
+        before it may have to go.
+        """
+        with self._putting:
+            urgent = max(self._new.values(), default=0) >= self._most()
+        if now.boottime < self._refused_until and not urgent:
             return self._refused_until
         if self._store():
             return None
@@ -76,11 +86,15 @@ class Storing:
         with suppress(Exception):  # it may be what ends the process
             self._store()
 
+    def _most(self) -> int:
+        """So many readings of one connection are kept."""
+        return min(KEPT, ALL_KEPT // max(1, len(self._waiting)))
+
     def _wait(self, batch: Batch) -> None:
         """Behind what waits already, whose oldest readings may have to go."""
         name = batch.driver.name
         if name in self._waiting:
-            batch = Batch(batch.driver, [*self._waiting[name].readings[-KEPT:], *batch.readings])
+            batch = Batch(batch.driver, [*self._waiting[name].readings[-self._most() :], *batch.readings])
         self._waiting[name] = batch
 
     def _store(self) -> bool:
@@ -89,6 +103,7 @@ class Storing:
             with self._putting:
                 batches, self._waiting = list(self._waiting.values()), {}
                 connections, self._connections = self._connections, 0
+                self._new.clear()
             if not batches:
                 return True
             refused = ""
@@ -105,6 +120,10 @@ class Storing:
         """They wait again, before what has come meanwhile."""
         with self._putting:
             since = self._waiting
-            self._waiting = {driver.name: Batch(driver, readings[-KEPT:]) for driver, readings in batches}
+            self._waiting = {batch.driver.name: batch for batch in batches}
+            most = self._most()
+            self._waiting = {
+                name: Batch(driver, readings[-most:]) for name, (driver, readings) in self._waiting.items()
+            }
             for batch in since.values():
                 self._wait(batch)

@@ -13,7 +13,8 @@ class FakePorts:
     """A store, a memory and an operator's log.
 
     `batches` holds what each successful `deliver` brought, in order. While `full` is set, `deliver` and the memory's
-    `put` raise NotStored, as the store does when the disk is full; `refused` counts the deliveries that met it.
+    `put` raise NotStored, as the store does when the disk is full; `refused` counts the deliveries that met it. `puts` counts
+    what the memory was asked to write.
     """
 
     def __init__(self, clock: Clock, memory: dict[str, str] | None = None) -> None:
@@ -22,6 +23,7 @@ class FakePorts:
         self.memory: dict[str, str] = {} if memory is None else memory
         self.full = False
         self.refused = 0
+        self.puts = 0
         self.spoken_for: list[int] = []  # by each `deliver_together`
         self.ports = Ports(clock, self.deliver, self, lambda *note: self.notes.append(note), Random(1), "gateway-test")
 
@@ -53,6 +55,7 @@ class FakePorts:
         return self.memory.get(key)
 
     def put(self, key: str, value: str) -> None:
+        self.puts += 1
         if self.full:
             raise NotStored("disk full")
         self.memory[key] = value

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from threading import Event
+from threading import Event, Lock
 
 from buffer.model import MICRO, to_micro, to_ms
 from drivers.base import Clock
@@ -52,6 +52,9 @@ class TellingMeter:
         self.device = device
         self.counters = (Register(COUNTER, "u32", MICRO),)
         self.told: dict[int, int] = {}  # register -> what the newest request got from it
+        self.history: dict[int, list[tuple[datetime, int]]] = {
+            register: [] for register in PLACES
+        }  # and all, with their times
         self._number = 0
 
     def words(self, function: int, first: int, count: int, at: datetime) -> Sequence[int]:
@@ -60,9 +63,10 @@ class TellingMeter:
         for nth, (register, width) in enumerate(PLACES.items()):
             value = self.device << 24 | nth << 20 | self._number
             raw = value.to_bytes(2 * width, "big")
-            held |= {register + at: int.from_bytes(raw[2 * at : 2 * at + 2], "big") for at in range(width)}
+            held |= {register + nr: int.from_bytes(raw[2 * nr : 2 * nr + 2], "big") for nr in range(width)}
             if first <= register and register + width <= first + count:
                 self.told[register] = value
+                self.history[register].append((at, value))
         return cut_out(held, first, count)
 
 
@@ -79,10 +83,43 @@ class Judge(FakePorts):
         for item in batch:
             if isinstance(item, Reading):
                 device, register = map(int, item.source.split("/"))
-                told = self._meters[device].told[register]
+                told = self.told(self._meters[device], register, item.at)
                 self.stored[device] += 1
                 if item.value != told:
                     self.wrong.append(f"{item.source}: {int(item.value):#x} is stored, {told:#x} was told")
+
+    def told(self, meter: TellingMeter, register: int, at: datetime) -> int:
+        """What a reading of `at` must say."""
+        del at
+        return meter.told[register]
+
+
+class LaterJudge(Judge):
+    """One to whom readings come later, from several threads; the meters and the driver have one clock.
+
+    A register is asked again when its answer has come, and not before: a reading of `at` says what was told last before
+    `at`. It is slow or `full` when the test says so; no reading comes twice.
+    """
+
+    def __init__(self, clock: Clock, meters: Sequence[TellingMeter]) -> None:
+        super().__init__(clock, meters)
+        self.slow = 0.0  # s for each delivery
+        self._one_by_one = Lock()
+        self._seen: set[tuple[str, datetime]] = set()
+
+    def deliver(self, batch: Sequence[Reading | Rejected]) -> None:
+        time.sleep(self.slow)
+        with self._one_by_one:
+            FakePorts.deliver(self, batch)
+            Judge.deliver(self, batch)
+            for item in batch:
+                if isinstance(item, Reading):
+                    if (item.source, item.at) in self._seen:
+                        self.wrong.append(f"{item.source} of {item.at} is stored twice")
+                    self._seen.add((item.source, item.at))
+
+    def told(self, meter: TellingMeter, register: int, at: datetime) -> int:
+        return next((value for told, value in reversed(meter.history[register]) if told <= at), 0)
 
 
 class HastyBus(PymodbusBus):
@@ -137,7 +174,7 @@ class TellingLine:
         gap = "0ms" if wire_of(transport) == "tcp" else "4ms"
         usual = {"driver": "modbus", "url": url, "poll": "10s", "timeout": f"{TIMEOUT * 1000:g}ms", "gap": gap}
         self.settings = Connection.model_validate(usual | keys)
-        sources = {f"{meter.device}/{at}": _source(meter.device, at) for meter in self.meters for at in PLACES}
+        sources = sources_of(self.meters)
         assert not check(self.settings, sources)
         self.driver = ModbusDriver("main", self.settings, sources, self.store.ports, hasty(self.settings))
         self.workers = Workers(transport, self.driver, self.store, self.clock)
@@ -239,6 +276,11 @@ def simulator_of(transport: str, meters: Sequence[Meter], clock: Clock) -> Modbu
 def wire_of(transport: str) -> str:
     """What the meters see of it."""
     return transport.removeprefix(SHARED)
+
+
+def sources_of(meters: Sequence[TellingMeter]) -> dict[str, Source]:
+    """Every register, named by its device and its number."""
+    return {f"{meter.device}/{at}": _source(meter.device, at) for meter in meters for at in PLACES}
 
 
 def _source(device: int, register: int) -> Source:

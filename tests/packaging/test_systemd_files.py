@@ -14,6 +14,8 @@ FILES = Path(__file__).parents[2] / "systemd"
 UNIT = FILES / "meter-gateway.service"
 COMMAND = "/opt/meter-gateway/venv/bin/meter-gateway"
 WORST_EXPOSURE = 1.5
+CONNECTIONS, OTHERS = 500, 50  # and the threads and files of everything else
+SELECTABLE = 1024  # file descriptors that select(2) knows, by which some libraries wait
 
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not on the PATH")
 
@@ -48,6 +50,13 @@ def exposure(file: Path) -> float:
 def test_systemd_has_nothing_to_say_about_the_unit(tmp_path):
     """`systemd-analyze verify` prints nothing."""
     assert complaints(UNIT.read_text(), tmp_path) == ""
+
+
+def test_the_unit_leaves_room_for_hundreds_of_connections():
+    """Each has a thread and a socket of its own; where there is no room the service does not start."""
+    limits = directives(UNIT.read_text())
+    assert int(limits["TasksMax"][0]) >= CONNECTIONS + OTHERS
+    assert CONNECTIONS + OTHERS <= int(limits["LimitNOFILE"][0]) <= SELECTABLE
 
 
 @pytest.mark.parametrize(

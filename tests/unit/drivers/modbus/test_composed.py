@@ -256,6 +256,17 @@ def test_that_it_has_counted_is_remembered_over_restarts():
     assert values(after) == []
 
 
+def test_that_it_has_counted_is_written_once_and_not_after_each_start():
+    """A hundred inverters wake up at the same minute; whoever polls them must not wait for as many writes."""
+    before = accumulator()
+    before.bus.put(1, 10, 0, 7)
+    before.run(90)
+    after = accumulator(before.store.memory)
+    after.bus.put(1, 10, 0, 8)
+    after.run(90)
+    assert (before.store.puts, after.store.puts) == (1, 0)
+
+
 def test_a_full_disk_costs_the_memory_and_not_the_accumulators_reading():
     """It is remembered with a later one."""
     line = accumulator()

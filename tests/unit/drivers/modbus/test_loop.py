@@ -18,25 +18,30 @@ import pytest
 
 from drivers.base import Now
 from drivers.modbus.bus import FRESH
+from drivers.modbus.line import monotonic
 from drivers.modbus.loop import Bell, Loop
+from drivers.modbus.plan import Block, Place
 from drivers.modbus.storing import Storing
-from drivers.modbus.wire import Asking, Wish
+from drivers.modbus.wire import Asking, Request, Wish
 from drivers.reading import Rejected
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.shared_lines import LONGEST_WAIT, OddGateway, Piece, SharedLines, framed
 
 TIMEOUT = 0.2  # s, as in SharedLines
+WRONG = b"\x03\x04\0\0\xff\xff"  # no answer says that
 FAR = 1100  # file descriptors: more than select(2) knows
 
 
 class HeldUpClock(FakeClock):
-    """A machine that does something else for a while, when somebody looks at the clock."""
+    """A machine that does something else for a while, when somebody looks at the clock; which is counted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held_up = 0.0  # s, once
+        self.looks = 0
 
     def now(self) -> Now:
+        self.looks += 1
         seconds, self.held_up = self.held_up, 0.0
         time.sleep(seconds)
         return super().now()
@@ -89,10 +94,12 @@ def test_a_connection_with_a_long_poll_is_looked_at_now_and_then_beside_short_on
         assert len(lines.values(0)) == 361
 
 
+@pytest.mark.parametrize("before", [0.0, 25.0])
 @pytest.mark.parametrize("by", [-1800.5, 120.25, 86_400.0])
-def test_when_the_wall_clock_is_set_the_slots_of_a_lent_connection_are_found_anew(by: float):
-    """Within the time after which its own thread would have looked, however long its poll is."""
+def test_when_the_wall_clock_is_set_the_slots_of_a_lent_connection_are_found_anew(by: float, before: float):
+    """Within the time after which its own thread would have looked, however long its poll is; `before`: s for which it was lent."""
     with shared(1, polls=["1h"]) as (lines, _):
+        lines.run(before)
         lines.clock.step_wall(by)
         lines.run(LONGEST_WAIT)
         edge = lines.clock.wall.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
@@ -120,6 +127,10 @@ def test_file_descriptors_beyond_those_of_select_are_polled_all_the_same():
 # --- what is unusual --------------------------------------------------------------------------------------------------
 
 
+def usual(request: bytes, good: bytes) -> Sequence[Piece]:
+    return [good]
+
+
 def in_two(request: bytes, good: bytes) -> Sequence[Piece]:
     return [good[:8], 0.02, good[8:]]
 
@@ -130,15 +141,15 @@ def twice(request: bytes, good: bytes) -> Sequence[Piece]:
 
 def of_another(request: bytes, good: bytes) -> Sequence[Piece]:
     """And then the right one."""
-    return [framed(request, b"\x03\x04\0\0\xff\xff", transaction=int.from_bytes(request[:2], "big") - 1), good]
+    return [framed(request, WRONG, transaction=int.from_bytes(request[:2], "big") - 1), 0.02, good]
 
 
 def behind_an_old_one(request: bytes, good: bytes) -> Sequence[Piece]:
-    return [framed(request, b"\x03\x04\0\0\xff\xff", transaction=1) + good]
+    return [framed(request, WRONG, transaction=1) + good]
 
 
 def slow(request: bytes, good: bytes) -> Sequence[Piece]:
-    return [TIMEOUT / 2, good]
+    return [TIMEOUT / 4, good]
 
 
 def no_words(request: bytes, good: bytes) -> Sequence[Piece]:
@@ -161,17 +172,19 @@ def half_an_answer(request: bytes, good: bytes) -> Sequence[Piece]:
     return [good[:9]]
 
 
+@pytest.mark.parametrize("nth", [0, 1])
 @pytest.mark.parametrize("answer", [in_two, behind_an_old_one, slow, of_another, refused])
-def test_a_late_or_odd_answer_is_understood_in_the_middle_of_the_turn(answer: Callable):
-    """Nothing is lost and nothing is wrong; then the connection is lent again, and the other one has not noticed."""
+def test_a_late_or_odd_answer_is_understood_in_the_middle_of_the_turn(answer: Callable, nth: int):
+    """To the poll's first or second request. Nothing is asked twice, lost or wrong; then the connection is lent again."""
     with shared() as (lines, (gateway, _)):
-        gateway.script.append(answer)
+        gateway.script += [usual] * nth + [answer]
         lines.run(2.0)
         assert not gateway.script
-        assert {*lines.values(0)} <= {*gateway.told}
-        assert [reading.at for reading in lines.store.of("line0/10")] == [
-            START + timedelta(seconds=second) for second in range(3)
-        ]
+        assert len(gateway.told) == 2 * 3 + (answer is refused)  # a busy device is asked again
+        assert {reading.value for reading in lines.store.readings if "line0" in reading.source} <= {*gateway.told}
+        for source in ("line0/10", "line0/100"):
+            instants = [reading.at for reading in lines.store.of(source)]
+            assert instants == [START + timedelta(seconds=second) for second in range(3)]
         assert own_steps(lines, 10.0) == own_steps(lines, 10.0, 1) == 0
         assert lines.store.notes == []
 
@@ -200,6 +213,24 @@ def test_a_silent_connection_costs_one_timeout_and_holds_up_no_other():
         lines.run(5.0)
         assert len(lines.values(0)) >= 3
         assert own_steps(lines, 10.0) == 0
+
+
+def test_while_nobody_answers_the_loop_rests():
+    """Also when somebody has woken it meanwhile."""
+    with shared(1, clock=HeldUpClock()) as (lines, (gateway,)):
+
+        def woken(request: bytes, good: bytes) -> Sequence[Piece]:
+            lines.loop.wake.set()
+            return [0.75 * TIMEOUT, good]
+
+        gateway.script.append(woken)
+        lines.run(1.0)
+        before = lines.clock.looks
+        gateway.script.append(woken)
+        lines.run(1.0)
+        assert not gateway.script
+        assert lines.clock.looks - before < 40
+        assert lines.values(0) == [1, 3, 5]
 
 
 def test_an_answer_that_came_in_time_is_heard_by_a_loop_that_comes_late():
@@ -248,7 +279,7 @@ def test_stray_bytes_before_each_answer_are_never_taken_for_it():
     """They come when the request is on its way already."""
     with shared(1) as (lines, (gateway,)):
         for _ in range(5):
-            gateway.script.append(lambda request, good: [framed(request, b"\x03\x04\0\0\xff\xff", transaction=0), good])
+            gateway.script.append(lambda request, good: [framed(request, WRONG, transaction=0), 0.02, good])
             lines.run(1.0)
         assert {*lines.values(0)} <= {*gateway.told}
 
@@ -331,6 +362,7 @@ class Lent:
         yield
 
     def batch(self) -> list[Rejected]:
+        assert not self.broken_off, "its own thread may be taking it"
         if self.readings is None:
             raise ValueError(self.name)
         found, self.readings = self.readings, []
@@ -341,6 +373,20 @@ class Lent:
 
     def told(self, not_stored: str) -> None:
         assert not not_stored
+
+
+class Silent(Lent):
+    """One that has asked something, for `patience` seconds."""
+
+    patience: float = 1.5
+
+    def turn(self, now: Now) -> Asking[float]:
+        self.deadline = monotonic() + self.patience
+        yield ASKED
+        raise AssertionError("nothing is heard")
+
+    def begin(self, request: Request) -> bool:
+        return request is ASKED
 
 
 class Bench:
@@ -367,6 +413,7 @@ def bench() -> Iterator[Bench]:
     bench.loop.close()
 
 
+ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), TIMEOUT, 0.0)
 SAID = [Rejected("a", START, "said")]
 
 
@@ -381,6 +428,19 @@ def test_what_one_connection_has_read_is_stored_although_another_ones_cannot_be_
     assert bench.stored == {"first": SAID}
     assert last.readings == SAID  # its own thread delivers them
     assert last.broken_off == 1
+
+
+def test_what_is_read_waits_for_no_silent_connection(bench: Bench):
+    """It is stored before that one's timeout is over; and its own thread stores what a connection that went back has read."""
+    waiting, lost, silent = Lent("waiting", SAID), Lent("lost", SAID), Silent("silent")
+    bench.lend(silent, waiting, lost)
+    lost.line.set()
+    assert bench.step() <= bench.clock.boottime
+    assert silent.broken_off == 0
+    bench.storing.close()
+    assert bench.stored == {"waiting": SAID}
+    assert lost.broken_off == 1
+    assert lost.readings == SAID
 
 
 def test_when_a_turn_fails_all_connections_go_back(bench: Bench):

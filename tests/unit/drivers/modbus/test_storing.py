@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.base import NotStored
-from drivers.modbus.storing import KEPT, TRY_AGAIN, Batch, Storing
+from drivers.modbus.storing import ALL_KEPT, KEPT, TRY_AGAIN, Batch, Storing
 from drivers.reading import Rejected
 from tests.fakes.clock import START, FakeClock
 
@@ -38,6 +38,7 @@ class Site:
         self.meanwhile: Callable[[], None] = lambda: None
         self.asked: list[list[str]] = []  # of each delivery its connections
         self.connections: list[int] = []
+        self.offered: dict[str, set[int]] = defaultdict(set)
         self.stored: dict[str, list[int]] = defaultdict(list)
         self.east, self.west = Teller("east"), Teller("west")
         self.storing = Storing(self._deliver)
@@ -45,12 +46,12 @@ class Site:
     def put(self, driver: Teller, *numbers: int, connections: int = 2) -> None:
         self.storing.put([Batch(driver, [numbered(each) for each in numbers])], connections)
 
-    def step(self) -> float:
+    def step(self) -> float | None:
         """As its thread does when it is woken."""
         self.storing.wake.clear()
         return self.storing.step(self.clock.now())
 
-    def later(self) -> float:
+    def later(self) -> float | None:
         """The same when the time to try again has come."""
         self.clock.advance(TRY_AGAIN)
         return self.step()
@@ -58,6 +59,8 @@ class Site:
     def _deliver(self, batches: Sequence[tuple[str, Sequence[Rejected]]], connections: int) -> None:
         self.asked.append([name for name, _ in batches])
         self.connections.append(connections)
+        for name, batch in batches:
+            self.offered[name] |= {int(each.reason) for each in batch}
         self.meanwhile()
         if self.broken:
             raise ValueError("poison")
@@ -137,6 +140,18 @@ def test_a_store_that_takes_nothing_is_not_asked_at_each_poll(site: Site):
     assert site.stored["east"] == list(range(100))
 
 
+def test_whatever_is_read_is_offered_once_before_it_must_go(site: Site):
+    """R27: what hours need of it is kept elsewhere, for longer."""
+    site.full = True
+    site.put(site.west, 7)
+    site.step()
+    for begin in range(0, 4 * HALF, HALF):
+        site.put(site.east, *range(begin, begin + HALF))
+        site.step()
+    assert site.offered["east"] == set(range(4 * HALF))
+    assert len(site.asked) == 3
+
+
 def test_what_waits_while_the_store_takes_nothing_is_bounded(site: Site):
     """The newest stay: a counter's newest value covers the older ones."""
     site.full = True
@@ -146,6 +161,21 @@ def test_what_waits_while_the_store_takes_nothing_is_bounded(site: Site):
     site.full = False
     site.later()
     assert site.stored["east"] == list(range(4 * HALF - KEPT, 4 * HALF))
+
+
+def test_many_connections_share_what_may_wait(site: Site):
+    """A full disk must not end the process for want of memory; the newest of each stay."""
+    drivers = [Teller(str(number)) for number in range(100)]
+    site.full = True
+    for begin in range(0, 2 * KEPT, 500):
+        for driver in drivers:
+            site.put(driver, *range(begin, begin + 500))
+        site.later()
+    assert all(site.offered[driver.name] == set(range(2 * KEPT)) for driver in drivers)
+    site.full = False
+    site.later()
+    share = ALL_KEPT // len(drivers)
+    assert all(site.stored[driver.name] == list(range(2 * KEPT - share, 2 * KEPT)) for driver in drivers)
 
 
 def test_what_waits_while_the_store_is_slow_is_bounded(site: Site):
