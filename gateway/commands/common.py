@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway import terminal
 from gateway.errors import GatewayError
-from gateway.faults import cut, no_meter
+from gateway.faults import cut, no_meter, visible
 from gateway.locate import find_config
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def host(text: str) -> str:
 def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
     """What to say where a server does not start."""
     if (error.errno or 0) < 0:  # a number of getaddrinfo
-        why = "it is no address of this machine"
+        why = "it is no IPv4 address of this machine"
     else:
         why = os.strerror(error.errno or 0)
         why += "; try --port 0" if error.errno in {errno.EADDRINUSE, errno.EACCES} else ""
-    return GatewayError(f"cannot listen on {host} port {port}: {why}")
+    return GatewayError(f"cannot listen on {visible(host)} port {port}: {why}")
 
 
 def enerkey_id(text: str) -> int:

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
         (
             ("modbus", "--host", "127.0.0.1:5"),
             1,
-            "cannot listen on 127.0.0.1:5 port 5020: it is no address of this machine\n",
+            "cannot listen on 127.0.0.1:5 port 5020: it is no IPv4 address of this machine\n",
         ),
         (
             ("enerkey", "--host", "127.0.0.1:5"),
             1,
-            "cannot listen on 127.0.0.1:5 port 8040: it is no address of this machine\n",
+            "cannot listen on 127.0.0.1:5 port 8040: it is no IPv4 address of this machine\n",
         ),
+        (("modbus", "--host", "::1"), 1, "cannot listen on ::1 port 5020: it is no IPv4 address of this machine\n"),
+        (("modbus", "--host", "\x1b[31m"), 1, "cannot listen on \\x1b[31m port 5020"),
         (("enerkey", "--host", ""), 2, "--host: '' is no address"),
         (("modbus", "--host", ""), 2, "--host: '' is no address"),
         (("modbus", "--serial", "--port", "0"), 2, "--port is of use only without --serial"),
