@@ -215,7 +215,7 @@ def test_a_clock_that_is_only_slewed_moves_no_reading(site: Site):
 
 
 def test_a_stamp_that_no_driver_could_check_is_checked_when_the_clock_has_become_trusted(site: Site):
-    """DESIGN 5: the driver looked while the clock was not trusted, the collector when it was."""
+    """DESIGN 5: the driver looked while the clock was not trusted, the collector when it was. R2: poison stays beside them."""
     authority = FakeAuthority()
     site.clock.trust = Trust("auto", [authority])
     site.clock.wall = EARLIEST
@@ -224,16 +224,18 @@ def test_a_stamp_that_no_driver_could_check_is_checked_when_the_clock_has_become
     site.clock.trust.ask(site.clock.boottime)
     ahead = timedelta(minutes=5)
     stamps = [EARLIEST + ahead, EARLIEST + ahead + timedelta(seconds=1), datetime(2014, 12, 31, tzinfo=UTC)]
-    site.deliver([said("water", str(n), at, stamped=True) for n, at in enumerate(stamps)])
+    poison = Rejected("water", EARLIEST, "not a number", "", "x")
+    site.deliver([poison, *(said("water", str(n), at, stamped=True) for n, at in enumerate(stamps))])
     assert site.rows("SELECT value FROM reading") == [(0,)]
     assert site.rows("SELECT connection, source, reason, payload FROM rejected") == [
+        ("hall", "water", "not a number", "x"),
         ("hall", "water", "time in the future", "1"),
         ("hall", "water", "time before 2015", "2"),
     ]
     assert site.stored == [({site.numbers["water"]: to_ms(stamps[0])}, 1000.0)]
     site.clock.advance(LATELY)
     site.deliver([said("water", "3", datetime(2014, 12, 31, tzinfo=UTC), stamped=True)])
-    assert len(site.rows("SELECT * FROM rejected")) == 2  # from here on the drivers check
+    assert len(site.rows("SELECT * FROM rejected")) == 3  # from here on the drivers check
 
 
 def test_a_failing_store_is_told_to_the_driver_and_nothing_of_the_batch_stays(site: Site, monkeypatch):
