@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_a_pipe_is_read_and_one_that_nobody_feeds_is_not_waited_for(tmp_path: Pa
     os.write(into, b"[gateway]\n")
     os.close(into)
     assert read_text(Path(f"/dev/fd/{out}")) == "[gateway]\n"
+    os.close(out)
+
+
+def test_a_pipe_whose_writer_takes_its_time_is_read_to_its_end():
+    """Whoever has it open is waited for."""
+    out, into = os.pipe()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_text, Path(f"/dev/fd/{out}"))
+        for part in (b"[gateway]\n", b'name = "x"\n'):
+            assert not wait([reading], timeout=0.02).done
+            os.write(into, part)
+        os.close(into)
+        assert reading.result(30) == '[gateway]\nname = "x"\n'
     os.close(out)
 
 
