@@ -99,6 +99,20 @@ def test_the_hours_edge_is_read_right_after_it_beside_dead_devices(poll, living)
         assert max(first.values()) - HOUR_EDGE < timedelta(seconds=0.6)
 
 
+def test_one_that_is_back_does_not_make_the_others_be_tried_into_the_hours_edge():
+    """Those that are still dead go on giving way."""
+    for begin in range(8):
+        made = line(5, 3, 0.02, poll="1s", timeout="3s")
+        made.clock.advance(300 - 90 + begin * 1.1)
+        made.run(20)
+        made.bus.dead.remove(1)
+        made.run(100)
+        assert made.store.of("m1")[0].at < HOUR_EDGE
+        edges = [asked for asked in made.bus.asked if asked.device > 5 and asked.wall.hour == 10]
+        first = {asked.device: asked.wall for asked in reversed(edges)}
+        assert max(first.values()) - HOUR_EDGE < timedelta(seconds=0.6)
+
+
 @pytest.mark.parametrize("poll", ["10s", "60s", "1h"])
 @pytest.mark.parametrize("dead", [5, 20])
 def test_devices_that_are_back_are_found_within_five_minutes(dead, poll):
