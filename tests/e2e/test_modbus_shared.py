@@ -23,7 +23,7 @@ from tests.fakes.telling_meters import PLACES
 BEGIN_AGAIN = ("counter-reset", "rollover")  # nothing is wrong with what they tell
 MET = [kind for kind, what in KINDS.items() if "tcp" in what.on and kind not in BEGIN_AGAIN]
 SHAKEN_FOR = 2.5  # s
-STOPS_WITHIN = 2.0  # s; longer than what is under way takes, on a machine that does other things too
+STOPS_WITHIN = 5.0  # s; longer than what is under way takes, on a machine that does other things too
 
 
 def test_all_connections_are_polled_at_their_slots_and_stored_together():
@@ -103,11 +103,11 @@ def test_a_store_that_hangs_delays_no_poll_and_whoever_hangs_is_seen_by_the_watc
     """First the thread that stores, then the loop; nobody else, and no longer than it lasts."""
     with SharedService(connections=3, scale=10, poll="1s", limits=Limits(0.1, 0.4)) as site:
         site.until(site.all_lent)
-        site.store.slow = 1.0
+        site.store.slow = 2.0
         site.until(lambda: site.service.late() == [site.storing.name])
         polls = [driver.health().counts["polls"] for driver in site.drivers]
         site.until(
-            lambda: all(driver.health().counts["polls"] > polls[n] for n, driver in enumerate(site.drivers)), 0.9
+            lambda: all(driver.health().counts["polls"] > polls[n] for n, driver in enumerate(site.drivers)), 1.5
         )
         site.store.slow = 0.0
         site.until(lambda: site.service.late() == [])
