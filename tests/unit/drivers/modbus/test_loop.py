@@ -110,7 +110,9 @@ def test_when_the_wall_clock_is_set_the_slots_of_a_lent_connection_are_found_ane
 def test_file_descriptors_beyond_those_of_select_are_polled_all_the_same():
     """More than a thousand connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * FAR), hard))
+    if hard < 2 * FAR:
+        pytest.skip(f"no more than {hard} file descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * FAR), hard))
     taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(FAR)]
     try:
         with shared(2) as (lines, (gateway, _)):
