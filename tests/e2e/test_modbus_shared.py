@@ -23,7 +23,8 @@ from tests.fakes.telling_meters import PLACES
 BEGIN_AGAIN = ("counter-reset", "rollover")  # nothing is wrong with what they tell
 MET = [kind for kind, what in KINDS.items() if "tcp" in what.on and kind not in BEGIN_AGAIN]
 SHAKEN_FOR = 2.5  # s
-STOPS_WITHIN = 2.0  # s; longer than what is under way takes, on a machine that does other things too
+LATE = 0.2  # s, and in time
+STOPS_WITHIN = 5.0  # s; longer than what is under way takes, on a machine that does other things too
 
 
 def test_all_connections_are_polled_at_their_slots_and_stored_together():
@@ -69,7 +70,7 @@ def test_a_silent_connection_holds_up_no_other_and_comes_back():
 def test_a_connection_closed_between_two_polls_is_opened_anew_and_nobody_is_told():
     """As often as it happens."""
     with SharedService(connections=3, scale=10, poll="4s") as site:
-        for times in range(1, 4):
+        for times in (1, 2):
             site.until(site.all_lent)
             count = len(site.store.batches)
             site.until(lambda count=count: len(site.store.batches) > count)
@@ -79,7 +80,7 @@ def test_a_connection_closed_between_two_polls_is_opened_anew_and_nobody_is_told
         assert site.stop(STOPS_WITHIN)
     site.check()
     assert site.store.notes == []
-    assert [driver.health().counts["reconnects"] for driver in site.drivers] == [3, 0, 0]
+    assert [driver.health().counts["reconnects"] for driver in site.drivers] == [2, 0, 0]
     assert max(site.polled(line) for line in range(3)) <= site.polled(0) + 1
 
 
@@ -103,11 +104,11 @@ def test_a_store_that_hangs_delays_no_poll_and_whoever_hangs_is_seen_by_the_watc
     """First the thread that stores, then the loop; nobody else, and no longer than it lasts."""
     with SharedService(connections=3, scale=10, poll="1s", limits=Limits(0.1, 0.4)) as site:
         site.until(site.all_lent)
-        site.store.slow = 1.0
+        site.store.slow = 2.0
         site.until(lambda: site.service.late() == [site.storing.name])
         polls = [driver.health().counts["polls"] for driver in site.drivers]
         site.until(
-            lambda: all(driver.health().counts["polls"] > polls[n] for n, driver in enumerate(site.drivers)), 0.9
+            lambda: all(driver.health().counts["polls"] > polls[n] for n, driver in enumerate(site.drivers)), 1.5
         )
         site.store.slow = 0.0
         site.until(lambda: site.service.late() == [])
@@ -119,19 +120,18 @@ def test_a_store_that_hangs_delays_no_poll_and_whoever_hangs_is_seen_by_the_watc
     site.check()
 
 
-@pytest.mark.parametrize("late", [0.1, 0.3])
-def test_a_stop_in_the_middle_of_a_round_ends_soon_and_delivers_what_was_read(late: float):
+def test_a_stop_in_the_middle_of_a_round_ends_soon_and_delivers_what_was_read():
     """The answers that are on their way are waited for, and nothing more is asked."""
     with SharedService(connections=4, scale=10, poll="5s") as site:
         site.until(site.all_lent)
         for line in site.lines:
-            line.late(late, late)
+            line.late(LATE, LATE)
             line.suffer(Fault("late", 1))
         asked = [driver.health().counts["requests"] for driver in site.drivers]
         site.until(lambda: all(driver.health().counts["requests"] > asked[n] for n, driver in enumerate(site.drivers)))
         began = time.monotonic()
         assert site.stop(10.0)
-        assert time.monotonic() - began < len(PLACES) * late + 1.0
+        assert time.monotonic() - began < len(PLACES) * LATE + 1.0
         assert not any(driver._bus.is_open for driver in site.drivers)
     site.check()
     newest = {item.source: item.at for item in site.store.readings}

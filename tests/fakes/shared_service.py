@@ -2,9 +2,9 @@
 
 with SharedService(connections=4) as site:
     site.until(lambda: ...)
-    site.lines[0].faults = [Fault("late", 1)]
+    site.lines[0].suffer(Fault("late", 1))
     site.lines[1].restart()
-    assert site.stop(2.0)
+    assert site.stop(5.0)
     site.check()                                # nothing wrong, nothing lost, nothing twice
 """
 

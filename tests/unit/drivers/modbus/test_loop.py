@@ -110,7 +110,9 @@ def test_when_the_wall_clock_is_set_the_slots_of_a_lent_connection_are_found_ane
 def test_file_descriptors_beyond_those_of_select_are_polled_all_the_same():
     """More than a thousand connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * FAR), hard))
+    if hard < 2 * FAR:
+        pytest.skip(f"no more than {hard} file descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * FAR), hard))
     taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(FAR)]
     try:
         with shared(2) as (lines, (gateway, _)):
@@ -202,12 +204,12 @@ def test_what_is_no_answer_costs_its_own_poll_alone(answer: Callable):
 
 
 def test_a_silent_connection_costs_one_timeout_and_holds_up_no_other():
-    """The loop waits for the timeout, and its own thread not once more."""
+    """It is asked once; the other's poll is stored."""
     with shared() as (lines, (gateway, _)):
         gateway.silent = True
-        began = time.monotonic()
         lines.run(1.0)
-        assert TIMEOUT <= time.monotonic() - began < 2 * TIMEOUT
+        assert lines.drivers[0].health().counts["timeouts"] == 1
+        assert lines.drivers[0].health().counts["requests"] == 2 + 1
         assert lines.values(1) == [1, 3]
         gateway.silent = False
         lines.run(5.0)
