@@ -118,7 +118,7 @@ class Health:
 
 
 class Driver(Protocol):
-    """One connection and the sources behind it, owned by exactly one thread that calls `step`.
+    """One connection and the sources behind it, owned by one thread at a time: the one that calls `step`, or a `Helper`'s.
 
     A driver is built without touching the wire; the first `step` opens it. `step` acts once (one device's poll, one message
     batch) and returns quickly: no longer than one request's timeout per call where the wire allows.

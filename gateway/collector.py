@@ -75,7 +75,7 @@ class _Held(NamedTuple):
 
 
 class Collector:
-    """Turns readings into rows and hands them to the store; one for all drivers, called by each one's thread.
+    """Turns readings into rows and hands them to the store; one for all drivers, called by any thread.
 
     What cannot be stored is nobody's but the driver's (R3). Of what was polled the readings that hours need stay in memory
     besides, for longer than a driver keeps everything, and are stored as soon as the store takes them (R27).
