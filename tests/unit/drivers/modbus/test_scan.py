@@ -161,6 +161,7 @@ def test_the_operators_choice_is_tried_in_the_likely_order():
     likely = likely_lines([])
     assert lines_of([1200, 9600], ["E", "N", "O"], likely)[:2] == [Serial(9600, "N"), Serial(9600, "E")]
     assert set(lines_of([1200], [], likely)) == {Serial(1200, "N"), Serial(1200, "E")}
+    assert lines_of([1200], ["O"], likely) == [Serial(1200, "O")]
     assert in_words(Serial(1200, "E", 2)) == "1200 baud 8E2"
 
 

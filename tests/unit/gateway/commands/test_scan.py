@@ -318,6 +318,15 @@ def test_a_url_that_says_all_of_its_settings_is_tried_as_it_is(scan):
     )
 
 
+def test_an_option_says_more_than_the_url(scan):
+    """The URL is mostly a pasted one."""
+    with serial_line({5: {0: 7}}) as line:
+        url = f"{line.url.partition('?')[0]}?baudrate=19200&parity=E"
+        words = ("--ids", "5", "--baudrate", "9600", "--parity", "N", "--timeout", "0.05", "--ids-only", "--json")
+        found = document(scan(url, *words))
+    assert [device["url"] for device in found["devices"]] == [f"rtu://{line.port}?baudrate=9600&parity=N"]
+
+
 def test_an_id_that_is_silent_at_every_setting_is_counted_once(scan):
     """People count devices, not attempts."""
     with serial_line({}) as line:
