@@ -164,7 +164,7 @@ def _check_rates(faults: list[tuple[Fault, float]]) -> None:
     if twice:
         raise WrongUsage(f"--fault {twice} stands there twice")
     total = sum(rate for _, rate in faults)
-    if total > 1 + 1e-9:  # ten times 0.1
+    if total > 1 + 1e-9:  # the sum is rounded
         raise WrongUsage(f"the rates of all --fault come to {total:g}, more than 1")
 
 
