@@ -62,6 +62,14 @@ def read_text(path: Path) -> str:
         raise Unreadable(path, "is not UTF-8 text; save it as UTF-8", line) from None
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether what it holds can be read once only; False where nobody may look."""
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False
+
+
 def _at_once(path: str, flags: int) -> int:
     """Without waiting for somebody who writes into a FIFO: one that nobody has open is empty."""
     number = os.open(path, flags | os.O_NONBLOCK)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import GatewayError, Misconfigured, NotPermitted, WrongUsage
-from gateway.locate import DEFAULT_DATA, Unreadable, data_dir, find_config, read_text
+from gateway.locate import DEFAULT_DATA, Unreadable, data_dir, find_config, is_pipe, read_text
 from gateway.report import holder_of
 
 if TYPE_CHECKING:
@@ -53,17 +53,8 @@ def must_be_free(args: argparse.Namespace, connection: Connection) -> None:
     from gateway.config import load  # noqa: PLC0415
 
     path = find_config(args.config)
-    try:
-        read_text(path)
-    except Unreadable as error:
-        if error.forbidden:
-            raise NotPermitted(
-                f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
-            ) from None
-        if not path.is_file():
-            if args.config is None:
-                return
-            raise  # says what is wrong with a file that was named
+    if not _is_there(path, named=args.config is not None):
+        return
     line = exclusive(connection)
     name: str | None
     try:
@@ -80,6 +71,24 @@ def must_be_free(args: argparse.Namespace, connection: Connection) -> None:
             f"process {held_by.get('pid', '?')} (the service) holds {line}{as_which}, and a line has one master: "
             "systemctl stop meter-gateway, or read its meters by their names"
         )
+
+
+def _is_there(path: Path, *, named: bool) -> bool:
+    """Whether there is a configuration. Raises NotPermitted, or Unreadable where one was named that is none."""
+    if is_pipe(path):
+        return True
+    try:
+        read_text(path)
+    except Unreadable as error:
+        if error.forbidden:
+            raise NotPermitted(
+                f"{path} cannot be read, so nobody can say whether the service holds this line: try again with sudo"
+            ) from None
+        if not path.is_file():
+            if not named:
+                return False
+            raise  # says what is wrong with a file that was named
+    return True
 
 
 def failure(error: DriverError, address: Address) -> GatewayError:

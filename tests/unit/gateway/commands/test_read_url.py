@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -253,6 +254,20 @@ def test_a_configuration_in_the_making_stands_in_nobodys_way(site: Site, server:
     """Who writes one scans and reads meanwhile."""
     site.config.write_text("[gateway]\nname = ")
     assert meter_gateway("read", server.url, "--device", "7", "--register", "10").code == 0
+
+
+def test_a_configuration_out_of_a_pipe_is_read_once(tmp_path, server: ModbusServer, meter_gateway):
+    """`-c <(…)`: whose line it is stands in there as well."""
+    site = Site(tmp_path, bus=server.url)
+    site.make()
+    with site.running():
+        out, into = os.pipe()
+        os.write(into, site.config.read_bytes())
+        os.close(into)
+        done = meter_gateway("scan", server.url, "-c", f"/dev/fd/{out}")
+        os.close(out)
+    assert (done.code, server.connections) == (1, 0)
+    assert "as connection main, and a line has one master: systemctl stop meter-gateway" in done.err
 
 
 def test_who_may_not_read_the_configuration_opens_nothing(tmp_path: Path, server: ModbusServer):
