@@ -231,9 +231,8 @@ class ModbusDriver:
             problem = got.failure or Problem("no connection", str(lost))
             self._device_fails(device, problem, after)
         self._take(completed(got.looks) if device.sums else got.looks, after)
-        if (
-            lost is None or device.failures > 1
-        ):  # else the line broke under it: asked again on the next one, after the others
+        broke = lost is not None and device.failures == 1
+        if not broke:  # else it is asked again on the next line, after the others
             self._turns.had(device, after)
         if lost is not None:
             self._lost(self._with_cause(lost), after)
