@@ -31,6 +31,7 @@ _MOSQUITTO_CONF = """\
 listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
+set_tcp_nodelay true
 max_queued_messages 100000
 log_dest stdout
 log_type error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from heapq import heapify, heapreplace
@@ -69,6 +70,12 @@ class MqttDevice(NamedTuple):
         return self.load.register(at) // 1000
 
 
+def _send_at_once(_client: Client, _userdata: object, channel: object) -> None:
+    """Nagle's algorithm keeps the second of two messages back for 40 ms, in a demo half a minute: an hour was off by 1.3 %."""
+    if isinstance(channel, socket.socket):
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 Heard = Callable[[str, str], None]
 """Told of each message: topic and payload. Called in the devices' thread."""
 
@@ -96,6 +103,7 @@ class MqttDevices:
         self._stop = Event()
         self.published = 0
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
+        self._client.on_socket_open = _send_at_once
         self._client.connect(host, port, KEEPALIVE)
         self._client.loop_start()
         self._thread = Thread(target=self._run, name="mqtt-devices", daemon=True)
