@@ -18,7 +18,7 @@ INTERRUPTIBLE = (
     "--default-signal=INT",
     *COMMAND,
 )  # also where the tests run in the background and ignore Ctrl-C
-ENDS_WITHIN = 30.0  # s
+ENDS_WITHIN = 60.0  # s
 OURS = ("METER_GATEWAY_CONFIG", "NO_COLOR", "COLUMNS", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "JOURNAL_STREAM")
 
 

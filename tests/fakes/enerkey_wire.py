@@ -25,7 +25,7 @@ def scripted(*scripts: Script) -> Iterator[str]:
                 except OSError:
                     return
                 with channel:
-                    channel.settimeout(5.0)
+                    channel.settimeout(60.0)
                     script(channel, over)
 
         thread = Thread(target=serve, daemon=True)
@@ -37,7 +37,7 @@ def scripted(*scripts: Script) -> Iterator[str]:
             try:
                 listener.shutdown(socket.SHUT_RDWR)
             finally:
-                thread.join(5.0)
+                thread.join(60.0)
 
 
 def read_request(channel: socket.socket) -> bytes:

@@ -29,7 +29,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 HOST = "127.0.0.1"
-WITHIN = 10.0  # s for a thread to start or end
+WITHIN = 60.0  # s for a thread to start or end
 SIZE = 200  # registers of each device
 ANYBODY = 0  # pymodbus: every id that is not there
 

@@ -19,7 +19,7 @@ from threading import Event, Thread
 from typing import Literal
 
 HOST = "127.0.0.1"
-PATIENCE = 10.0  # s
+PATIENCE = 60.0  # s
 
 Manner = Literal["refuses", "refuses in its own words", "closes", "silent", "accepts nothing"]
 

@@ -52,7 +52,7 @@ def why_not() -> str:
     if not (shutil.which("unshare") and shutil.which("nsenter")):
         return "unshare and nsenter are not installed: apt install util-linux"
     command = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"]
-    tried = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    tried = subprocess.run(command, capture_output=True, check=False, timeout=60)
     return "" if tried.returncode == 0 else "no filesystem can be mounted here: the kernel or the container forbids it"
 
 
