@@ -43,9 +43,7 @@ def meters(*devices: int, silent: int | None = None) -> dict[str, Source]:
 
 
 @contextmanager
-def gateway(
-    url: str, *devices: int, silent: int | None = None, **keys
-) -> Iterator[tuple[DriverThread, FakePorts]]:
+def gateway(url: str, *devices: int, silent: int | None = None, **keys) -> Iterator[tuple[DriverThread, FakePorts]]:
     clock = SystemClock()
     store = FakePorts(clock)
     driver = build("main", connection(url, **keys), meters(*devices, silent=silent), store.ports)

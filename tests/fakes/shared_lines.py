@@ -29,6 +29,7 @@ from tests.fakes.driver_ports import FakePorts
 
 HOST = "127.0.0.1"
 WITHIN = 30.0  # s for a thread to end, or for something to come about
+PATIENT = "30s"  # as a timeout: whoever answers does so long before
 LONGEST_WAIT = 10.0  # s, as in gateway.service
 MOST_STEPS = 20_000  # workers that want to be called again at once, for ever, are a busy loop
 REGISTERS = (10, 100)  # of each meter: one request for each
@@ -110,19 +111,27 @@ def framed(request: bytes, pdu: bytes, *, transaction: int | None = None) -> byt
 class SharedLines:
     """Drivers "line0", "line1" … with a meter each, and what serves them together."""
 
-    def __init__(self, *urls: str, clock: FakeClock | None = None, polls: Sequence[str] = (), **keys) -> None:
-        """`polls`: of each connection, else 10 s; `keys`: of all connections."""
+    def __init__(
+        self,
+        *urls: str,
+        clock: FakeClock | None = None,
+        polls: Sequence[str] = (),
+        timeouts: Sequence[str] = (),
+        **keys,
+    ) -> None:
+        """`polls`: of each connection, else 10 s; `timeouts`: the same, else longer than a busy machine takes; `keys`: of all."""
         self.clock = clock or FakeClock()
         self.store = FakePorts(self.clock)
         self.steps: Counter[str] = Counter()
         polls = polls or ["10s"] * len(urls)
-        self.drivers = [self._driver(f"line{n}", url, {"poll": polls[n]} | keys) for n, url in enumerate(urls)]
+        timeouts = timeouts or [PATIENT] * len(urls)
+        of = [{"poll": poll, "timeout": timeout} for poll, timeout in zip(polls, timeouts, strict=True)]
+        self.drivers = [self._driver(f"line{n}", url, of[n] | keys) for n, url in enumerate(urls)]
         self.loop, self.storing = share(self.drivers, self.clock, self.store.deliver_together, LONGEST_WAIT)
         self._due: dict[Driver | Helper, float] = dict.fromkeys((*self.drivers, self.loop, self.storing), 0.0)
 
     def _driver(self, name: str, url: str, keys: dict) -> ModbusDriver:
-        usual = {"driver": "modbus", "url": url, "timeout": "200ms"}
-        settings = Connection.model_validate(usual | keys)
+        settings = Connection.model_validate({"driver": "modbus", "url": url} | keys)
         usual = {"connection": name, "device": 1, "type": "u32", "unit": "kWh", "max_registers": 10}
         sources = {f"{name}/{at}": Source.model_validate(usual | {"register": at}) for at in REGISTERS}
         assert not check(settings, sources)

@@ -96,7 +96,7 @@ class SharedService:
     """See the module."""
 
     def __init__(
-        self, connections: int, scale: float, poll: str, timeout: str = "1s", devices: int = 2, limits: Limits = LIMITS
+        self, connections: int, scale: float, poll: str, timeout: str = "10s", devices: int = 2, limits: Limits = LIMITS
     ) -> None:
         """`scale`: so many times as fast as real time; `devices`: on each connection; the service's `limits` in real seconds."""
         self.clock = ScaledClock(START, scale)

@@ -98,17 +98,20 @@ class LaterJudge(Judge):
     """One to whom readings come later, from several threads; the meters and the driver have one clock.
 
     A register is asked again when its answer has come, and not before: a reading of `at` says what was told last before
-    `at`. It is slow or `full` when the test says so; no reading comes twice.
+    `at`. It is slow, `full` or hangs until it is `let_go` when the test says so; no reading comes twice.
     """
 
     def __init__(self, clock: Clock, meters: Sequence[TellingMeter]) -> None:
         super().__init__(clock, meters)
         self.slow = 0.0  # s for each delivery
+        self.let_go = Event()
+        self.let_go.set()
         self._one_by_one = Lock()
         self._seen: set[tuple[str, datetime]] = set()
 
     def deliver(self, batch: Sequence[Reading | Rejected]) -> None:
         time.sleep(self.slow)
+        self.let_go.wait()
         with self._one_by_one:
             FakePorts.deliver(self, batch)
             Judge.deliver(self, batch)

@@ -17,6 +17,7 @@ from itertools import permutations
 import pytest
 
 from drivers.base import Now
+from drivers.modbus import loop as loop_module
 from drivers.modbus.bus import FRESH
 from drivers.modbus.line import monotonic
 from drivers.modbus.loop import Bell, Loop
@@ -25,9 +26,10 @@ from drivers.modbus.storing import Storing
 from drivers.modbus.wire import Asking, Request, Wish
 from drivers.reading import Rejected
 from tests.fakes.clock import START, FakeClock
-from tests.fakes.shared_lines import LONGEST_WAIT, OddGateway, Piece, SharedLines, framed
+from tests.fakes.shared_lines import LONGEST_WAIT, PATIENT, OddGateway, Piece, SharedLines, framed
 
-TIMEOUT = 0.2  # s, as in SharedLines
+TIMEOUT = 0.5  # s, where it is to pass
+HASTY = "500ms"
 WRONG = b"\x03\x04\0\0\xff\xff"  # no answer says that
 FAR = 1100  # file descriptors: more than select(2) knows
 
@@ -74,8 +76,9 @@ def own_steps(lines: SharedLines, seconds: float, line: int = 0) -> int:
 # --- as usual ---------------------------------------------------------------------------------------------------------
 
 
-def test_polls_of_all_connections_are_one_delivery_for_each_slot_and_no_thread_is_woken():
+def test_polls_of_all_connections_are_one_delivery_for_each_slot_and_no_thread_is_woken(monkeypatch):
     """Each connection has two requests a poll; the delivery speaks for all of them."""
+    monkeypatch.setattr(loop_module, "TOGETHER", 30.0)  # a busy machine is no slow gateway
     with shared(3) as (lines, _):
         before = len(lines.store.batches)
         assert [own_steps(lines, 10.0, line) for line in range(3)] == [0, 0, 0]
@@ -151,7 +154,7 @@ def behind_an_old_one(request: bytes, good: bytes) -> Sequence[Piece]:
 
 
 def slow(request: bytes, good: bytes) -> Sequence[Piece]:
-    return [TIMEOUT / 4, good]
+    return [0.05, good]
 
 
 def no_words(request: bytes, good: bytes) -> Sequence[Piece]:
@@ -194,7 +197,7 @@ def test_a_late_or_odd_answer_is_understood_in_the_middle_of_the_turn(answer: Ca
 @pytest.mark.parametrize("answer", [no_words, twice, too_long, cut_off, half_an_answer])
 def test_what_is_no_answer_costs_its_own_poll_alone(answer: Callable):
     """Nothing wrong is stored, the other connection has all its polls, and all are lent again."""
-    with shared() as (lines, (gateway, _)):
+    with shared(timeouts=[HASTY, PATIENT]) as (lines, (gateway, _)):
         gateway.script.append(answer)
         lines.run(20.0)
         assert {*lines.values(0)} <= {*gateway.told}
@@ -205,7 +208,7 @@ def test_what_is_no_answer_costs_its_own_poll_alone(answer: Callable):
 
 def test_a_silent_connection_costs_one_timeout_and_holds_up_no_other():
     """It is asked once; the other's poll is stored."""
-    with shared() as (lines, (gateway, _)):
+    with shared(timeouts=[HASTY, PATIENT]) as (lines, (gateway, _)):
         gateway.silent = True
         lines.run(1.0)
         assert lines.drivers[0].health().counts["timeouts"] == 1
@@ -223,7 +226,7 @@ def test_while_nobody_answers_the_loop_rests():
 
         def woken(request: bytes, good: bytes) -> Sequence[Piece]:
             lines.loop.wake.set()
-            return [0.75 * TIMEOUT, good]
+            return [0.15, good]
 
         gateway.script.append(woken)
         lines.run(1.0)
@@ -237,10 +240,10 @@ def test_while_nobody_answers_the_loop_rests():
 
 def test_an_answer_that_came_in_time_is_heard_by_a_loop_that_comes_late():
     """The machine did something else for longer than the timeout; the next request has its whole time again."""
-    with shared(1, clock=HeldUpClock()) as (lines, (gateway,)):
+    with shared(1, clock=HeldUpClock(), timeouts=[HASTY]) as (lines, (gateway,)):
 
         def while_busy(request: bytes, good: bytes) -> Sequence[Piece]:
-            lines.clock.held_up = 2 * TIMEOUT
+            lines.clock.held_up = 1.25 * TIMEOUT
             return [good]
 
         lines.run(1.0)
@@ -380,7 +383,7 @@ class Lent:
 class Silent(Lent):
     """One that has asked something, for `patience` seconds."""
 
-    patience: float = 1.5
+    patience: float = 30.0
 
     def turn(self, now: Now) -> Asking[float]:
         self.deadline = monotonic() + self.patience

@@ -153,7 +153,7 @@ def test_interrupted_while_it_listens_it_shows_what_is_there(tmp_path: Path, lin
     ) as process:  # fmt: skip
         assert b"listening to hall" in os.read(terminal, 1000)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
     os.close(theirs)
     os.close(terminal)
     assert process.returncode == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drivers.modbus.decode import Encoding, encode
+from gateway.commands import lines
 from tests.fakes.command_line import INTERRUPTIBLE, command_bound_by_permissions, environment
 from tests.fakes.modbus_server import ModbusServer, modbus_server
 from tests.fakes.serial_line import serial_line
@@ -250,8 +251,11 @@ def test_another_line_is_read_beside_the_service(tmp_path, server: ModbusServer,
         assert meter_gateway("read", server.url, "--device", "7", "--register", "10").code == 0
 
 
-def test_a_configuration_in_the_making_stands_in_nobodys_way(site: Site, server: ModbusServer, meter_gateway):
+def test_a_configuration_in_the_making_stands_in_nobodys_way(
+    site: Site, server: ModbusServer, meter_gateway, monkeypatch
+):
     """Who writes one scans and reads meanwhile."""
+    monkeypatch.setattr(lines, "DEFAULT_DATA", site.data)  # not that of a gateway that may run here
     site.config.write_text("[gateway]\nname = ")
     assert meter_gateway("read", server.url, "--device", "7", "--register", "10").code == 0
 
@@ -317,5 +321,5 @@ def watched(words: tuple[str, ...], looks: int) -> tuple[list[str], int]:
         assert process.stdout
         lines = [process.stdout.readline().rstrip("\n") for _ in range(looks)]
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     return lines, process.returncode

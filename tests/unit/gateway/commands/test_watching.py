@@ -107,7 +107,7 @@ def test_configured_meters_are_watched_on_a_terminal_in_one_place(tmp_path: Path
         while len(re.findall(r"main-electricity +2\d+\.\d kWh +\+.*\n", shown)) < 2:
             shown += os.read(terminal, 4096).decode()
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
     with contextlib.suppress(OSError):  # nothing more comes
         while more := os.read(terminal, 4096):
             shown += more.decode()
@@ -135,7 +135,7 @@ def test_what_the_service_holds_is_watched_through_it(tmp_path: Path, line: Modb
             assert process.stdout
             lines = [process.stdout.readline() for _ in range(3)]
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
         assert line.requests == before
         driver.close()
     assert process.returncode == 0
@@ -160,7 +160,7 @@ def test_a_meter_at_a_broker_is_heard_between_two_looks(tmp_path: Path):
                 total += 1
                 seen.append(json.loads(process.stdout.readline())["meters"][0])
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
         client.disconnect()
         client.loop_stop()
     assert (seen[0]["value"], seen[0]["problem"]) == (None, "nothing heard")
