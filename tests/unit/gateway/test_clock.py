@@ -425,10 +425,10 @@ def test_a_clock_that_was_never_looked_at_was_never_set():
 def test_the_system_clock_tells_boottime_wall_and_trust():
     clock = SystemClock(Trust("auto", []))
     now = clock.now()
-    assert abs(now.boottime - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
-    assert abs(now.wall - datetime.now(UTC)) < timedelta(seconds=5)
+    assert abs(now.boottime - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
+    assert abs(now.wall - datetime.now(UTC)) < timedelta(seconds=60)
     assert not now.trusted
-    assert clock.trust.boottime_of(now.wall, clock.now()) == pytest.approx(now.boottime, abs=0.01)
+    assert clock.trust.boottime_of(now.wall, clock.now()) == pytest.approx(now.boottime, abs=0.2)  # each look by 0.1 s
 
 
 @pytest.mark.parametrize("clock", [SystemClock(), ScaledClock(NOW, 1000.0)])

@@ -30,7 +30,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 def raw(path: Path, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(5)
+        channel.settimeout(60)
         channel.connect(str(path))
         channel.sendall(request)
         channel.shutdown(socket.SHUT_WR)

@@ -28,7 +28,7 @@ def accepts(port: int) -> bool:
     except OSError:
         return False
     client.loop_start()
-    greeted.wait(5)
+    greeted.wait(60)
     client.disconnect()
     client.loop_stop()
     return greeted.is_set()

@@ -6,6 +6,7 @@ import http.client
 import logging
 import socket
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Barrier, active_count
@@ -18,7 +19,9 @@ from gateway.simulator.http import Limits, Request, Response, Server, serve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SMALL = Limits(headers=2048, body=1000, request_within=0.3, connections=3)
+PATIENCE = 60.0  # s, on a machine that does other things too; every wait ends by itself long before
+SMALL = Limits(headers=2048, body=1000, request_within=PATIENCE, connections=3)
+HASTY = replace(SMALL, request_within=0.3)
 
 
 def echo(request: Request) -> Response:
@@ -37,12 +40,12 @@ def serving(handler: Callable[[Request], Response | None] = echo, limits: Limits
 
 
 def connected(server: Server) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
 
 
 def raw(server: Server, data: bytes) -> bytes:
     """Everything that the server answers to these bytes until it hangs up."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as channel:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as channel:
         channel.sendall(data)
         received = b""
         while piece := channel.recv(65_536):
@@ -80,7 +83,7 @@ def test_every_answer_has_a_date_and_a_length():
     with serving() as server, closing(connected(server)) as one:
         one.request("GET", "/")
         headers = one.getresponse().headers
-        assert abs(parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)).total_seconds() < 5
+        assert abs(parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)).total_seconds() < PATIENCE
         assert headers["Content-Length"] == "8"
         assert b"\r\nDate: " in raw(server, b"nonsense\r\n\r\n")
 
@@ -118,7 +121,7 @@ def test_a_chunked_body_arrives_whole():
 
 
 def test_a_client_that_waits_for_100_continue_is_told_to_go_on():
-    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as channel:
+    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as channel:
         channel.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
         assert channel.recv(1000).startswith(b"HTTP/1.1 100 ")
         channel.sendall(b"abc")
@@ -148,17 +151,17 @@ def test_none_hangs_up_without_a_word():
     ],
 )
 def test_what_is_malformed_too_large_or_too_slow_is_refused_and_hung_up_on(request_bytes: bytes, status: int):
-    with serving() as server:
+    with serving(limits=HASTY if status == 408 else SMALL) as server:
         received = raw(server, request_bytes)
         assert received.startswith(b"HTTP/1.1 %d " % status)
         assert b"\r\nConnection: close\r\n" in received
 
 
 def test_a_drip_of_bytes_does_not_hold_a_connection():
-    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as channel:
+    with serving(limits=HASTY) as server, socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as channel:
         channel.settimeout(0.05)
         dripped, received = 0, b""
-        while not received and dripped < 60:
+        while not received and dripped < 200:
             channel.sendall(b"G" if not dripped else b"E")
             dripped += 1
             try:
@@ -166,18 +169,17 @@ def test_a_drip_of_bytes_does_not_hold_a_connection():
             except TimeoutError:
                 continue
         assert received.startswith(b"HTTP/1.1 408 ")
-        assert dripped < 20
 
 
 def test_a_client_still_sending_can_read_why_it_was_refused():
-    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as channel:
+    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as channel:
         channel.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
         channel.sendall(b"z" * 300_000)
         assert channel.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_an_idle_connection_is_closed_in_silence():
-    with serving() as server:
+    with serving(limits=HASTY) as server:
         assert raw(server, b"") == b""
 
 
@@ -194,7 +196,7 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_go_on():
 
 
 def test_clients_are_served_side_by_side():
-    both_inside = Barrier(2, timeout=5)
+    both_inside = Barrier(2, timeout=PATIENCE)
 
     def handler(_: Request) -> Response:
         both_inside.wait()
@@ -254,7 +256,7 @@ def test_it_listens_on_ipv6_too():
     server = serve(echo, "::1")
     try:
         assert server.url == f"http://[::1]:{server.port}"
-        with closing(http.client.HTTPConnection("::1", server.port, timeout=5)) as one:
+        with closing(http.client.HTTPConnection("::1", server.port, timeout=PATIENCE)) as one:
             one.request("GET", "/")
             assert one.getresponse().status == 200
     finally:

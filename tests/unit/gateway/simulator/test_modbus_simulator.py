@@ -19,6 +19,8 @@ from tests.fakes.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SILENCE = 0.3  # s
+PATIENCE = 60.0  # s, on a machine that does other things too; every answer comes long before
 LAYOUT = {  # wire format after undoing the word order, and how many of the truth's units one count is
     "sdm630": (4, 72, ">f", 1.0, False),
     "em340": (3, 52, ">i", 0.1, True),
@@ -51,9 +53,11 @@ def start(clock: FakeClock, meters: list[ModbusMeter]) -> Iterator[Callable[...,
         each.stop()
 
 
-def ask(simulator: ModbusSimulator, device: int, function: int, address: int, count: int) -> bytes | None:
+def ask(
+    simulator: ModbusSimulator, device: int, function: int, address: int, count: int, within: float = PATIENCE
+) -> bytes | None:
     """The answer's function code and data; None when there is silence."""
-    with socket.create_connection(("127.0.0.1", simulator.port), timeout=0.3) as channel:
+    with socket.create_connection(("127.0.0.1", simulator.port), timeout=within) as channel:
         channel.sendall(struct.pack(">HHHBBHH", 7, 0, 6, device, function, address, count))
         try:
             answer = channel.recv(300)
@@ -127,14 +131,14 @@ def test_a_read_longer_than_the_family_takes_is_refused(clock, meters):
 
 
 def test_a_device_that_is_not_there_is_silent_or_answers_0x04_as_asked(start):
-    assert ask(start(), 99, 4, 72, 2) is None
+    assert ask(start(), 99, 4, 72, 2, SILENCE) is None
     assert ask(start(missing="0x04"), 99, 4, 72, 2) == bytes([0x84, 4])
 
 
 def test_a_mute_device_is_silent_until_it_speaks_again(start):
     simulator = start()
     simulator.mute.add(2)
-    assert ask(simulator, 2, 3, 52, 2) is None
+    assert ask(simulator, 2, 3, 52, 2, SILENCE) is None
     assert ask(simulator, 1, 4, 72, 2) is not None
     simulator.mute.clear()
     assert ask(simulator, 2, 3, 52, 2) is not None

@@ -82,7 +82,7 @@ def heard(broker: Broker) -> Iterator[Queue[tuple[str, str]]]:
     client.on_message = lambda _, __, message: queue.put((message.topic, message.payload.decode()))
     client.connect(HOST, broker.port)
     client.loop_start()
-    ready.get(timeout=5)
+    ready.get(timeout=60)
     yield queue
     client.disconnect()
     client.loop_stop()
@@ -91,7 +91,7 @@ def heard(broker: Broker) -> Iterator[Queue[tuple[str, str]]]:
 def test_what_they_say_arrives_in_order_and_every_instant_once(broker: Broker, heard: Queue[tuple[str, str]]):
     clock = ScaledClock(TEN - timedelta(seconds=30), 3600)
     devices = MqttDevices([device("counter"), device("number"), device("interval")], clock, HOST, broker.port)
-    arrived = [heard.get(timeout=5) for _ in range(9)]
+    arrived = [heard.get(timeout=60) for _ in range(9)]
     devices.stop()
     by_topic = {topic: [payload for each, payload in arrived if each == topic] for topic, _ in arrived}
     times = [datetime.fromisoformat(json.loads(payload)["time"]) for payload in by_topic["building/counter"]]
@@ -105,7 +105,7 @@ def test_what_they_say_arrives_in_order_and_every_instant_once(broker: Broker, h
 def test_a_share_of_those_with_a_time_comes_twice(broker: Broker, heard: Queue[tuple[str, str]]):
     clock = ScaledClock(TEN - timedelta(seconds=30), 3600)
     devices = MqttDevices([device("counter"), device("number")], clock, HOST, broker.port, twice=(1.0, Random(1)))
-    arrived = [heard.get(timeout=5) for _ in range(3)]
+    arrived = [heard.get(timeout=60) for _ in range(3)]
     devices.stop()
     assert sum("counter" in topic for topic, _ in arrived) == 2
     assert sum("number" in topic for topic, _ in arrived) == 1

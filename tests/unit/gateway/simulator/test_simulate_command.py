@@ -34,13 +34,13 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def client_of(line: str) -> EnerkeyClient:
-    return EnerkeyClient(re.search(r"http://[0-9.]+:[0-9]+", line)[0], Contract(), read_timeout=5)
+    return EnerkeyClient(re.search(r"http://[0-9.]+:[0-9]+", line)[0], Contract(), read_timeout=60)
 
 
 def ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
     """What it still says after the signal; it must end well."""
     process.send_signal(number)
-    out, errors = process.communicate(timeout=10)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     return out
 
@@ -130,7 +130,7 @@ def test_what_no_public_page_tells_is_as_asked():
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(arguments: tuple[str, ...], code: int, words: str):
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -38,7 +38,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
     """What it still says after the signal; it must end well."""
     process.send_signal(number)
-    out, errors = process.communicate(timeout=10)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     return out
 
@@ -56,7 +56,7 @@ def test_modbus_says_what_it_serves_and_how_to_read_it():
         assert config["connections"]["bus"]["url"] == told["url"]
         assert [meter["source"]["device"] for meter in config["meters"]] == [1, 2, 3, 4, 5, 6]
         port = int(told["url"].rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as channel:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as channel:
             channel.sendall(bytes([0, 1, 0, 0, 0, 6, 1, 4, 0, 72, 0, 2]))
             assert channel.recv(300)[7:9] == bytes([4, 4])
         assert json.loads(ended(process, signal.SIGINT)) == {"event": "summary", "requests": 1}
@@ -89,7 +89,7 @@ def test_modbus_behind_a_serial_server_answers_rtu_frames():
     with running("modbus", "--rtu-over-tcp", "--port", "0", "--json") as process:
         url = json.loads(process.stdout.readline())["url"]
         assert url.startswith("rtu+tcp://127.0.0.1:")
-        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5) as channel:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=60) as channel:
             channel.sendall(Rtu.wrap(0, 1, bytes([4, 0, 72, 0, 2])))
             answer = channel.recv(300)
         assert answer[:3] == bytes([1, 4, 4])
