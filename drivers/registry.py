@@ -19,6 +19,13 @@ class Fault(NamedTuple):
     message: str
 
 
+class Needs(NamedTuple):
+    """What the process must be allowed, at most."""
+
+    tasks: int  # threads
+    files: int  # descriptors
+
+
 class ConfigModule(Protocol):
     """What `drivers.<kind>.config` offers. Importing it must not import the wire library."""
 
@@ -46,6 +53,10 @@ class ConfigModule(Protocol):
 
     def exclusive(self, connection: BaseModel) -> str | None:
         """What only one connection may use, in words ("the serial port /dev/ttyUSB0"); None where nothing is."""
+        ...
+
+    def needs(self, connection: BaseModel) -> Needs:
+        """What an open connection takes of the process, and one that is being opened."""
         ...
 
 

@@ -1,10 +1,14 @@
-"""What this machine says of itself: its id (machine-id(5)), by which a database knows its own box, its boot, its time zone."""
+"""What this machine says of itself: its id (machine-id(5)), by which a database knows its own box, its boot, its time zone.
+
+And what it allows this process.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import resource
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +22,8 @@ MADE_UP = "process"  # begins a boot id that only this process knows
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_ID = Path("/etc/machine-id")
 LOCAL_TIME = Path("/etc/localtime")
+OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 
 STRANGER = {
     "other": "this database belongs to another machine, so nothing is sent: where that one is stopped for good:"
@@ -64,3 +70,18 @@ def zone_name(local_time: Path = LOCAL_TIME) -> str:
     except OSError:
         return "UTC"
     return name.removeprefix("Etc/") if found and name else "UTC"
+
+
+def most_tasks(own: Path = OWN_CGROUP, cgroups: Path = CGROUPS) -> int | None:
+    """How many threads the cgroup of this process may have (TasksMax=); None where nothing says."""
+    try:
+        path = own.read_text().strip().rpartition("0::/")[2]  # version 2 has this one line alone
+        return int((cgroups / path / "pids.max").read_text())
+    except (OSError, ValueError):  # the word "max"
+        return None
+
+
+def most_files() -> int:
+    """How many descriptors this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from buffer.store import Connection
 
 EVENTS_SHOWN = 20
-LONG_UNKNOWN = (
-    86_400.0  # s; a person should hear of a message whose fate is unknown for longer (reliability 3.1, rule 8)
-)
+LONG_UNKNOWN = 86_400.0  # s; a person should hear of a message whose fate is unknown for longer (reliability 3.1)
 FULL_SOON = 30  # days
 NOT_YET = ("not read yet", "nothing heard yet")  # how drivers begin; said of the meter, if at all
 FEW = 3  # meters that are told one by one, though their connection explains them
@@ -121,6 +119,7 @@ def problems(report: dict[str, Any], *, together: Mapping[str, Sequence[str]] | 
     for meter in report["meters"]:
         connection = meter["connection"]
         known = connection in silent or meter["meter"] in together.get(connection, ())
+        known = known or _device_fails(meter, report["connections"].get(connection))
         explained = report["service"] is None or known
         yield from _meter_problems(meter, explained=explained)
         yield from _doubt_problems(meter, _now_of(report["service"]))
@@ -137,8 +136,18 @@ def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
     if health["state"] == "trouble":
         yield f"connection {name}: {health['detail']}"
     for device, said in health["devices"].items():
-        if said != "ok" and not said.startswith(NOT_YET) and said not in health["detail"]:
+        if _fails(said) and said not in health["detail"]:
             yield f"connection {name}, {device}: {said}"
+
+
+def _fails(said: str) -> bool:
+    return said != "ok" and not said.startswith(NOT_YET)
+
+
+def _device_fails(meter: dict[str, Any], health: dict[str, Any] | None) -> bool:
+    """Whether a line tells why a meter has no reading: its device's, by number, or on MQTT its own."""
+    number = meter["source"].partition(": device ")[2].partition(",")[0]
+    return health is not None and _fails(health["devices"].get(number or meter["meter"], "ok"))
 
 
 def _common_problems(name: str, health: dict[str, Any], meters: int) -> Iterator[str]:

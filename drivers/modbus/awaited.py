@@ -60,6 +60,10 @@ class Awaited:
             (each.table, each.registers) == (block.table, block.count) for each in self._young(request.device, now)
         )
 
+    def awaits(self, device: int, now: float) -> bool:
+        """Whether an exception that comes after the next request may answer an older one."""
+        return bool(self._young(device, now))
+
     def question(self, request: Request, now: float) -> Request | None:
         """A read near what the request wants whose answer no other one looks like; None when there is none left."""
         block = request.block

@@ -28,7 +28,7 @@ from drivers.modbus.checked import ECHO_HINT, beginning, checked, refuse_echo
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, must_have, reason
 from drivers.modbus.stranger import Stranger
-from drivers.modbus.wire import Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
+from drivers.modbus.wire import REFUSALS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
 
 if TYPE_CHECKING:
@@ -127,11 +127,24 @@ class PymodbusBus:
         self._quiet_until = monotonic() + self._connection.pause_after_connect
 
     def read(self, request: Request) -> Answer:
-        """As the protocol says. Where a late answer could be mistaken for this one's, another question clears it up first."""
+        """As the protocol says. Where a late answer could be mistaken for this one's, another question clears it up first.
+
+        Every exception could. A refusal is believed at once only where no older request is without its answer.
+        """
         if self._begun is request:
             return self._answered(request, unlooked=self._unlooked)
-        if self._address.untagged and self._awaited.mistakable(request, monotonic()):
+        if not self._address.untagged:
+            return self._ask(request)
+        if self._awaited.mistakable(request, monotonic()):
             self._clear_up(request)
+        doubtful = self._awaited.awaits(request.device, monotonic())
+        try:
+            return self._ask(request)
+        except ExceptionAnswer as error:
+            if not doubtful or error.code not in REFUSALS:  # others pass by themselves
+                raise
+        self._quiet_until = monotonic() + self._drain  # its own answer may follow
+        self._clear_up(request)
         return self._ask(request)
 
     def _clear_up(self, request: Request) -> None:

@@ -13,14 +13,14 @@ from drivers.modbus.connection import Connection
 from drivers.modbus.source import Source
 from drivers.modbus.sourcing import caution_of, source_faults
 from drivers.modbus.target import target_of
-from drivers.registry import Fault, SourceFacts
+from drivers.registry import Fault, Needs, SourceFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pydantic import BaseModel
 
-__all__ = ["Connection", "Source", "cautions", "check", "describe", "exclusive", "pace"]
+__all__ = ["Connection", "Source", "cautions", "check", "describe", "exclusive", "needs", "pace"]
 
 RTU_DEVICES = range(1, 248)
 TCP_DEVICES = range(256)  # 0 and 255 are "the gateway itself" on some gateways
@@ -75,6 +75,11 @@ def exclusive(connection: BaseModel) -> str | None:
     """A serial port or a gateway: two masters on one bus take each other's answers (thingsboard-gateway 905)."""
     address = address_of(cast("Connection", connection).url)
     return f"the serial port {address.host}" if address.serial else f"{address.host}:{address.port}"
+
+
+def needs(connection: BaseModel) -> Needs:
+    """A thread, lent to the shared loop or not, and a socket; pyserial has two pipes beside a port."""
+    return Needs(tasks=1, files=5 if address_of(cast("Connection", connection).url).serial else 1)
 
 
 def _connection_faults(connection: Connection, address: Address) -> Iterator[tuple[str, str]]:

@@ -48,11 +48,6 @@ QUIET = 1.0  # s after a silence, at most; or half the timeout
 EARLY = 0.5  # s by which a poll may come before the end of a refused value's pause and still ask for it
 
 RETRIES = {wire.BUSY: BUSY_RETRIES, wire.DEVICE_FAILURE: 1, wire.ACKNOWLEDGE: 1}
-REFUSALS = {
-    wire.ILLEGAL_FUNCTION,
-    wire.ILLEGAL_ADDRESS,
-    wire.ILLEGAL_VALUE,
-}  # of a value; other exceptions are the device's
 
 
 class Limits(NamedTuple):
@@ -162,7 +157,7 @@ class Device:
             try:
                 heard = yield from self._asking(block, gap)
             except AnswerError as error:
-                if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
+                if not (isinstance(error, ExceptionAnswer) and error.code in wire.REFUSALS):
                     self._unanswered(wanted, block, error, into)
                     return
                 into.heard = True
@@ -194,7 +189,7 @@ class Device:
                 heard = yield from self._asking(block, gap)
                 walk.heard(heard.answer.words)
             except AnswerError as error:
-                if not (isinstance(error, ExceptionAnswer) and error.code in REFUSALS):
+                if not (isinstance(error, ExceptionAnswer) and error.code in wire.REFUSALS):
                     self._walks += 1
                     self._unanswered({target.place for target in self.targets}, block, error, into)
                     return False

@@ -328,14 +328,14 @@ class ModbusDriver:
 
     def _deliver(self) -> None:
         """Make the gathered readings durable. What is not stored is offered again with the next batch, or when nothing is due."""
-        batch = self.batch()
+        batch = [*(self._loop.unstored(self) if self._loop else ()), *self.batch()]
         if not batch:
             return
         try:
             self._ports.deliver(batch)
         except NotStored as error:
             self.told(str(error))
-            self._batch = list(batch[-KEPT:])
+            self._batch = batch[-KEPT:]
             return
         self.told("")
 

@@ -135,6 +135,10 @@ class Loop:
                     self._break_off(member)
                     return
 
+    def unstored(self, driver: Lender) -> Sequence[Reading | Rejected]:
+        """What it has read while it was lent and still waits for the store, to go before what it reads next. By its own thread."""
+        return self._storing.take(driver.name)
+
     def step(self, now: Now) -> float:
         """Do what is due, until nobody is asked any more, or for a second."""
         end = monotonic() + LONGEST_STEP

@@ -46,8 +46,9 @@ class Storing:
         """`deliver` may block."""
         self.wake = Event()
         self._deliver = deliver
-        self._putting = Lock()  # of the next three
+        self._putting = Lock()  # of the next four
         self._waiting: dict[str, Batch] = {}  # by connection
+        self._under_way: frozenset[str] = frozenset()  # connections whose readings are being stored
         self._connections = 0
         self._new: Counter[str] = Counter()  # readings of each that were never offered
         self._storing = Lock()
@@ -64,6 +65,17 @@ class Storing:
         self.wake.set()
         if self._closed:
             self.close()
+
+    def take(self, name: str) -> Sequence[Reading | Rejected]:
+        """What waits of a connection, for whoever delivers for it from here on: what it reads next is newer. Any thread.
+
+        What is being stored is waited for: it may come back.
+        """
+        with self._putting:
+            if name not in self._under_way:
+                return self._taken(name)
+        with self._storing, self._putting:
+            return self._taken(name)
 
     def step(self, now: Now) -> float | None:
         """Store what has come; what could not be stored, with all that has come since, some time later.
@@ -97,11 +109,16 @@ class Storing:
             batch = Batch(batch.driver, [*self._waiting[name].readings[-self._most() :], *batch.readings])
         self._waiting[name] = batch
 
+    def _taken(self, name: str) -> Sequence[Reading | Rejected]:
+        self._new.pop(name, None)
+        return self._waiting.pop(name).readings if name in self._waiting else ()
+
     def _store(self) -> bool:
         """Whether nothing was refused. Raises what is wrong with a batch; it is not offered again."""
         with self._storing:
             with self._putting:
                 batches, self._waiting = list(self._waiting.values()), {}
+                self._under_way = frozenset(batch.driver.name for batch in batches)
                 connections, self._connections = self._connections, 0
                 self._new.clear()
             if not batches:
@@ -114,6 +131,8 @@ class Storing:
                 self._take_back(batches)
             for driver, _ in batches:
                 driver.told(refused)
+            with self._putting:
+                self._under_way = frozenset()
             return not refused
 
     def _take_back(self, batches: Sequence[Batch]) -> None:

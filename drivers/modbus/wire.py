@@ -37,6 +37,9 @@ EXCEPTIONS = {
 }
 """Exception codes that mean something; any other is taken for a corrupt frame."""
 
+REFUSALS = frozenset({ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE})
+"""Those that are of what was asked for; others are the device's."""
+
 
 class NoAnswer(AnswerError):  # noqa: N818 - named for what came; its base is an error
     """The device was silent for the whole timeout."""

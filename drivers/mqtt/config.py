@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from drivers.fields import Duration, Strict, Words, is_file
 from drivers.mqtt.source import Source, kind_of, paths
 from drivers.mqtt.source_check import source_faults
-from drivers.registry import Fault, SourceFacts
+from drivers.registry import Fault, Needs, SourceFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,6 +192,12 @@ def exclusive(connection: BaseModel) -> str | None:
         return None
     address = address_of(settings.url)
     return f'the client id "{settings.client_id}" at {address.host}:{address.port}'
+
+
+def needs(connection: BaseModel) -> Needs:
+    """Our thread, paho's and, while a broker is waited for, a timer's; paho has a pair of sockets beside the broker's."""
+    del connection
+    return Needs(tasks=3, files=3)
 
 
 def _connection_faults(connection: Connection) -> list[tuple[str, str]]:

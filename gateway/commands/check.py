@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway import terminal
 from gateway.clock import SystemClock
+from gateway.commands.room import room_warnings
 from gateway.config import Config, ConfigFaults, load
 from gateway.errors import OK, GatewayError, Misconfigured
 from gateway.faults import Fault, counted, listing, visible
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     check_installation()
     try:
         config = load(path, SystemClock().now().wall.date())
-        config = replace(config, warnings=(*config.warnings, *_zone_warnings(), *_doubts(path, config)))
+        room = room_warnings(str(path), config)
+        config = replace(config, warnings=(*config.warnings, *room, *_zone_warnings(), *_doubts(path, config)))
     except ConfigFaults as error:
         if args.json:
             terminal.document(_document(error.faults, error.warnings))

@@ -9,9 +9,10 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from buffer.store import StoreError
-from gateway import __version__, logs
+from gateway import __version__, logs, machine
 from gateway.clock import SystemClock, Trust
 from gateway.commands.common import configuration
+from gateway.commands.room import insist_on_room
 from gateway.control import ControlServer
 from gateway.credentials import check_credentials
 from gateway.errors import FAILED, OK, DatabaseFailure, NotPermitted
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in config.warnings:
         log.warning("%s", warning)
     check_credentials(config)
+    insist_on_room(config, machine.most_tasks(), machine.most_files())
     notifier = Notifier()
     notifier.send(
         f"EXTEND_TIMEOUT_USEC={SALVAGE_WITHIN * 1_000_000}"

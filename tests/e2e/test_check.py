@@ -311,3 +311,17 @@ def test_where_local_hours_begin_at_half_past_it_warns(config: Path, zone: str, 
     assert (done.code, done.err) == (0, "")
     assert f"warning: this machine: time zone: local time is {said}:" in done.out
     assert command("check", "-c", config, TZ="Europe/Helsinki").out == f"{config}: ok: 1 meter on 1 connection\n"
+
+
+def test_connections_that_the_unit_has_no_threads_for_are_warned_of(config: Path):
+    """With the sentence and the remedy at 80 columns; it is no mistake."""
+    meters = [f'[connections.c{each}]\ndriver = "mqtt"\nurl = "mqtt://192.0.2.1:1{each:03}"\n' for each in range(220)]
+    for each in range(220):
+        source = f'{{ connection = "c{each}", topic = "t", value = "v", unit = "kWh" }}'
+        meters.append(f'[[meters]]\nname = "m{each}"\npush = "off"\nunit = "kWh"\nmax_rate = 9\nsource = {source}\n')
+    config.write_text("".join(meters))
+    done = check(config)
+    assert done.code == 0
+    assert "TasksMax=640" in done.out
+    said = json.loads(check(config, "--json").out)["warnings"]
+    assert [warning["path"] for warning in said] == ["connections"]

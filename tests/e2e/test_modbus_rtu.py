@@ -9,7 +9,7 @@ import select
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from threading import Event, Thread, Timer
 
@@ -20,7 +20,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from drivers.base import LineError, SetupError
 from drivers.modbus.address import address_of
-from drivers.modbus.bus import DRAIN
+from drivers.modbus.bus import DRAIN, PymodbusBus
 from drivers.modbus.config import Connection, Source, check
 from drivers.modbus.driver import build
 from drivers.modbus.plan import Block, Place
@@ -211,6 +211,36 @@ def test_an_exception_on_the_line_keeps_its_code(bus):
             wire.read(asked(register=11))
         assert refused.value.code == 0x02
         assert wire.read(asked()).words == (7,)
+
+
+def hasty(url: str) -> PymodbusBus:
+    """It rests for less than an answer can be late."""
+    return PymodbusBus(connection(url), address_of(url), drain=0.05)
+
+
+def test_a_late_refusal_is_never_the_next_requests():
+    """A value that the device has would not be asked for, and a request that it takes be made smaller for good."""
+    with serial_line({1: {10: 7, 20: 1, 21: 2}}, 38400) as line, closing(hasty(line.url)) as wire:
+        wire.open()
+        with meeting(line, "late", late=TIMEOUT + 0.1), pytest.raises(NoAnswer):
+            wire.read(asked(register=11))
+        two = Block("holding", 20, 2, (Place("holding", 20, 2),))
+        assert wire.read(Request(1, two, TIMEOUT, 0.0)).words == (1, 2)
+        assert line.line.heard == 4, "the late refusal's request, this one, a question, this one again"
+        assert wire.read(asked(register=10)).words == (7,)
+
+
+def test_a_refusal_after_a_silence_is_believed_when_it_was_asked_for_again():
+    """The request before it was lost; what is refused is refused."""
+    with serial_line({1: {10: 7}}, 38400) as line, closing(hasty(line.url)) as wire:
+        wire.open()
+        with meeting(line, "silent"), pytest.raises(NoAnswer):
+            wire.read(asked(register=10))
+        two = Block("holding", 20, 2, (Place("holding", 20, 2),))
+        with pytest.raises(ExceptionAnswer) as refused:
+            wire.read(Request(1, two, TIMEOUT, 0.0))
+        assert refused.value.code == 0x02
+        assert line.line.heard == 4
 
 
 def test_an_adapter_that_hears_its_own_requests_is_told_and_can_be_used(bus):

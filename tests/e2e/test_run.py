@@ -20,7 +20,13 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
-from tests.fakes.command_line import COMMAND, command, command_bound_by_permissions, environment
+from tests.fakes.command_line import (
+    COMMAND,
+    command,
+    command_bound_by_permissions,
+    command_with_descriptors,
+    environment,
+)
 from tests.fakes.damage import damage, leaves_of
 from tests.fakes.gateway_process import GatewayProcess
 
@@ -148,6 +154,15 @@ def test_credentials_that_are_not_there_are_a_matter_of_configuration(tmp_path: 
     assert "NOT_SET_ANYWHERE" in told[0]
     assert told[1].startswith("enerkey.api_keys: /nowhere/at/all")
     assert told[2].startswith("connections.hall.password: ")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_process_that_may_have_too_few_descriptors_does_not_start(tmp_path: Path) -> None:
+    """Exit code 78: to start again helps nobody, and at last it would be the database that cannot be opened."""
+    config = written(tmp_path, METER.format(url=REFUSED) + TOPIC)
+    done = command_with_descriptors(30, "run", "-c", config)
+    assert done.code == 78
+    assert "with 2 connections the service needs 36 open files, and this process may have 30" in done.err
     assert not (tmp_path / "data").exists()
 
 

@@ -46,6 +46,11 @@ def command_bound_by_permissions(*words: str | Path) -> Done:
     return _ended([*powerless, *COMMAND, *map(str, words)], {})
 
 
+def command_with_descriptors(most: int, *words: str | Path) -> Done:
+    """The same as a process that may have so many open at a time."""
+    return _ended(["prlimit", f"--nofile={most}", *COMMAND, *map(str, words)], {})
+
+
 def _ended(argv: list[str], changes: dict[str, str]) -> Done:
     done = subprocess.run(
         argv,

@@ -21,7 +21,8 @@ def meter(name: str = "boiler", **facts: Any) -> dict[str, Any]:
     """A meter of connection main with a reading and nothing held."""
     return {
         "meter": name, "connection": "main", "last_reading": {"at": "", "value": "1"}, "held": 0, "trouble": None,
-        "alarm": None, "parked": None, "unit": "kWh", "foreign": None, "doubt": None, "unknown_since": None,
+        "source": "main: device 1, energy", "alarm": None, "parked": None, "unit": "kWh",
+        "foreign": None, "doubt": None, "unknown_since": None,
     } | facts  # fmt: skip
 
 
@@ -118,9 +119,10 @@ def test_devices_of_a_dead_line_that_fail_as_its_detail_says_are_not_told_one_by
 
 
 def test_a_device_that_fails_is_told_once_beside_others_that_answer():
-    """A meter on a device that answers and has no reading yet is another matter."""
+    """Its meters have no reading, that follows; a meter on a device that answers and has none yet is another matter."""
     one = trouble("device 9: no answer within 1 s", **{"1": "ok", "9": "no answer within 1 s"})
-    assert said(connections=one, meters=[meter("a", last_reading=None)]) == [
+    its = [meter(name, last_reading=None, source="main: device 9, energy") for name in ("b", "9", "c")]
+    assert said(connections=one, meters=[meter("a", last_reading=None), *its]) == [
         "connection main: device 9: no answer within 1 s",
         "a: no reading yet: meter-gateway read a",
     ]
@@ -132,6 +134,19 @@ def test_what_a_driver_says_of_a_device_while_its_line_is_well_is_told():
     meters = [meter("heat", connection="hall", last_reading=None), meter("water", connection="hall")]
     assert said(connections=hall, meters=meters) == [
         "connection hall, water: nothing heard for 90 min",
+        "heat: no reading yet: meter-gateway read heat",
+    ]
+
+
+def test_a_topic_that_was_never_understood_is_told_once():
+    """What is wrong with it stands at its connection; a topic that reads like a meter's name is none."""
+    hall = {"hall": FINE | {"devices": {"water": "not JSON", "heat": "nothing heard yet: why?"}}}
+    meters = [
+        meter("heat", connection="hall", last_reading=None, source="hall: water"),
+        meter("water", connection="hall", last_reading=None, source="hall: heat"),
+    ]
+    assert said(connections=hall, meters=meters) == [
+        "connection hall, water: not JSON",
         "heat: no reading yet: meter-gateway read heat",
     ]
 

@@ -302,6 +302,19 @@ def test_a_full_store_loses_nothing_and_says_so_in_each_connections_health():
         assert [driver.health().state for driver in lines.drivers] == ["ok", "ok"]
 
 
+def test_a_connection_that_breaks_off_delivers_what_waits_of_it_before_what_it_reads_next():
+    """With a `grace` shorter than the wait, an hour would be closed without the readings before its edge."""
+    with shared() as (lines, (gateway, _)):
+        lines.store.full = True
+        lines.run(5.0)
+        lines.store.full = False
+        gateway.hang_up()
+        lines.run(2.0)
+        assert lines.values(0) == list(range(1, 14, 2))
+        lines.run(20.0)
+        assert lines.values(0) == lines.values(1) == list(range(1, 56, 2))
+
+
 # --- the end, in every order ------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -124,6 +125,39 @@ def test_what_comes_while_the_store_is_at_work_follows_in_order(site: Site):
     site.full, site.meanwhile = False, lambda: None
     site.later()
     assert site.stored == {"east": [1, 2]}
+
+
+def test_whoever_delivers_for_a_connection_from_now_on_takes_what_waits_of_it(site: Site):
+    """Once, in its order, and nothing of others."""
+    site.full = True
+    site.put(site.east, 1)
+    site.put(site.west, 7)
+    site.step()
+    site.put(site.east, 2)
+    assert [each.reason for each in site.storing.take("east")] == ["1", "2"]
+    assert site.storing.take("east") == ()
+    site.full = False
+    site.later()
+    assert site.stored == {"west": [7]}
+
+
+def test_what_is_being_stored_is_waited_for_before_it_is_taken(site: Site):
+    """It may be refused, and is then older than what its connection reads next."""
+    site.full = True
+    taken: list[Sequence[Rejected]] = []
+    taking = Thread(target=lambda: taken.append(site.storing.take("east")))
+
+    def take_meanwhile() -> None:
+        assert site.storing.take("west") == ()
+        taking.start()
+        taking.join(0.05)
+        assert taken == []
+
+    site.meanwhile = take_meanwhile
+    site.put(site.east, 1)
+    site.step()
+    taking.join(5)
+    assert [each.reason for each in taken[0]] == ["1"]
 
 
 def test_a_store_that_takes_nothing_is_not_asked_at_each_poll(site: Site):
