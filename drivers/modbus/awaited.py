@@ -1,10 +1,11 @@
-"""Which answers may still come on a line whose frames have no number, and how to find out that they will not. Pure.
+"""Which answers to earlier requests may still come, and how to find out that they will not. Pure.
 
 RTU and ASCII answers say which device speaks, by which function, and how many registers follow: no more. So the late
 answer to one request is a sound answer to the next one of the same shape, and then each answer is that of the request
-before. Quiet after a silence helps only as long as the quiet is longer than the lateness. What always helps: a device
-answers in the order in which it is asked. Before a shape is asked for again to which an answer is still awaited, the
-device is asked for another one: once that has been answered, nothing older can come.
+before. The number of a Modbus TCP frame helps no further than to the gateway: there are some that put the newest number on
+whatever comes from their line, or was left in their buffer. Quiet after a silence helps only as long as the quiet is longer
+than the lateness. What always helps: a device answers in the order in which it is asked. Before a shape is asked for again
+to which an answer is still awaited, the device is asked for another one: once that has been answered, nothing older can come.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from drivers.modbus.plan import Table
     from drivers.modbus.wire import Request
 
-LATEST = 30.0  # s after which no answer comes any more; meters need milliseconds, the slowest gateway some seconds
+LATEST = 30.0  # s after which no answer comes by itself; meters need milliseconds, the slowest gateway some seconds
+NEWEST = (
+    3  # requests of a device whose answers may come at any time: a gateway keeps them until it is connected or asked
+)
 BEYOND = 4  # registers more than were wanted, at most, where none fewer will do
 
 
@@ -41,13 +45,19 @@ class Awaited:
 
     def sent(self, request: Request, now: float) -> None:
         """The request goes out."""
-        asked = self._young(request.device, now)
-        asked.append(_Asked(request.block.table, request.block.count, now))
+        asked = [*self._outstanding(request.device, now), _Asked(request.block.table, request.block.count, now)]
         self._asked[request.device] = asked
 
     def answered(self, request: Request) -> None:
         """Its registers have come: nothing older can follow."""
         self._asked.pop(request.device, None)
+
+    def came(self, request: Request, registers: int) -> None:
+        """An answer to another request than this one: to the oldest of its shape, or to a younger one."""
+        asked = self._asked.get(request.device, [])
+        shapes = [(each.table, each.registers) for each in asked]
+        if (shape := (request.block.table, registers)) in shapes:
+            del asked[: shapes.index(shape) + 1]
 
     def refused(self, request: Request) -> None:
         """An exception has come, which fits all requests: it answers the oldest one or a younger one."""
@@ -55,24 +65,32 @@ class Awaited:
 
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
-        block = request.block
-        return any(
-            (each.table, each.registers) == (block.table, block.count) for each in self._young(request.device, now)
-        )
+        return bool(self._asked.get(request.device)) and _alike(request, self._outstanding(request.device, now))
+
+    def hurried(self, request: Request, now: float) -> bool:
+        """The same of what may come by itself: a line that has no question left is not given up for ever."""
+        return _alike(request, self._outstanding(request.device, now, newest=0))
 
     def awaits(self, device: int, now: float) -> bool:
         """Whether an exception that comes after the next request may answer an older one."""
-        return bool(self._young(device, now))
+        return bool(self._outstanding(device, now))
 
     def question(self, request: Request, now: float) -> Request | None:
         """A read near what the request wants whose answer no other one looks like; None when there is none left."""
         block = request.block
-        taken = {each.registers for each in self._young(request.device, now) if each.table == block.table}
+        taken = {each.registers for each in self._outstanding(request.device, now) if each.table == block.table}
         free = next((count for count in _counts(block) if count not in taken), None)
         return None if free is None else request._replace(block=Block(block.table, block.start, free, ()))
 
-    def _young(self, device: int, now: float) -> list[_Asked]:
-        return [each for each in self._asked.get(device, ()) if now - each.at < self._latest]
+    def _outstanding(self, device: int, now: float, newest: int = NEWEST) -> list[_Asked]:
+        asked = self._asked.get(device, [])
+        old = len(asked) - newest
+        return [each for at, each in enumerate(asked) if at >= old or now - each.at < self._latest]
+
+
+def _alike(request: Request, asked: Iterable[_Asked]) -> bool:
+    block = request.block
+    return any((each.table, each.registers) == (block.table, block.count) for each in asked)
 
 
 def answered_twice(begin: bytes, size: int, heard: bytes) -> bool:

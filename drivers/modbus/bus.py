@@ -22,7 +22,7 @@ from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.framer import FramerRTU, FramerType
 
 from drivers.base import LineError, SetupError
-from drivers.modbus import tagged
+from drivers.modbus import tagged, wire
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.checked import ECHO_HINT, beginning, checked, refuse_echo
 from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
@@ -48,6 +48,8 @@ NO_DEVICES = bytes(
 )  # no answer begins with these; a line without bias says them when it is let go
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
+
+GIVEN_UP = {wire.TARGET_SILENT, wire.DEVICE_FAILURE}  # by a gateway, maybe: then its meter's answer may still come
 
 OTHER_REQUEST_HINT = (
     "; by its transaction id it is the answer of another request: where each answer is so, the gateway does not return the id; "
@@ -132,9 +134,8 @@ class PymodbusBus:
         Every exception could. A refusal is believed at once only where no older request is without its answer.
         """
         if self._begun is request:
+            self._awaited.sent(request, monotonic())
             return self._answered(request, unlooked=self._unlooked)
-        if not self._address.untagged:
-            return self._ask(request)
         if self._awaited.mistakable(request, monotonic()):
             self._clear_up(request)
         doubtful = self._awaited.awaits(request.device, monotonic())
@@ -149,17 +150,21 @@ class PymodbusBus:
 
     def _clear_up(self, request: Request) -> None:
         question = self._awaited.question(request, monotonic())
-        if question is not None:
-            with contextlib.suppress(ExceptionAnswer):
+        if question is None:
+            unclear = self._awaited.hurried(request, monotonic())
+        else:
+            try:
                 self._ask(question)
-                return
-        if self._awaited.mistakable(request, monotonic()):
+            except ExceptionAnswer as error:
+                if error.code in GIVEN_UP:
+                    raise
+            unclear = self._awaited.mistakable(request, monotonic())
+        if unclear:
             raise NoAnswer("not asked: answers to earlier requests may still come, and would look like this one's")
 
     def _ask(self, request: Request) -> Answer:
         unlooked = self._settle(request.gap)
-        if self._address.untagged:
-            self._awaited.sent(request, monotonic())
+        self._awaited.sent(request, monotonic())
         line = self._line
         echo = self._frames.request if self._connection.local_echo else 0
         line.expect(request.timeout, self._frames.answer_of(request.block.count), echo)
@@ -174,10 +179,11 @@ class PymodbusBus:
                 raise
             self.open()  # it was closed before it was asked: no fault either
             return self._ask(request)
-        except ExceptionAnswer:
+        except ExceptionAnswer as error:
             self._silences = 0
             self._count_extra(line, 0)
-            self._awaited.refused(request)
+            if error.code not in GIVEN_UP:
+                self._awaited.refused(request)
             raise
         self._silences = 0
         self._count_extra(line, len(words))
@@ -203,6 +209,8 @@ class PymodbusBus:
                 refuse_echo(line)
             return checked(response, request, bytes(line.heard), ascii_=self._address.ascii)
         except BadAnswer:
+            if not self._address.untagged and response.function_code == wire.FUNCTIONS[request.block.table]:
+                self._awaited.came(request, len(response.registers))
             self._suspect()
             raise
 

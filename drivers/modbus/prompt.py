@@ -30,10 +30,10 @@ class PromptBus(PymodbusBus):
     def begin(self, request: Request) -> bool:
         """Send without waiting for anything; False where that cannot be, and nothing was sent: then it is for `read`.
 
-        So it is with late bytes, and with a connection that was closed while it was idle.
+        So it is with late bytes, with a connection that was closed while it was idle, and where another question goes first.
         """
         line, now = self._line, monotonic()
-        if line is None or not line.settled or request.gap:
+        if line is None or not line.settled or request.gap or self._awaited.mistakable(request, now):
             return False
         unlooked = now - line.last < FRESH
         if now < self._quiet_until or (not unlooked and line.ready()):
@@ -61,4 +61,5 @@ class PromptBus(PymodbusBus):
             return None
         self._show(line)
         line.settled, self._begun, self._silences = True, None, 0
+        self._awaited.answered(request)
         return Answer(words, line.last - line.started)

@@ -38,7 +38,7 @@ Script = Callable[[bytes, bytes], Sequence[Piece]]  # of the request and the goo
 
 
 class OddGateway:
-    """Modbus TCP, for anybody who connects; each answer holds a u32 that no other one holds."""
+    """Modbus TCP, for anybody who connects; each answer of two registers holds a u32 that no other one holds."""
 
     def __init__(self) -> None:
         self.told: list[int] = []  # by good answers, whatever became of them
@@ -98,7 +98,8 @@ class OddGateway:
         if self.silent:
             return []
         self.told.append(len(self.told) + 1)
-        answer = framed(request, b"\x03\x04" + struct.pack(">I", self.told[-1]))
+        size = 2 * int.from_bytes(request[10:12], "big")
+        answer = framed(request, bytes([3, size]) + struct.pack(">I", self.told[-1]).ljust(size, b"\0")[:size])
         return self.script.popleft()(request, answer) if self.script else [answer]
 
 

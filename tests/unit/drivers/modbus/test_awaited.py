@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.modbus.awaited import BEYOND, LATEST, Awaited, answered_twice
+from drivers.modbus.awaited import BEYOND, LATEST, NEWEST, Awaited, answered_twice
 from drivers.modbus.plan import Block
 from drivers.modbus.wire import Request
 
@@ -37,12 +37,37 @@ def test_only_an_answer_of_the_same_device_table_and_length_can_be_mistaken():
     assert not awaited.mistakable(asked(count=3), 0.0)
 
 
-def test_after_half_a_minute_nothing_comes_any_more():
-    """A device that never answered is asked plainly again."""
+def test_after_half_a_minute_only_the_newest_answers_may_still_come_and_none_by_itself():
+    """Some gateways keep them until they are asked again, or connected."""
     awaited = Awaited()
-    awaited.sent(asked(), 0.0)
-    assert awaited.mistakable(asked(), LATEST - 0.001)
-    assert not awaited.mistakable(asked(), LATEST)
+    for count in range(1, NEWEST + 2):
+        awaited.sent(asked(count=count), 0.0)
+    assert all(awaited.mistakable(asked(count=count), LATEST - 0.001) for count in range(1, NEWEST + 2))
+    assert awaited.hurried(asked(count=2), LATEST - 0.001)
+    assert [count for count in range(1, NEWEST + 2) if awaited.mistakable(asked(count=count), LATEST)] == [2, 3, 4]
+    assert not awaited.hurried(asked(count=2), LATEST)
+    awaited.sent(asked(count=5), LATEST)
+    assert [count for count in range(1, 6) if awaited.mistakable(asked(count=count), LATEST)] == [3, 4, 5]
+
+
+def test_a_device_that_was_silent_for_hours_can_always_be_asked_for_something_else():
+    """However often it was asked: a register alone has four other lengths."""
+    awaited = Awaited()
+    for hour in range(10):
+        question = awaited.question(asked(count=1), hour * 3600.0)
+        assert question is not None
+        awaited.sent(question, hour * 3600.0)
+
+
+def test_an_answer_to_an_older_request_leaves_only_what_was_asked_after_it():
+    """By its length it is told apart; one of a length that nobody has asked for tells nothing."""
+    awaited = Awaited()
+    for count in (4, 2, 6, 2):
+        awaited.sent(asked(count=count), 0.0)
+    awaited.came(asked(), 5)
+    assert awaited.mistakable(asked(count=4), 0.0)
+    awaited.came(asked(), 2)
+    assert [count for count in (2, 4, 6) if awaited.mistakable(asked(count=count), 0.0)] == [2, 6]
 
 
 def test_the_question_is_a_part_of_what_was_wanted_where_that_is_possible():
@@ -121,12 +146,29 @@ def test_no_answer_is_ever_believed_that_is_another_requests(lateness, wanted):
 
     The first answer that is heard is taken, as a bus does; the others are discarded with the gap that follows.
     """
-    device, awaited = SlowDevice(lateness), Awaited()
+    believe(lateness, wanted, rest=0.0)
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, NEWEST)), max_size=30),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=30),
+)
+def test_nor_when_the_answers_were_kept_while_nothing_was_asked(lateness, wanted):
+    """By a gateway whose line is this many requests behind, for whatever time."""
+    believe(lateness, wanted, rest=LATEST)
+
+
+def believe(lateness: list[int | None], wanted: list[tuple[int, int]], rest: float) -> None:
+    """Ask for all that is wanted, with a rest before each; what is believed is what was wanted."""
+    device, awaited, now = SlowDevice(lateness), Awaited(), 0.0
 
     def ask(request: Request) -> bool:
-        awaited.sent(request, 0.0)
+        awaited.sent(request, now)
         heard = device.ask(request.block.start, request.block.count)
-        if not heard or heard[0][1] != request.block.count:
+        if not heard:
+            return False
+        if heard[0][1] != request.block.count:
+            awaited.came(request, heard[0][1])
             return False
         if [count for _, count in heard].count(request.block.count) > 1:
             return False  # two answers to one request: the bus believes neither
@@ -135,10 +177,11 @@ def test_no_answer_is_ever_believed_that_is_another_requests(lateness, wanted):
         return True
 
     for number, count in wanted:
+        now += rest
         believed: list[tuple[int, int]] = []
         request = asked(start=1000 * (number + 1), count=count)
-        if awaited.mistakable(request, 0.0):
-            question = awaited.question(request, 0.0)
+        if awaited.mistakable(request, now):
+            question = awaited.question(request, now)
             if question is None or not ask(question):
                 continue
             believed.clear()  # nobody wants its value

@@ -29,7 +29,7 @@ FULLWIDTH, ARABIC = "\N{FULLWIDTH DIGIT ONE}", "\N{ARABIC-INDIC DIGIT ONE}"
 @pytest.mark.parametrize("text", ["1_0", "0_1", "1_", " 1", "1 ", "\t1", FULLWIDTH, ARABIC, ""])
 def test_what_only_python_takes_for_a_number_is_none(kind: Callable[[str], object], text: str):
     """A slip of the finger must not become another value: it is refused, and the message says what is allowed."""
-    with pytest.raises(argparse.ArgumentTypeError, match="must be|is not RATE:KIND"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"must be|is not RATE:KIND"):
         kind(text)
 
 
