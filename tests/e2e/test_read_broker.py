@@ -21,7 +21,7 @@ from tests.fakes.command_line import INTERRUPTIBLE, command, environment, on_ter
 from tests.fakes.mosquitto import HOST, Mosquitto, mosquitto
 
 SAMPLES = Path(__file__).parents[1] / "mqtt_samples"
-WITHIN = 20.0  # s
+WITHIN = 60.0  # s, on a machine that does other things too
 SENT = {  # topic -> sample
     "tele/pow1/SENSOR": "tasmota-pow-sensor.json",
     "shellypro3em-1/status/emdata:0": "shelly-pro3em-status-emdata0.json",

@@ -15,7 +15,6 @@ from gateway.clock import SystemClock
 from gateway.service import Service
 from gateway.systemd import Notifier
 
-
 PATIENCE = 60.0  # s, on a machine that does other things too; every wait ends by itself long before
 LIMIT = 1000.0  # s within which nobody misses a tick, however busy the machine is, unless the clock leaps
 LEAP = 2 * LIMIT

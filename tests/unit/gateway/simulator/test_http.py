@@ -158,7 +158,10 @@ def test_what_is_malformed_too_large_or_too_slow_is_refused_and_hung_up_on(reque
 
 
 def test_a_drip_of_bytes_does_not_hold_a_connection():
-    with serving(limits=HASTY) as server, socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as channel:
+    with (
+        serving(limits=HASTY) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as channel,
+    ):
         channel.settimeout(0.05)
         dripped, received = 0, b""
         while not received and dripped < 200:
