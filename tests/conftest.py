@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile(
+    "any machine", deadline=None
+)  # 200 ms for an example are over on one that does other things, too
+settings.load_profile("any machine")
 
 LIVES = {"fulldisk", "powercut", "simulation"}
 

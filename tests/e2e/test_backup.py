@@ -98,7 +98,7 @@ def test_a_disk_that_is_full_leaves_the_old_backup_and_nothing_else(data, tmp_pa
     target.write_text("the old one")
     script = f"ulimit -f 40; trap '' XFSZ; exec {sys.executable} -m gateway -c {tmp_path}/config.toml backup --force {target}"
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=30, env=environment()
+        ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60, env=environment()
     )
     assert (done.returncode, done.stdout) == (74, "")
     assert "no backup was made" in done.stderr
@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_nothing_half_written(data, tmp_path):
         while process.poll() is None and not (part.exists() and part.stat().st_size > 1_000_000):
             pass
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["config.toml", "data"]
 

@@ -85,7 +85,7 @@ def test_what_should_be_quick_loads_nothing_heavy(words: list[str]):
         f"    run({words!r})\n"
         "print(json.dumps(sorted(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = set(json.loads(done.stdout))
     assert "gateway.cli" in loaded
     heavy = {*HEAVY} - ({"sqlite3"} if words[0] in COMMANDS else set())
@@ -197,7 +197,7 @@ def piped_into_head(*words: str | Path) -> tuple[int, bytes]:
         assert process.stderr
         process.stdout.read(1)
         process.stdout.close()
-        return process.wait(30), process.stderr.read()
+        return process.wait(60), process.stderr.read()
 
 
 @pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
@@ -213,7 +213,7 @@ def test_a_reader_who_is_gone_already_is_no_failure(site: Site, words: list[str]
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*COMMAND, *words], stdout=writing, stderr=subprocess.PIPE, check=False, timeout=30,
+        [*COMMAND, *words], stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60,
         env=environment(METER_GATEWAY_CONFIG=str(site.config)),
     )  # fmt: skip
     os.close(writing)
@@ -225,7 +225,7 @@ def test_a_full_disk_behind_the_output_is_said_in_a_sentence(site: Site, words: 
     """Exit code 74, no traceback."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30,
+            [*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60,
             env=environment(METER_GATEWAY_CONFIG=str(site.config)),
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (74, b"meter-gateway: [Errno 28] No space left on device\n")
@@ -236,7 +236,7 @@ def test_without_any_output_it_still_ends_with_its_code(site: Site):
     program = " ".join(COMMAND)
     script = f"{program} status -c {site.config} >&- 2>&-; echo $?; {program} nonsense >&- 2>&-; echo $?"
     done = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, check=False, timeout=30, env=environment()
+        ["sh", "-c", script], capture_output=True, text=True, check=False, timeout=60, env=environment()
     )
     assert (done.stdout, done.stderr) == ("69\n2\n", "")
 
@@ -262,7 +262,7 @@ def test_interrupted_while_it_starts_it_ends_quietly(site: Site):
             assert process.stderr
             until_import_of(process.stderr, b"import 'gateway.cli'")
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
         assert b"Traceback" not in errors
         assert process.returncode == 130
 

@@ -68,7 +68,7 @@ def test_values_of_many_registers_come_whole_over_a_real_socket(tmp_path: Path):
     """From the words of a configuration to readings, round after round, each device with as few requests as it takes."""
     with modbus_server(DEVICES) as server:
         path = tmp_path / "config.toml"
-        main = f'[connections.main]\ndriver = "modbus"\nurl = "{server.url}"\npoll = "1s"\n'
+        main = f'[connections.main]\ndriver = "modbus"\nurl = "{server.url}"\npoll = "1s"\ntimeout = "30s"\n'
         path.write_text(main + METERS)
         config = load(path)
         connection = config.connections["main"]

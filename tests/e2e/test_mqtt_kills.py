@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.torture.mqtt_kills import KILLS, run
 
+pytestmark = pytest.mark.timeout(300)  # a machine that does other things too
 MESSAGES = 6000
 
 

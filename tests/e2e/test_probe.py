@@ -18,6 +18,7 @@ from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.command_line import INTERRUPTIBLE, command, environment
 from tests.fakes.site import KEY, Site, served_enerkey
 
+pytestmark = pytest.mark.timeout(300)  # a machine that does other things too
 METER, REGISTER = 10099, 10098
 
 
@@ -49,7 +50,7 @@ def test_a_probe_beside_the_running_service_finds_out_keeps_and_restores(site: S
             [*INTERRUPTIBLE, *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
             check=False,
             env=environment(),
         )
@@ -82,7 +83,7 @@ def test_ctrl_c_takes_away_what_was_sent(site: Site, enerkey: EnerkeySimulator):
     process = subprocess.Popen(
         [*INTERRUPTIBLE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
-    out, err = process.communicate(timeout=110)
+    out, err = process.communicate(timeout=280)
     assert (process.returncode, err) == (1, "")
     assert "did not come to its end: interrupted." in out
     assert "The meters show again what they showed before." in out

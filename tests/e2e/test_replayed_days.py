@@ -25,9 +25,10 @@ from tests.fakes.mosquitto import mosquitto
 
 FIRST = datetime(2026, 11, 20, 0, 3, 17, tzinfo=UTC)
 READINGS = 288  # two days, one every ten minutes
-HELD_BACK = 1.0  # s; the configured grace is two
+HELD_BACK = 1.0  # s; the configured grace is six, because a machine that does other things holds back, too
 PUBLISH_EVERY = 0.012  # s: the two days pass in about 20 s, and every kill falls into them
 KILLS = 3
+ARRIVES_WITHIN = 90.0  # s, on a machine that does other things too
 METERS = {f"consumption-{number}": 100 + number for number in range(3)} | {
     f"cumulative-{number}": 200 + number for number in range(3)
 }
@@ -39,7 +40,7 @@ data_dir = "{directory}/data"
 [clock]
 trust = "always"
 [hours]
-grace = "2s"
+grace = "6s"
 [enerkey]
 url = "{enerkey}"
 api_keys = ["a-key-that-is-good"]
@@ -132,7 +133,7 @@ def publish(url: str, messages: list[Message], kill_at: Iterator[float], gateway
             killed += 1
             next_kill = next(kill_at, float("inf"))
     for each in sent:
-        each.wait_for_publish(10)
+        each.wait_for_publish(ARRIVES_WITHIN)
     client.disconnect()
     client.loop_stop()
     return killed
@@ -147,7 +148,7 @@ def wait_for(simulator: EnerkeySimulator, wanted: dict[str, dict[int, Fraction]]
         time.sleep(0.1)
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(300)
 def test_two_days_arrive_exactly_once_although_the_gateway_is_killed_three_times(tmp_path: Path) -> None:
     """R3, R12-R17, R25: nothing lost, nothing doubled, every hour equal to exact interpolation."""
     random = Random(20261120)
@@ -165,7 +166,7 @@ def test_two_days_arrive_exactly_once_although_the_gateway_is_killed_three_times
             last = messages[-1].after
             kills = iter([last * random.uniform(low, low + 0.2) for low in (0.1, 0.4, 0.7)])
             assert publish(broker.url, messages, kills, gateway) == KILLS
-            wait_for(simulator, wanted, 25.0)
+            wait_for(simulator, wanted, ARRIVES_WITHIN)
             assert gateway.stop() == 0
     server.stop()
     for name, hours in wanted.items():

@@ -30,7 +30,7 @@ from tests.fakes.command_line import (
 from tests.fakes.damage import damage, leaves_of
 from tests.fakes.gateway_process import GatewayProcess
 
-SOON = 20.0  # s, on a machine that does other things too
+SOON = 60.0  # s, on a machine that does other things too
 REFUSED = "tcp://127.0.0.1:1"  # nobody listens on the ports below 1024 of a test machine's loopback
 
 HEAD = """

@@ -12,10 +12,13 @@ import pytest
 from gateway.simulator.broker import find_mosquitto
 from tests.fakes.mosquitto import SKIPPED
 from tests.torture.checks import check
-from tests.torture.life import Life
+from tests.torture.life import LEAST_KILLS, Life
 from tests.torture.told import told
 
-pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason=SKIPPED)
+pytestmark = [
+    pytest.mark.skipif(find_mosquitto() is None, reason=SKIPPED),
+    pytest.mark.timeout(300),  # a machine that does other things too
+]
 
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 def torture(*words: str) -> subprocess.CompletedProcess[str]:
     """The script as a person runs it; an hour of its meters takes three seconds."""
     command = [sys.executable, str(ROOT / "scripts" / "torture"), "--scale", "1200", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_every_hour_is_there_exactly_once_whatever_is_broken_or_killed(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_every_hour_is_there_exactly_once_whatever_is_broken_or_killed(tmp_path:
     figures = life.figures
     assert figures.good, told(figures)
     assert figures.hours == 60
-    assert figures.kills.total() >= 2
+    assert figures.kills.total() >= LEAST_KILLS
     assert {"lost request", "lost answer", "500 after storing"} <= figures.faults.keys()
     assert figures.messages["verified"], "no fate was ever unknown: nothing was shown"
 

@@ -65,7 +65,7 @@ def configuration(directory: Path, enerkey: str, bus: str, broker: str, those: l
     """The file that the gateway is started with."""
     parts = [
         CONFIG.format(directory=directory, enerkey=enerkey, key=KEY),
-        building.bus_connection(bus, f"{POLL.total_seconds():g}s"),
+        building.bus_connection(bus, f"{POLL.total_seconds():g}s") + 'timeout = "30s"\n',  # real, on a busy machine
         building.hall_connection(broker),
         *(building.meter_block(meter) for meter in those),
     ]
