@@ -30,6 +30,7 @@ __all__ = [
     "fraction",
     "host",
     "no_meter",
+    "plain",
     "port",
     "quoted",
     "seconds",
@@ -47,12 +48,17 @@ def quoted(text: str) -> str:
     return repr(cut(text, SHOWN))
 
 
+def plain(text: str) -> str:
+    """The text of a number, or "", which none of Python's types takes: they read 1_0, " 10" and other scripts' digits as 10."""
+    return text if text.isascii() and "_" not in text and text == text.strip() else ""
+
+
 def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
     """The type of a whole number, written in plain digits; `of` says what it counts."""
 
     def number(text: str) -> int:
-        plain = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
-        if not plain or not least <= int(text) <= most:
+        digits = text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+        if not digits or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"{quoted(text)} must be a number {of}from {least} to {most}")
         return int(text)
 
@@ -64,7 +70,7 @@ def fraction(least: float, most: float, of: str = "") -> Callable[[str], float]:
 
     def number(text: str) -> float:
         try:
-            found = float(text)
+            found = float(plain(text))
         except ValueError:
             found = math.nan
         if not least <= found <= most:  # false for nan, too

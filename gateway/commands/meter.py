@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from buffer.model import to_ms
 from gateway import terminal, units
-from gateway.commands.common import configuration, no_meter
+from gateway.commands.common import configuration, no_meter, plain
 from gateway.commands.hours import instant
 from gateway.commands.telling import author, tell
 from gateway.errors import OK, GatewayError
@@ -74,7 +74,7 @@ def _needs(parser: argparse.ArgumentParser, option: str, kind: Callable[[str], o
 def value(text: str) -> Decimal:
     """A plain number, as a display shows it."""
     try:
-        number = Decimal(text)
+        number = Decimal(plain(text))
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite() or number < 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 from drivers.modbus.decode import WIDTHS
 from gateway import logs
-from gateway.commands.common import LONGEST_NUMBER, quoted, span
+from gateway.commands.common import LONGEST_NUMBER, plain, quoted, span
 from gateway.commands.lines import connection_to, devices_of, must_be_free
 from gateway.errors import WrongUsage
 
@@ -83,11 +83,11 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _number(text: str) -> int:
-    plain = text.isascii() and len(text) <= LONGEST_NUMBER and not text.startswith(("-", "+", "_"))
+    unsigned = len(text) <= LONGEST_NUMBER and not text.startswith(("-", "+"))
     try:
-        number = int(text, 0) if plain else -1
+        number = int(plain(text), 0) if unsigned else -1
     except ValueError:
-        number = int(text) if text.isdecimal() else -1  # "007"
+        number = int(text) if plain(text).isdecimal() else -1  # "007"
     if not 0 <= number <= 65_535:
         raise argparse.ArgumentTypeError(f"{quoted(text)} must be a number from 0 to 65535, or such as 0x400")
     return number

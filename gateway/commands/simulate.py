@@ -11,7 +11,17 @@ from buffer.model import from_micro
 from gateway import logs, terminal
 from gateway.clock import SystemClock
 from gateway.commands import simulate_field, simulate_modbus
-from gateway.commands.common import cannot_listen, enerkey_id, host, port, quoted, span, until_interrupted, whole
+from gateway.commands.common import (
+    cannot_listen,
+    enerkey_id,
+    host,
+    plain,
+    port,
+    quoted,
+    span,
+    until_interrupted,
+    whole,
+)
 from gateway.errors import OK, NoDatabase, WrongUsage
 from gateway.simulator.books import HourStamp, SameHour, Unusable
 from gateway.simulator.enerkey import FAULTS, EnerkeySimulator, Fault, random_faults
@@ -171,7 +181,7 @@ def _check_rates(faults: list[tuple[Fault, float]]) -> None:
 def _fault(text: str) -> tuple[Fault, float]:
     rate, _, kind = text.partition(":")
     try:
-        share = float(rate)
+        share = float(plain(rate))
     except ValueError:
         share = -1.0
     found = next((fault for fault in FAULTS if fault == kind), None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway import terminal
 from gateway.clock import SystemClock
+from gateway.commands.common import plain
 from gateway.errors import OK
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _rate(seen: deque[tuple[datetime, Decimal]]) -> Decimal | None:
 def every(text: str) -> float:
     """Seconds between two looks."""
     try:
-        span = float(text)
+        span = float(plain(text))
     except ValueError:
         hint = f"; a name goes before it: read {text} --watch"
         raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.1 to 3600{hint}") from None
