@@ -1,12 +1,14 @@
 """What the process says with its exit code: a fixed surface that units and scripts rely on (DESIGN 9).
 
+After 2, 77 and 78 systemd does not start the service again: only a person can mend what they mean.
+
 GatewayError           1   failed, or something is not ok
 ├── WrongUsage         2   the words on the command line make no sense together
 ├── Unreachable       69   the service is needed and not there
 ├── NoDatabase        73   the database cannot be created or is in use
 ├── DatabaseFailure   74   I/O error
 ├── NotPermitted      77   a device or file may not be opened
-└── Misconfigured     78   configuration or credentials: systemd must not restart on it
+└── Misconfigured     78   configuration or credentials
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 SHOWN = 40  # characters of a word that cannot be meant
+LARGEST_ID = 2**63 - 1
 LONGEST_NUMBER = 20  # digits; int() takes no more than some thousand
 
 
@@ -108,8 +109,10 @@ def cannot_listen(host: str, port: int, error: OSError) -> GatewayError:
 
 def enerkey_id(text: str) -> int:
     """A meter's id in EnerKey."""
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER and 0 < int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is no EnerKey id: it must be a whole number above 0")
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER and 0 < int(text) <= LARGEST_ID):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is no EnerKey id: it must be a whole number from 1 to {LARGEST_ID}"
+        )
     return int(text)
 
 

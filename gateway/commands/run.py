@@ -15,7 +15,7 @@ from gateway.commands.common import configuration
 from gateway.commands.room import insist_on_room
 from gateway.control import ControlServer
 from gateway.credentials import check_credentials
-from gateway.errors import FAILED, OK, DatabaseFailure, NotPermitted
+from gateway.errors import FAILED, OK, DatabaseFailure, GatewayError, NotPermitted
 from gateway.faults import counted
 from gateway.runtime import answer, service_of
 from gateway.systemd import Notifier
@@ -70,7 +70,8 @@ def _serve(gateway: Gateway, service: Service) -> None:
     try:
         control = ControlServer(path, lambda request: answer(gateway, service, request))
     except OSError as error:
-        raise NotPermitted(f"{path}: cannot listen for commands: {error.strerror}") from None
+        kind = NotPermitted if isinstance(error, PermissionError) else GatewayError  # a full disk mends itself
+        raise kind(f"{path}: cannot listen for commands: {error.strerror}") from None
     _stop_on_signals(service.stopping)
     meters = counted(len(gateway.config.meters), "meter")
     log.info("meter-gateway %s: %s, %s", __version__, gateway.config.gateway.name, meters)

@@ -179,6 +179,24 @@ def test_a_data_directory_that_may_not_be_written_is_a_matter_of_permission(tmp_
     )
 
 
+def test_a_configuration_that_may_not_be_read_is_a_matter_of_permission(tmp_path: Path) -> None:
+    """Exit code 77, on which systemd does not start it again; nothing was started."""
+    config = written(tmp_path, METER.format(url=REFUSED))
+    config.chmod(0)
+    done = command_bound_by_permissions("run", "-c", config)
+    assert done.code == 77
+    assert f"{config}: cannot be read: Permission denied" in done.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_socket_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+    """Exit code 1: a full runtime directory mends itself, and meanwhile systemd starts it again."""
+    config = written(tmp_path, METER.format(url=REFUSED))
+    done = command("run", "-c", config, RUNTIME_DIRECTORY=str(tmp_path / "gone"))
+    assert done.code == 1
+    assert f"{tmp_path}/gone/control.sock: cannot listen for commands: No such file" in done.err
+
+
 def test_a_data_directory_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
     """Exit code 73: a file stands where the directory should be."""
     config = written(tmp_path, METER.format(url=REFUSED))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.commands.room import MOST_FILES, UNIT_TASKS
+from gateway.errors import Misconfigured, NotPermitted, WrongUsage
 from gateway.locate import DEFAULT_CONFIG, DEFAULT_DATA
 from gateway.secrets import DIRECTORY_PREFIX
 
@@ -74,11 +75,22 @@ def test_the_service_is_hardly_exposed():
 
 
 def test_a_fault_that_only_a_person_can_mend_is_not_tried_again():
-    """Exit 2 (usage) and 78 (configuration) end the unit; everything else starts again for ever."""
+    """Exit 2 (usage), 77 (permission) and 78 (configuration) end the unit; everything else starts again for ever."""
     found = directives(UNIT.read_text())
-    assert found["RestartPreventExitStatus"] == ["2 78"]
+    ends = [WrongUsage.code, NotPermitted.code, Misconfigured.code]
+    assert found["RestartPreventExitStatus"] == [" ".join(map(str, ends))]
     assert found["Restart"] == ["always"]
     assert found["StartLimitIntervalSec"] == ["0"]
+
+
+def test_the_exit_codes_page_says_which_of_them_end_the_unit():
+    """The table of docs/operations.md is the unit's."""
+    rows = re.findall(
+        r"^\| (\d+) \|.*\| (yes|no) \|$", (FILES.parent / "docs" / "operations.md").read_text(), re.MULTILINE
+    )
+    ends = directives(UNIT.read_text())["RestartPreventExitStatus"][0].split()
+    assert [code for code, again in rows if again == "no"] == ends
+    assert len(rows) > len(ends)
 
 
 def test_the_start_waits_neither_for_the_network_nor_for_the_time():

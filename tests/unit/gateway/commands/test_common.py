@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.commands.common import fraction, plain, span, whole
+from gateway.commands.common import LARGEST_ID, enerkey_id, fraction, plain, span, whole
 from gateway.commands.meter import value
 from gateway.commands.read_modbus import _number
 from gateway.commands.simulate import _fault
@@ -43,3 +43,11 @@ def test_a_number_in_digits_is_one(kind: Callable[[str], object]):
 def test_how_numbers_are_written(text: str):
     """Signs, points and exponents are; whether they are allowed is for each type to say."""
     assert plain(text) == text
+
+
+@pytest.mark.parametrize("text", ["0", "9223372036854775808", "1_0", "boiler"])
+def test_an_enerkey_id_says_what_is_allowed(text: str):
+    """As the configuration does: no id is larger than what the database can hold."""
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number from 1 to 9223372036854775807"):
+        enerkey_id(text)
+    assert enerkey_id("9223372036854775807") == LARGEST_ID
