@@ -167,6 +167,7 @@ class PymodbusBus:
             if not (unlooked and not line.heard and monotonic() - line.started < FRESH):
                 raise
             self.open()  # it was closed before it was asked: no fault either
+            self._awaited.unsent(request)
             return self._ask(request)
         except ExceptionAnswer as error:
             self._silences = 0
