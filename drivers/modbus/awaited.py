@@ -48,16 +48,21 @@ class Awaited:
         asked = [*self._outstanding(request.device, now), _Asked(request.block.table, request.block.count, now)]
         self._asked[request.device] = asked
 
+    def unsent(self, request: Request) -> None:
+        """It went out on a connection that had been closed."""
+        del self._asked.get(request.device, [])[-1:]
+
     def answered(self, request: Request) -> None:
-        """Its registers have come: nothing older can follow."""
-        self._asked.pop(request.device, None)
+        """Registers of its shape have come: nothing older can follow."""
+        if len(self._alike(request, request.block.count)) > 1:
+            self.came(request, request.block.count)
+        else:
+            self._asked.pop(request.device, None)
 
     def came(self, request: Request, registers: int) -> None:
-        """An answer to another request than this one: to the oldest of its shape, or to a younger one."""
-        asked = self._asked.get(request.device, [])
-        shapes = [(each.table, each.registers) for each in asked]
-        if (shape := (request.block.table, registers)) in shapes:
-            del asked[: shapes.index(shape) + 1]
+        """So many registers have come, which answer the oldest request of that shape, or a younger one."""
+        if alike := self._alike(request, registers):
+            del self._asked[request.device][: alike[0] + 1]
 
     def refused(self, request: Request) -> None:
         """An exception has come, which fits all requests: it answers the oldest one or a younger one."""
@@ -65,22 +70,34 @@ class Awaited:
 
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
-        return bool(self._asked.get(request.device)) and _alike(request, self._outstanding(request.device, now))
+        return bool(self._asked.get(request.device)) and _in(self._outstanding(request.device, now), request)
 
     def hurried(self, request: Request, now: float) -> bool:
         """The same of what may come by itself: a line that has no question left is not given up for ever."""
-        return _alike(request, self._outstanding(request.device, now, newest=0))
+        return _in(self._outstanding(request.device, now, newest=0), request)
 
     def awaits(self, device: int, now: float) -> bool:
         """Whether an exception that comes after the next request may answer an older one."""
         return bool(self._outstanding(device, now))
 
     def question(self, request: Request, now: float) -> Request | None:
-        """A read near what the request wants whose answer no other one looks like; None when there is none left."""
+        """A read near what the request wants whose answer no other one looks like; None when there is none left.
+
+        Where all are taken, one that was first asked after the last request that looks like this one: an answer to any of
+        them leaves none to that.
+        """
         block = request.block
-        taken = {each.registers for each in self._outstanding(request.device, now) if each.table == block.table}
-        free = next((count for count in _counts(block) if count not in taken), None)
-        return None if free is None else request._replace(block=Block(block.table, block.start, free, ()))
+        asked = [each.registers for each in self._outstanding(request.device, now) if each.table == block.table]
+        last = len(asked) - asked[::-1].index(block.count) if block.count in asked else 0
+        free = [count for count in _counts(block) if count not in asked[:last]]
+        best = next((count for count in free if count not in asked), next(iter(free), None))
+        return None if best is None else request._replace(block=Block(block.table, block.start, best, ()))
+
+    def _alike(self, request: Request, registers: int) -> list[int]:
+        """Where the requests of that shape stand."""
+        shape = (request.block.table, registers)
+        asked = self._asked.get(request.device, ())
+        return [at for at, each in enumerate(asked) if (each.table, each.registers) == shape]
 
     def _outstanding(self, device: int, now: float, newest: int = NEWEST) -> list[_Asked]:
         asked = self._asked.get(device, [])
@@ -88,7 +105,7 @@ class Awaited:
         return [each for at, each in enumerate(asked) if at >= old or now - each.at < self._latest]
 
 
-def _alike(request: Request, asked: Iterable[_Asked]) -> bool:
+def _in(asked: Iterable[_Asked], request: Request) -> bool:
     block = request.block
     return any((each.table, each.registers) == (block.table, block.count) for each in asked)
 

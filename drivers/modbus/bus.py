@@ -25,7 +25,7 @@ from drivers.base import LineError, SetupError
 from drivers.modbus import tagged, wire
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.checked import ECHO_HINT, beginning, checked, refuse_echo
-from drivers.modbus.line import NetworkLine, PlainLine, PortLine, monotonic
+from drivers.modbus.line import MOST_HEARD, NetworkLine, PlainLine, PortLine, monotonic
 from drivers.modbus.opening import connected, explained, must_have, reason
 from drivers.modbus.stranger import Stranger
 from drivers.modbus.wire import REFUSALS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
@@ -178,6 +178,7 @@ class PymodbusBus:
             if not (unlooked and not line.heard and monotonic() - line.started < FRESH):
                 raise
             self.open()  # it was closed before it was asked: no fault either
+            self._awaited.unsent(request)
             return self._ask(request)
         except ExceptionAnswer as error:
             self._silences = 0
@@ -239,9 +240,13 @@ class PymodbusBus:
     def _heard_until_quiet(self, line: Line, gap: float) -> bytes:
         stray = b""
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
-            stray = line.quiet(0.0, gap)
+            stray = line.quiet(0.0, gap, MOST_HEARD)
         self.discarded += len(stray.strip(line.noise))
-        return bytes(line.heard) + stray
+        heard = bytes(line.heard) + stray
+        if len(stray) > MOST_HEARD:
+            self._suspect()
+            raise BadAnswer(f"an answer and no end of bytes behind it: {heard[:64].hex(' ')}", raw=heard)
+        return heard
 
     def names(self, device: int, timeout: float, gap: float) -> list[str]:
         """What a device says it is: maker, product, version (function 0x2B/0x0E, a read that few know). Raises as `read`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.base import AnswerError, NotStored
 from drivers.modbus import wire
-from drivers.modbus.learned import BY_SILENCE, confirmed_in, rest, with_confirmed
+from drivers.modbus.learned import BY_SILENCE, confirmed_in, rest, shape_key, with_confirmed
 from drivers.modbus.pace import HOUR
 from drivers.modbus.plan import (
     USUAL_COST,
@@ -26,7 +25,7 @@ from drivers.modbus.plan import (
     without_holes,
 )
 from drivers.modbus.sunspec import Walk
-from drivers.modbus.target import placed
+from drivers.modbus.target import model_of, settled
 from drivers.modbus.wire import Aside, ExceptionAnswer, NoAnswer, Pause, Request
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from drivers.base import Now, Ports
+    from drivers.modbus.sunspec import Model
     from drivers.modbus.target import Target
     from drivers.modbus.wire import Asking, Heard
 
@@ -43,7 +43,7 @@ ACKNOWLEDGE_PAUSE = 1.0  # s: the device has begun something long
 REFUSED_AT_MOST = HOUR  # s between two attempts at a value that the device refuses
 MOST_PLANS = 100  # kept of one device: as many sets of values as may rest at the same time, mostly none
 DOUBTED = 2  # times in a row that a request brings nothing, until it is made smaller
-
+RESTART = 10.0  # s without an answer in which a device may be restarted
 QUIET = 1.0  # s after a silence, at most; or half the timeout
 EARLY = 0.5  # s by which a poll may come before the end of a refused value's pause and still ask for it
 
@@ -129,9 +129,10 @@ class Device:
         self._again: float | None = None  # boottime from which on it is put to the test
         self._tested: Shape | None = None  # what was learned, while a round does without it
         self._floating = [target for target in targets if target.sunspec]  # as configured, wherever they are found
-        self._walks = 0  # along the SunSpec models
+        self._models: set[Model] = set()  # that hold our targets
+        self._seen = 0.0  # boottime of the last answer with values
         self._cost = cost
-        self._key = shape_key(number, targets, limits)
+        self._key = shape_key(number, targets, limits.max_registers)
         self._at: dict[Place, list[Target]] = {}  # the targets by place, made anew when they move
         self._plans: dict[frozenset[Place], list[Block]] = {}  # made anew when the shape changes
 
@@ -178,35 +179,55 @@ class Device:
 
     def _finding_models(self, gap: float, into: Round) -> Asking[bool]:
         """Put the targets of SunSpec at the registers where this device has their models; False when the round is over."""
-        if self.failures:  # it may have been restarted with another firmware
+        if self.failures or not (yield from self._models_stay(gap, into)):
             self._settle(())
+        if into.looks:
+            return False
         if all(self._resting(target.place, into.now) for target in self.targets if target.sunspec):
             return True
-        walk = Walk(self._walks)
-        while (place := walk.wanted) is not None:
-            block = Block(place.table, place.register, place.width, (place,))
-            try:
-                heard = yield from self._asking(block, gap)
-                walk.heard(heard.answer.words)
-            except AnswerError as error:
-                if not (isinstance(error, ExceptionAnswer) and error.code in wire.REFUSALS):
-                    self._walks += 1
-                    self._unanswered({target.place for target in self.targets}, block, error, into)
-                    return False
-                walk.refused()
-            into.heard = True
+        walk = Walk(self.counts["walks in vain"])
+        while walk.wanted is not None:
+            walk.heard((yield from self._words(walk.wanted, gap, into)))
+            if into.looks:
+                self.counts["walks in vain"] += 1
+                return False
         self._settle(walk.models)
-        missing = [target.place for target in self.targets if target.sunspec]
+        missing = [target for target in self.targets if target.sunspec]
         if missing:
-            self._rest(missing, into)
-            self._look(missing, (), Problem("no such model", walk.found), None, into)
+            places = [target.place for target in missing]
+            short = any(model_of(target, walk.models) for target in missing)
+            found = f"{walk.found}; one ends before this register" if short else walk.found
+            self._rest(places, into)
+            self._look(places, (), Problem("no such model", found), None, into)
         return True
 
-    def _settle(self, models: Sequence[tuple[int, int]]) -> None:
+    def _models_stay(self, gap: float, into: Round) -> Asking[bool]:
+        """Whether our models are where they were, as far as there was time for a restart with another firmware."""
+        if into.now.boottime - self._seen > RESTART:
+            for model in self._models:
+                words = yield from self._words(model.header, gap, into)
+                if words != (model.number, model.length):
+                    return False
+        return True
+
+    def _words(self, place: Place, gap: float, into: Round) -> Asking[Sequence[int] | None]:
+        """What stands there, None where it is refused; after a silence the round is over, and `into` holds why."""
+        block = Block(*place, (place,))
+        try:
+            heard = yield from self._asking(block, gap)
+        except AnswerError as error:
+            if isinstance(error, ExceptionAnswer) and error.code in wire.REFUSALS:
+                into.heard = True
+            else:
+                self._unanswered({target.place for target in self.targets}, block, error, into)
+            return None
+        into.heard = True
+        return heard.answer.words
+
+    def _settle(self, models: Sequence[Model]) -> None:
         """Where the targets of SunSpec are; those whose model is not among these are nowhere."""
-        ours = {(target.source, target.nth) for target in self._floating}
-        fixed = [target for target in self.targets if (target.source, target.nth) not in ours]
-        self.targets = [*fixed, *(placed(target, models) or target for target in self._floating)]
+        self._models = {model for target in self._floating if (model := model_of(target, models))}
+        self.targets = settled(self.targets, self._floating, models)
         self._at = {}
 
     @property
@@ -320,6 +341,7 @@ class Device:
 
     def _answered(self, block: Block, heard: Heard, into: Round) -> None:
         into.heard = True
+        self._seen = heard.now.boottime
         if self._doubts:
             self._doubts.pop(block.places, None)
         if self._refusals:
@@ -366,12 +388,6 @@ class Device:
         """
         at = self._ports.clock.now().wall
         into.looks += [Look(target, at, words, problem, took) for target in self.targets if target.place in places]
-
-
-def shape_key(number: int, targets: Iterable[Target], limits: Limits) -> str:
-    """Under which name the driver's memory keeps a device's shape: what was learned of other registers teaches nothing."""
-    places = repr((sorted({target.place for target in targets}), limits.max_registers))
-    return f"shape/{number}/{zlib.crc32(places.encode()):08x}"
 
 
 def _problem(error: AnswerError) -> Problem:

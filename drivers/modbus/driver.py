@@ -21,7 +21,7 @@ from drivers.modbus.prompt import PromptBus
 from drivers.modbus.reader import Reader, completed
 from drivers.modbus.storing import KEPT, Storing
 from drivers.modbus.turns import Turns
-from drivers.modbus.wire import Aside, asked_on
+from drivers.modbus.wire import Aside, Unfinished, asked_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_STEP = 10.0  # s, and what one request takes: whoever watches the thread must see that it lives
+LONGEST_END = 2.0  # s, and what one request takes, for a turn that is under way when the service stops
 GATHER = 2.0  # s for which readings of one round may wait for the round's end
 LOST_TOO_OFTEN = 2  # times before, with no answer in between
 
@@ -99,15 +101,19 @@ class ModbusDriver:
         self.ripe = False  # what is gathered is to be stored now
         self._loop: Loop | None = None
         self._lent = False  # to the loop, whose alone everything is then
-        self._broken_off: tuple[Asking[float], Wish] | None = None  # a turn of the loop, and what it wants next
+        self._broken_off: tuple[Asking[float], Wish] | None = None  # a turn that is under way, and what it wants next
 
     def step(self, now: Now) -> float | None:
-        """Read one device that is due; returns at once when none is, or when the loop does it."""
+        """Read one device that is due, or go on with it; returns at once when none is, or when the loop does it."""
         if self._lent:
             return None
         turn, wish = self._broken_off or (self.turn(now), None)
         self._broken_off = None
-        due = asked_on(self._bus, self._ports.clock, turn, wish)
+        try:
+            due = asked_on(self._bus, self._ports.clock, turn, wish, now.boottime + LONGEST_STEP)
+        except Unfinished as unfinished:
+            self._broken_off = turn, unfinished.wish
+            return now.boottime
         if self.ripe:
             self._deliver()
             return None if self._lends(due) else due
@@ -184,8 +190,10 @@ class ModbusDriver:
         if self._broken_off is not None:
             turn, wish = self._broken_off
             self._broken_off = None
+            self._deliver()
             with suppress(Exception):  # it may be what ends the process, and what is gathered is worth more
-                asked_on(self._bus, self._ports.clock, turn, wish)
+                until = self._ports.clock.now().boottime + LONGEST_END
+                asked_on(self._bus, self._ports.clock, turn, wish, until)
         self._deliver()
         self._bus.close()
 

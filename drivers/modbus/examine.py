@@ -14,7 +14,7 @@ from drivers.modbus.decode import NoValue, is_float
 from drivers.modbus.orders import likely
 from drivers.modbus.plan import Place
 from drivers.modbus.source import Source
-from drivers.modbus.sunspec import Walk
+from drivers.modbus.sunspec import Model, Walk
 from drivers.modbus.target import Target, parts_of, placed, target_of
 from drivers.modbus.wire import Answer, ExceptionAnswer
 
@@ -70,7 +70,7 @@ class Examination:
         self._profiles = profiles
         self._names = " ".join(names)
         self._words: dict[Place, Sequence[int] | None] = {}  # None: refused, or silent
-        self._placed: list[tuple[int, int]] = []
+        self._placed: list[Model] = []
         self._known: dict[str, list[tuple[str, Target]]] = {}  # targets of each profile, once SunSpec is settled
         self._silences = 0
         self._course = self._asking()
@@ -116,7 +116,7 @@ class Examination:
             else:
                 walk.heard(words)
         self._placed = walk.models
-        self.models = [model for model, _ in walk.models]
+        self.models = [model.number for model in walk.models]
 
     def _of_points(self, name: str, count: int) -> Iterator[Place]:
         for _, target in self._targets(name)[:count]:

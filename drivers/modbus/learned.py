@@ -7,14 +7,30 @@ or a timeout with a device that is silent where others refuse; so each one that 
 from __future__ import annotations
 
 import json
+import zlib
+from typing import TYPE_CHECKING
 
 from drivers.modbus.pace import HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from drivers.modbus.target import Target
 
 FIRST = HOUR
 LONGEST = 30 * 24 * HOUR
 BY_SILENCE = (
     3  # what was learned from timeouts counts as confirmed so often: the first test comes after nearly three days
 )
+
+
+def shape_key(number: int, targets: Iterable[Target], most: int) -> str:
+    """Under which name the driver's memory keeps a device's shape: what was learned of other registers teaches nothing.
+
+    `most`: so many of them in a request, as configured.
+    """
+    places = repr((sorted({target.place for target in targets}), most))
+    return f"shape/{number}/{zlib.crc32(places.encode()):08x}"
 
 
 def rest(confirmed: int) -> float:

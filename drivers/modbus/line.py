@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import socket
@@ -86,17 +87,20 @@ class Line:
                 return sound
         return b""
 
-    def quiet(self, until: float, gap: float) -> bytes:
-        """Wait until `until`, and until nothing was heard for `gap`; not for ever. What came meanwhile belongs to nobody."""
+    def quiet(self, until: float, gap: float, most: float = math.inf) -> bytes:
+        """Wait until `until`, and until nothing was heard for `gap`; not for ever, nor beyond `most` bytes.
+
+        What came meanwhile belongs to nobody; of a flood the end.
+        """
         stray = b""
         latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
-        while monotonic() < latest:
+        while monotonic() < latest and len(stray) <= most:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self.ready():
                 break
             if data := self._take(left):
                 self.last = monotonic()
-                stray += data
+                stray = (stray + data)[-MOST_HEARD - CHUNK :]
         return stray
 
     @property

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.modbus.address import address_of
-from drivers.modbus.device import shape_key
+from drivers.modbus.learned import shape_key
 from drivers.modbus.limits import TCP_REGISTER, TCP_REQUEST, Want, wants_of
 from drivers.modbus.plan import REGISTERS, Block, Shape, from_text, plan
 from drivers.modbus.wiretime import USUAL_THINKING, assumed_wire, wire_of
@@ -85,7 +85,7 @@ def planned(connection: Connection, sources: Mapping[str, Source], memory: Mappi
 
 def _device(want: Want, address: Address, memory: Mapping[str, str], *, alone: bool) -> PlannedDevice:
     fresh = Shape(want.limits.max_registers)
-    shape = from_text(memory.get(shape_key(want.number, want.targets, want.limits), ""), fresh.limit)
+    shape = from_text(memory.get(shape_key(want.number, want.targets, want.limits.max_registers), ""), fresh.limit)
     wire = wire_of(address)
     requests = []
     for model, targets in _by_model(want.targets).items():

@@ -28,7 +28,7 @@ class Stranger:
 
     def asked(self, heard: bytes) -> bool:
         """Whether there is one."""
-        return any(self.awaits_answer(heard[: at + self._size]) for at in range(len(heard) - self._size + 1))
+        return any(self.awaits_answer(heard[at : at + self._size]) for at in range(len(heard) - self._size + 1))
 
     def awaits_answer(self, heard: bytes) -> bool:
         """Whether these bytes end with one."""

@@ -1,13 +1,13 @@
 """Where a device's SunSpec models begin: the walk along the chain. Pure; the device asks what `wanted` says.
 
 "SunS" stands at one of three registers; then follow the models, each with its ID, its length L and L registers more. The
-chain ends with ID 0xFFFF. One device is asked a handful of times, once after each start and each failure: firmware moves
-models.
+chain ends with ID 0xFFFF. One device is asked a handful of times, once after each start and each failure, and when a model is
+no longer where it was: firmware moves models.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.modbus.plan import REGISTERS, Place
 
@@ -21,21 +21,42 @@ HEADER = 2  # registers: ID and L
 MOST_MODELS = 200  # a chain of empty models would else be walked through 32 000 requests
 
 
+class Model(NamedTuple):
+    """A model of a device: `register` holds its number, the next one its length, which so many registers follow."""
+
+    number: int
+    register: int
+    length: int
+
+    @property
+    def header(self) -> Place:
+        """What tells it from others."""
+        return Place("holding", self.register, HEADER)
+
+    @property
+    def end(self) -> int:
+        """The register after it."""
+        return self.register + HEADER + self.length
+
+
 class Walk:
-    """One walk. `models`: the models in the order of the chain, each with the register of its ID."""
+    """One walk. `models`: the models in the order of the chain."""
 
     def __init__(self, first: int = 0) -> None:
         """Begin at the base of this number: one that is silent must not hide the others for ever."""
-        self.models: list[tuple[int, int]] = []
+        self.models: list[Model] = []
         self.wanted: Place | None = None
         self._bases = [BASES[(first + turn) % len(BASES)] for turn in range(len(BASES))]
         self._asked = 0
         self._marked = False
         self._next_base()
 
-    def heard(self, words: Sequence[int]) -> None:
-        """The words of `wanted`."""
+    def heard(self, words: Sequence[int] | None) -> None:
+        """The words of `wanted`; None where the device gives none."""
         if self.wanted is None:
+            return
+        if words is None:
+            self.refused()
             return
         here = self.wanted
         if not self._marked:
@@ -49,7 +70,7 @@ class Walk:
         if model == END:
             self.wanted = None
             return
-        self.models.append((model, here.register))
+        self.models.append(Model(model, here.register, length))
         self._go(here.end + length)
 
     def refused(self) -> None:
@@ -63,7 +84,9 @@ class Walk:
     def found(self) -> str:
         """For people."""
         if self._marked:
-            return f"this device has the SunSpec models {', '.join(str(model) for model, _ in self.models) or 'none'}"
+            return (
+                f"this device has the SunSpec models {', '.join(str(model.number) for model in self.models) or 'none'}"
+            )
         return f'there is no "SunS" at {", ".join(map(str, BASES))}'
 
     def _next_base(self) -> None:

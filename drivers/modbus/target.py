@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from drivers.modbus.source import Source
+    from drivers.modbus.sunspec import Model
 
 LARGEST_EXPONENT = 12  # SunSpec knows -10 to 10; 10^300 is a misread register
 EXPONENT, FACTOR = Encoding("s16", na=("0x8000",)), Encoding("u16", na=("0xFFFF",))
@@ -192,14 +193,26 @@ def parts_of(target: Target) -> tuple[Target, ...]:
     return tuple(replace(term, whole=target, nth=nth) for nth, term in enumerate(target.terms)) or (target,)
 
 
-def placed(target: Target, models: Sequence[tuple[int, int]]) -> Target | None:
-    """A target of SunSpec at its register, by the ID registers of the device's models; None where it has none of them."""
-    bases = [base for model, base in models if model in target.sunspec]
-    if len(bases) < target.instance:
+def model_of(target: Target, models: Sequence[Model]) -> Model | None:
+    """Which of a device's models holds a target of SunSpec; None where it has none of its kind."""
+    alike = [model for model in models if model.number in target.sunspec]
+    return alike[target.instance - 1] if len(alike) >= target.instance else None
+
+
+def placed(target: Target, models: Sequence[Model]) -> Target | None:
+    """A target of SunSpec at its register; None where none of the device's models holds it. Behind a model begins the next one."""
+    model = model_of(target, models)
+    if model is None:
         return None
-    register = target.place.register - REGISTERS + bases[target.instance - 1]
-    place = target.place._replace(register=register)
-    return replace(target, place=place, sunspec=()) if place.end <= REGISTERS else None
+    place = target.place._replace(register=target.place.register - REGISTERS + model.register)
+    return replace(target, place=place, sunspec=()) if place.end <= min(model.end, REGISTERS) else None
+
+
+def settled(targets: Sequence[Target], floating: Sequence[Target], models: Sequence[Model]) -> list[Target]:
+    """A device's targets with those of SunSpec, `floating`, where its models are; the others of them are nowhere."""
+    ours = {(target.source, target.nth) for target in floating}
+    fixed = [target for target in targets if (target.source, target.nth) not in ours]
+    return [*fixed, *(placed(target, models) or target for target in floating)]
 
 
 def _sum(terms: Sequence[Target], source: Source) -> Target:

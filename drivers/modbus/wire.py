@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -136,12 +137,26 @@ class Bus(Protocol):
         ...
 
 
-def asked_on(bus: Bus, clock: Clock, asking: Asking[T], wish: Wish | None = None) -> T:
-    """All that is asked, one after the other, each waited for; its outcome. `wish`: what it has asked for already."""
+class Unfinished(Exception):  # noqa: N818 - no error: there is more to be asked than time to ask it
+    """`wish` is what comes next."""
+
+    def __init__(self, wish: Wish) -> None:
+        """Keep it."""
+        super().__init__()
+        self.wish = wish
+
+
+def asked_on(bus: Bus, clock: Clock, asking: Asking[T], wish: Wish | None = None, until: float = math.inf) -> T:
+    """All that is asked, one after the other, each waited for; its outcome. `wish`: what it has asked for already.
+
+    Raises Unfinished where there is still something to be asked at `until` (boottime).
+    """
     try:
         if wish is None:
             wish = next(asking)
         while True:
+            if until < math.inf and clock.now().boottime >= until:
+                raise Unfinished(wish)
             try:
                 heard = _fulfilled(bus, clock, wish)
             except DriverError as error:

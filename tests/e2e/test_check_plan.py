@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivers.modbus.connection import Connection
-from drivers.modbus.device import shape_key
+from drivers.modbus.learned import shape_key
 from drivers.modbus.limits import wants_of
 from drivers.modbus.plan import Shape, to_text
 from drivers.modbus.source import Source
@@ -130,7 +130,7 @@ def test_the_plan_is_what_a_device_has_taught(config: Path):
     loaded = load(config)
     store = open_store(loaded, command="run", threaded=False)
     want = next(each for each in wants_of(connection_of(loaded), sources_of(loaded)) if each.number == 7)
-    key = shape_key(want.number, want.targets, want.limits)
+    key = shape_key(want.number, want.targets, want.limits.max_registers)
     DriverMemory(store, "hall").put(key, to_text(Shape(80, frozenset({("input", 72)}))))
     store.close()
     done = command("check", "--plan", "-c", config)

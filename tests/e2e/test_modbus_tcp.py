@@ -236,6 +236,16 @@ class Stutterer(Babbler):
             self._over.wait(0.001)
 
 
+class Flood(Babbler):
+    """Says its answer again and again, without end."""
+
+    def _send(self, client: socket.socket, answer: bytes) -> None:
+        client.sendall(answer)
+        self._over.wait(0.02)  # so that the first one is an answer by itself
+        while not self._over.is_set():
+            client.sendall(100 * answer)
+
+
 class Slammer(Babbler):
     """Accepts connections and closes them at once, as a gateway does that already has its one client."""
 
@@ -346,6 +356,15 @@ def test_an_answer_that_breaks_off_is_not_filled_up_with_the_beginning_of_anothe
             pytest.raises(BadAnswer, match="an answer and bytes that are none"),
         ):
             bus(gateway.url).read(ASKED)
+
+
+def test_an_answer_that_a_serial_server_repeats_without_end_is_none(bus):
+    """And costs no time: looking through all of it would take for ever, and the service with it."""
+    with Flood(lambda request: b"\x01" + GOOD + b"\x78\xae") as gateway:
+        line = bus(f"rtu+{gateway.url}")
+        with pytest.raises(BadAnswer, match="no end of bytes"):
+            line.read(ASKED._replace(gap=0.05))
+        assert not line.is_open
 
 
 def test_an_answer_in_pieces_is_one(bus):

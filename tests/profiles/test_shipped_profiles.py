@@ -20,6 +20,7 @@ from drivers.modbus.decode import NoValue
 from drivers.modbus.plan import Block, Place, Shape, plan
 from drivers.modbus.profile import Point, Profile, load, names
 from drivers.modbus.source import Source
+from drivers.modbus.sunspec import Model
 from drivers.modbus.target import Target, parts_of, placed, target_of
 
 HERE = Path(__file__).parent
@@ -211,7 +212,7 @@ def target(name: str, point: str) -> Target:
         "unit": load(name).points[point].unit or "kWh",
     }
     found = target_of(point, Source.model_validate(keys))
-    return placed(found, [(model, MODEL_AT) for model in found.sunspec]) or found
+    return placed(found, [Model(model, MODEL_AT, 124) for model in found.sunspec]) or found
 
 
 def requests(name: str) -> list[Block]:

@@ -73,6 +73,7 @@ def test_an_answer_to_an_older_request_leaves_only_what_was_asked_after_it():
 def test_the_question_is_a_part_of_what_was_wanted_where_that_is_possible():
     """Registers that are there, an even number before an odd one, and each answer unlike all that are awaited."""
     awaited = Awaited()
+    awaited.sent(asked(count=4), 0.0)
     counts = []
     for _ in range(3 + BEYOND):
         question = awaited.question(asked(count=4), 0.0)
@@ -81,7 +82,30 @@ def test_the_question_is_a_part_of_what_was_wanted_where_that_is_possible():
         counts.append(question.block.count)
         awaited.sent(question, 0.0)
     assert counts == [2, 1, 3, 5, 6, 7, 8]
+
+
+def test_where_all_lengths_are_taken_one_that_was_asked_later_tells_as_much():
+    """Whichever of its requests was answered: nothing that was asked before the first of them can come."""
+    awaited = Awaited()
+    for count in (4, 2, 1, 3, 5, 6, 7, 8):
+        awaited.sent(asked(count=count), 0.0)
+    question = awaited.question(asked(count=4), 0.0)
+    assert question.block.count == 2
+    awaited.sent(question, 0.0)
+    awaited.answered(question)
+    assert [count for count in range(1, 9) if awaited.mistakable(asked(count=count), 0.0)] == [1, 2, 3, 5, 6, 7, 8]
+    awaited.sent(asked(count=4), 0.0)
     assert awaited.question(asked(count=4), 0.0) is None
+
+
+def test_what_went_out_on_a_closed_connection_is_not_awaited():
+    """It is sent again on the next one."""
+    awaited = Awaited()
+    awaited.sent(asked(count=2), 0.0)
+    awaited.sent(asked(count=4), 0.0)
+    awaited.unsent(asked(count=4))
+    assert awaited.mistakable(asked(count=2), 0.0)
+    assert not awaited.mistakable(asked(count=4), 0.0)
 
 
 def test_a_question_stays_within_the_protocol():
@@ -89,7 +113,7 @@ def test_a_question_stays_within_the_protocol():
     awaited = Awaited()
     assert awaited.question(asked(start=65_535, count=1), 0.0) is None
     assert awaited.question(asked(start=65_534, count=1), 0.0).block.count == 2
-    for count in range(1, 125):
+    for count in range(1, 126):
         awaited.sent(asked(count=count), 0.0)
     assert awaited.question(asked(count=125), 0.0) is None
 

@@ -110,8 +110,8 @@ def test_a_sum_that_could_not_be_asked_for_says_where_it_stands():
 class SunSpec(Line):
     """A device with a common model, perhaps others, and a meter of model 203 that has counted 12 340 Wh."""
 
-    def __init__(self, base: int = 40_000, **keys) -> None:
-        super().__init__({"m": source(register=None, type=None, **ENERGY | keys)})
+    def __init__(self, base: int = 40_000, poll: str = "60s", **keys) -> None:
+        super().__init__({"m": source(register=None, type=None, **ENERGY | keys)}, poll=poll)
         self.map(base)
 
     def map(self, base: int, *before: tuple[int, int], model: int = 203) -> int:
@@ -142,12 +142,17 @@ def test_a_sunspec_meter_is_found_and_read_with_its_exponent_in_one_request(base
 
 
 def test_the_walk_is_made_once():
-    """Then there is one request a poll."""
+    """Then a poll has one request, and one for the model's ID and length where there was time for a restart since the last."""
+    line = SunSpec(poll="5s")
+    line.run(3)
+    walked = len(line.bus.asked)
+    line.run(50)
+    assert len(line.bus.asked) == walked + 10
     line = SunSpec()
     line.run(30)
-    walked = len(line.bus.asked)
     line.run(10 * 60)
-    assert len(line.bus.asked) == walked + 10
+    assert line.requests[-2:] == [(40_070, 2), (40_070 + 46, 9)]
+    assert len(line.bus.asked) == walked + 2 * 10
     assert len(values(line)) == 11
 
 
@@ -163,6 +168,52 @@ def test_a_meter_that_was_away_is_looked_for_again():
     line.run(20 * 60)
     assert set(values(line)) == {12_340}
     assert line.requests[-1] == (40_000 + 70 + 52 + 46, 9)
+
+
+def test_a_model_that_moves_between_two_polls_is_looked_for_before_anything_is_read():
+    """R2: a restart with another firmware takes less than a minute. Where the energy stood there is the power now."""
+    line = SunSpec()
+    line.run(30)
+    line.bus.empty(1)
+    at = line.map(40_000, (160, 8))
+    line.bus.put(1, 40_070 + 46, 0, 7, 0, 0, 0, 0, 0, 0, 0)
+    line.run(5 * 60)
+    assert values(line) == [12_340] * 6
+    assert line.requests[-1] == (at + 46, 9)
+
+
+def test_a_model_that_is_gone_between_two_polls_gives_no_value():
+    """R2: another one stands there."""
+    line = SunSpec()
+    line.run(30)
+    line.map(40_000, model=103)
+    line.run(5 * 60)
+    assert values(line) == [12_340]
+    assert line.problem("m") == "no such model: this device has the SunSpec models 1, 103"
+
+
+def test_a_silence_at_a_models_id_is_one_of_the_device():
+    """It costs one timeout, and the models are looked for again."""
+    line = SunSpec()
+    line.run(30)
+    line.bus.dead.add(1)
+    before = len(line.bus.asked)
+    line.run(60)
+    assert len(line.bus.asked) == before + 1
+    assert line.problem("m").startswith("no answer")
+    line.bus.dead.clear()
+    line.run(5 * 60)
+    assert set(values(line)) == {12_340}
+    assert len(values(line)) >= 4
+
+
+def test_a_register_behind_the_end_of_its_model_is_never_read():
+    """R2: it is another model's."""
+    line = Line({"m": source(register=110, type="acc32", sunspec=203)})
+    SunSpec.map(line, 40_000)  # type: ignore[arg-type]
+    line.run(5 * 60)
+    assert values(line) == []
+    assert line.problem("m").endswith("the SunSpec models 1, 203; one ends before this register")
 
 
 def test_a_device_without_the_model_is_told_what_it_has():

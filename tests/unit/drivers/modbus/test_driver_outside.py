@@ -11,7 +11,7 @@ import pytest
 from drivers import registry
 from drivers.base import LineError, SetupError
 from drivers.modbus import driver as module
-from drivers.modbus.driver import KEPT, ModbusDriver, build
+from drivers.modbus.driver import KEPT, LONGEST_STEP, ModbusDriver, build
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer
 from drivers.reading import Reading, Rejected
 from tests.fakes.clock import START, FakeClock
@@ -201,6 +201,39 @@ def test_what_was_read_when_the_service_stops_in_the_middle_of_a_round_is_delive
     assert len(line.store.batches) == 1
     line.driver.close()
     assert [[item.source for item in batch] for batch in line.store.batches[1:]] == [["a", "b"]]
+
+
+def slow(registers: int, seconds: float) -> Line:
+    """Meter 1, which needs a request for each register, and so many seconds for each answer."""
+    line = Line({f"r{at}": source(register=200 * at) for at in range(registers)}, timeout="30s", poll="1h")
+    for at in range(registers):
+        line.bus.put(1, 200 * at, 0, at)
+    line.bus.latency = seconds
+    return line
+
+
+def test_a_device_that_needs_minutes_for_its_values_is_read_in_many_steps():
+    """Each of them is soon over, so that the watchdog sees the thread live; nothing is asked twice, all is delivered at the end."""
+    line = slow(registers=70, seconds=4.0)
+    steps = []
+    while not line.store.batches:
+        began = line.clock.boottime
+        due = line.step()
+        steps.append(line.clock.boottime - began)
+    assert max(steps) <= LONGEST_STEP + 4.0
+    assert len(line.bus.asked) == 70
+    assert [item.value for item in line.store.readings] == list(range(70))
+    assert due == line.clock.boottime + 20.0  # the full hour: it began at 09:55
+
+
+def test_when_the_service_stops_a_device_that_needs_minutes_is_not_read_to_the_end():
+    """What other devices gave is delivered before it is waited for."""
+    line = slow(registers=70, seconds=4.0)
+    line.step()
+    asked = len(line.bus.asked)
+    line.driver.close()
+    assert len(line.bus.asked) == asked + 1
+    assert line.bus.closed == 1
 
 
 def test_closing_does_not_fail_where_the_store_has():

@@ -42,7 +42,7 @@ def test_a_model_is_found_behind_the_others_whichever_of_the_three_bases_the_map
     """The common model has 66 registers, an inverter 50: the meter begins behind them."""
     walk = Walk()
     walked(walk, at(base, chain((1, 66), (101, 50), (203, 105))))
-    assert walk.models == [(1, base + 2), (101, base + 70), (203, base + 122)]
+    assert walk.models == [(1, base + 2, 66), (101, base + 70, 50), (203, base + 122, 105)]
 
 
 def test_only_ids_and_lengths_are_read():
@@ -55,14 +55,14 @@ def test_two_models_of_one_kind_are_both_found():
     """An inverter with two meters."""
     walk = Walk()
     walked(walk, at(0, chain((203, 105), (203, 105))))
-    assert walk.models == [(203, 2), (203, 109)]
+    assert walk.models == [(203, 2, 105), (203, 109, 105)]
 
 
 def test_a_map_without_an_end_is_walked_as_far_as_it_goes():
     """The device refuses what is behind the last model."""
     walk = Walk()
     walked(walk, at(40_000, chain((1, 66), (213, 124))[:-2]))
-    assert [model for model, _ in walk.models] == [1, 213]
+    assert [model.number for model in walk.models] == [1, 213]
 
 
 def test_another_map_at_a_base_is_not_taken_for_sunspec():
@@ -70,7 +70,7 @@ def test_another_map_at_a_base_is_not_taken_for_sunspec():
     walk = Walk()
     memory = at(40_000, [1, 2, 3, 4]) | at(50_000, chain((201, 105)))
     assert walked(walk, memory) == [40_000, 50_000, 50_002, 50_109]
-    assert walk.models == [(201, 50_002)]
+    assert walk.models == [(201, 50_002, 105)]
 
 
 def test_what_was_found_is_told():

@@ -13,6 +13,7 @@ from drivers.modbus import profile
 from drivers.modbus.decode import Encoding, NoValue
 from drivers.modbus.plan import Place
 from drivers.modbus.source import Source
+from drivers.modbus.sunspec import Model
 from drivers.modbus.target import parts_of, placed, target_of
 
 RATED = """\
@@ -302,11 +303,11 @@ def test_a_register_of_a_model_is_nowhere_until_the_model_is_found():
     target = target_of("x", source(**MODEL))
     assert target.place.register >= 65_536
     assert target.where == "SunSpec 203 + 46"
-    found = placed(target, [(1, 40_002), (203, 40_070), (203, 40_177)])
+    found = placed(target, [Model(1, 40_002, 66), Model(203, 40_070, 105), Model(203, 40_177, 105)])
     assert found
     assert found.place == Place("holding", 40_116, 9)
     assert found.value(words("0000 04D2 0 0 0 0 0 0 0001")) == 12_340
-    assert placed(target, [(1, 40_002), (201, 40_070)]) is None
+    assert placed(target, [Model(1, 40_002, 66), Model(201, 40_070, 105)]) is None
 
 
 def test_the_identity_of_a_model_is_the_same_wherever_firmware_puts_it():
@@ -318,7 +319,7 @@ def test_the_identity_of_a_model_is_the_same_wherever_firmware_puts_it():
 def test_the_second_meter_of_an_inverter_is_asked_for_by_its_number():
     """In the order of the chain, whichever of its models each is; it is another register than the first."""
     second = target_of("x", source(profile="sunspec-meter", point="energy_import_total", instance=2))
-    models = [(1, 2), (203, 70), (201, 177)]
+    models = [Model(1, 2, 66), Model(203, 70, 105), Model(201, 177, 105)]
     found = placed(second, models)
     assert found
     assert found.place.register == 177 + 46
@@ -329,7 +330,7 @@ def test_the_second_meter_of_an_inverter_is_asked_for_by_its_number():
 
 def test_a_model_at_the_very_end_of_the_registers_is_not_read_beyond_them():
     """A misread chain."""
-    assert placed(target_of("x", source(**MODEL)), [(203, 65_500)]) is None
+    assert placed(target_of("x", source(**MODEL)), [Model(203, 65_500, 105)]) is None
 
 
 # --- a profile of the operator's own ----------------------------------------------------------------------------------
