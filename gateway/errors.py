@@ -1,6 +1,6 @@
 """What the process says with its exit code: a fixed surface that units and scripts rely on (DESIGN 9).
 
-After 2, 77 and 78 systemd does not start the service again: only a person can mend what they mean.
+After 2 and 78 systemd does not start the service again: only a person can mend what they mean.
 
 GatewayError           1   failed, or something is not ok
 ├── WrongUsage         2   the words on the command line make no sense together

@@ -180,7 +180,7 @@ def test_a_data_directory_that_may_not_be_written_is_a_matter_of_permission(tmp_
 
 
 def test_a_configuration_that_may_not_be_read_is_a_matter_of_permission(tmp_path: Path) -> None:
-    """Exit code 77, on which systemd does not start it again; nothing was started."""
+    """Exit code 77; nothing was started."""
     config = written(tmp_path, METER.format(url=REFUSED))
     config.chmod(0)
     done = command_bound_by_permissions("run", "-c", config)
