@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import json
 import logging
@@ -621,6 +622,25 @@ def test_a_port_where_nobody_listens_is_told(gateway_at):
     assert gateway.driver.health().detail == (
         f"{address}: the connection was refused: is the broker running, and is the port right?"
     )
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_attempts_in_vain_leave_no_sockets_to_the_garbage_collector(gateway_at):
+    """At a broker that is away for long it may not come by for hours."""
+    with old_broker("closes") as broker:
+        url = broker.url
+    gateway = gateway_at(url)
+    gateway.run_until(lambda: gateway.driver._supervisor._failures == 1, skip=True)
+    gc.disable()
+    try:
+        before = open_files()
+        gateway.run_until(lambda: gateway.driver._supervisor._failures == 5, skip=True)
+        eventually(lambda: open_files() <= before)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("lines", "ahead"), [([], False), (["max_inflight_messages 1000"], True)])
