@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from drivers.base import Health, LastRead, NotStored
-from drivers.mqtt.backlog import Backlog, Held
+from drivers.mqtt.backlog import HELD_FOR, Backlog, Held
 from drivers.mqtt.config import Connection, pace
 from drivers.mqtt.gathering import AT_ONCE, Gathering
 from drivers.mqtt.outgoing import Outgoing
@@ -69,7 +69,7 @@ class MqttDriver:
         self._supervisor = Supervisor(name, connection, topics, session, ports)
         self._translator = Translator(sources, ports.memory)
         self._outgoing = Outgoing(sources.values(), self._translator.births.lost, session.publish)
-        self._backlog = Backlog(AT_ONCE)
+        self._backlog = Backlog(HELD_FOR)
         self._gathering = Gathering(connection.flush, MOST)
         self._wear = Wear(WINDOW)
         expected = {
@@ -98,7 +98,7 @@ class MqttDriver:
             gathered = self._translate(now, drained=not full)
             due = min(due, self._tell_silence(now.boottime))
             if gathered > self._ports.clock.now().boottime:
-                return min(due, gathered, self._backlog.due(), self._outgoing.due())
+                return min(due, gathered, self._backlog.due(owing=self._owing), self._outgoing.due())
         if not self._store():
             return min(due, self._failing.retry_at)
         self._acknowledge()
@@ -171,13 +171,18 @@ class MqttDriver:
             self._batch += self._fresh(message)
             if not len(self._taken) % LOOK_AFTER:
                 boottime = self._ports.clock.now().boottime
-        released = self._backlog.release(boottime) if drained and not self._taken else []
+        released = self._backlog.release(boottime, owing=self._owing) if drained and not self._taken else []
         self._batch += released
         if released or self._taken or not self._supervisor.connected:
             return -NEVER
         since = self._supervisor.listening_since
         young = since is None or boottime - since < YOUNG
         return self._gathering.due(hurry=young or self._backlog.lasts)
+
+    @property
+    def _owing(self) -> bool:
+        """Whether there is something to acknowledge besides what is held back."""
+        return len(self._unacknowledged) > len(self._backlog.messages())
 
     def _fresh(self, message: Message) -> list[Reading | Rejected]:
         """What the message says, without what a newer message of the backlog may still replace."""
@@ -228,6 +233,8 @@ class MqttDriver:
         self._acknowledged += self._session.acknowledge(done)
         boottime = self._ports.clock.now().boottime
         self._gathering.stored(boottime)
+        if done:
+            self._backlog.acknowledged(boottime)
         if done and (hint := self._wear.stored(boottime, sum(message.qos > 0 for message in done))):
             self._ports.note("info", self.name, hint)
 

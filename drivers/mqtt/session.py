@@ -179,6 +179,7 @@ class _Client(Client):
             return MQTTErrorCode.MQTT_ERR_UNKNOWN
         finally:
             self.attempt.finished(error)
+            error = None  # its traceback holds this frame: together they would keep the client's sockets open
 
 
 class _Attempt:

@@ -217,7 +217,7 @@ class Babbler:
             self.accepted += 1
             self._client = client
             with client, suppress(OSError):
-                while request := client.recv(1024):
+                while not self._over.is_set() and (request := client.recv(1024)):
                     answer = self._answer(request)
                     if answer is None:
                         break

@@ -89,6 +89,32 @@ def test_a_held_reading_counts_when_nothing_newer_comes():
     assert backlog.messages() == set()
 
 
+def test_a_broker_that_waits_for_an_acknowledgement_is_not_quiet():
+    """What is held counts a moment after it was told to go on, and its next messages belong to the backlog still."""
+    backlog = resumed(1000)
+    one = message(1000)
+    backlog.concerns(one)
+    backlog.hold(held("a", one))
+    assert backlog.due(owing=True) == float("inf")
+    assert backlog.release(1000 + 2 * QUIET, owing=True) == []
+    backlog.acknowledged(1000 + 2 * QUIET)
+    assert backlog.due() == 1000 + 2 * QUIET + FLUSH
+    backlog.acknowledged(1000 + 2 * QUIET + 0.1)  # of other meters: once is enough
+    assert backlog.due() == 1000 + 2 * QUIET + FLUSH
+    assert backlog.concerns(message(1000 + 3 * QUIET))
+    assert [reading.source for reading in backlog.release(1000 + 2 * QUIET + FLUSH)] == ["a"]
+
+
+def test_what_replaces_a_reading_waits_for_an_acknowledgement_of_its_own():
+    """That of the older one says nothing of it."""
+    backlog = resumed(1000)
+    older, newer = message(1000, 1), message(1000.1, 2)
+    backlog.hold(held("a", older))
+    backlog.acknowledged(1000)
+    backlog.hold(held("a", newer))
+    assert backlog.due(owing=True) == float("inf")
+
+
 def test_held_messages_are_told_so_that_they_stay_unacknowledged():
     """R3: what is not stored is not acknowledged."""
     backlog = resumed()

@@ -320,6 +320,29 @@ def test_a_burst_in_which_a_newer_value_still_waits_for_us_does_not_release_the_
     assert house.values() == [MOST + 99]
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("late", [0.1, 0.3, 1.5])
+def test_while_the_broker_waits_for_acknowledgements_no_older_value_is_the_newest(protocol: str, late: float):
+    """It sends 20, and the rest when it hears of us: however late a busy machine, a slow disk or a long way make that."""
+    house = House(settings={"flush": "25s", "protocol": protocol}, memory={"filters": '["heat"]'})
+    house.step()
+    house.session.accept(resumed=True)
+    house.step()
+    for first in (0, 20, 40):
+        for number in range(first, first + 20):
+            house.session.arrive("heat", str(number))
+        for _ in range(4):
+            house.step(late)
+            if len(house.session.acknowledged) >= first + 19:
+                break
+        assert len(house.session.acknowledged) >= first + 19
+        house.clock.advance(min(late, 0.5))  # the way to the broker and back
+    house.drain()
+    assert house.values() == []
+    house.step(5)
+    assert house.values() == [59]
+
+
 def test_a_full_batch_means_that_newer_values_may_still_wait():
     """After a long commit the messages of a backlog are old when we look at them, and more of them wait."""
     house = resumed()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from threading import Thread
 
+from drivers.mqtt import inbox as module
 from drivers.mqtt.inbox import Inbox
 from drivers.mqtt.port import Message
 from tests.fakes.clock import FakeClock
 
 NOW = FakeClock().now()
-WITHIN = 10.0  # s
+WITHIN = 60.0  # s
 
 
 def message(mid: int, qos: int = 1) -> Message:
@@ -39,8 +40,9 @@ def test_a_full_inbox_throws_away_the_oldest_message_of_qos_0():
     assert inbox.dropped == 2
 
 
-def test_a_full_inbox_holds_up_the_network_until_there_is_room():
+def test_a_full_inbox_holds_up_the_network_until_there_is_room(monkeypatch):
     """A broker such as mosquitto 2.0.11 sends more than the window of MQTT 3.1.1: the rest must wait at the broker."""
+    monkeypatch.setattr(module, "HELD_UP_FOR", WITHIN)  # a busy machine may take its time to make room
     inbox = Inbox(2)
     network = Thread(target=lambda: [inbox.put(message(number)) for number in range(20)], daemon=True)
     network.start()
