@@ -26,7 +26,7 @@ from drivers.modbus import tagged, wire
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.checked import ECHO_HINT, beginning, checked, refuse_echo
 from drivers.modbus.line import MOST_HEARD, NetworkLine, PlainLine, PortLine, monotonic
-from drivers.modbus.opening import connected, explained, must_have, reason
+from drivers.modbus.opening import connected, explained, mind_parity, must_have, reason
 from drivers.modbus.stranger import Stranger
 from drivers.modbus.wire import Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
@@ -368,6 +368,8 @@ class PymodbusBus:
         )
         try:
             must_have(line.socket.fd, settings)
+            if self._address.ascii and settings.parity != "N":
+                mind_parity(line.socket.fd)
         except BaseException:
             line.socket.close()
             raise
