@@ -88,11 +88,13 @@ class PymodbusBus:
         reopen_after: int = REOPEN_AFTER,
         drain: float | None = None,
         latest: float = LATEST,
+        alone: bool = True,
     ) -> None:
         """Opens nothing.
 
         `reopen_after`: silences in a row on TCP; more for a search, which meets little else. Where frames have no number,
-        `drain`: seconds of quiet after a silence or a bad answer; `latest`: seconds by which an answer can be late.
+        `drain`: seconds of quiet after a silence or a bad answer; `latest`: seconds by which an answer can be late. Not `alone`:
+        answers to what others have asked before may still come, so that each device is asked a question first.
         """
         self._connection = connection
         self._address = address
@@ -110,7 +112,7 @@ class PymodbusBus:
         self._quiet_until = 0.0
         self._begun: Request | None = None  # has been sent already, and is not answered yet
         self._unlooked = False  # and the line was not looked at before
-        self._awaited = Awaited(latest)
+        self._awaited = Awaited(latest, alone=alone)
         self._wary_until = 0.0  # a second answer may follow each one: another client of a serial server asks, too
         self._stranger = Stranger(None if address.ascii else FramerRTU.compute_CRC)
 
