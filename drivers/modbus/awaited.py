@@ -38,10 +38,11 @@ class _Asked(NamedTuple):
 class Awaited:
     """The unanswered requests of each device, oldest first."""
 
-    def __init__(self, latest: float = LATEST) -> None:
-        """Nothing was asked."""
+    def __init__(self, latest: float = LATEST, *, alone: bool = True) -> None:
+        """Nothing was asked; not `alone`: by us, and what others have asked before, nobody knows."""
         self._latest = latest
-        self._asked: dict[int, list[_Asked]] = {}
+        self._alone = alone
+        self._asked: dict[int, list[_Asked]] = {}  # of each device that was asked
 
     def sent(self, request: Request, now: float) -> None:
         """The request goes out."""
@@ -57,7 +58,7 @@ class Awaited:
         if len(self._alike(request, request.block.count)) > 1:
             self.came(request, request.block.count)
         else:
-            self._asked.pop(request.device, None)
+            self._asked[request.device] = []
 
     def came(self, request: Request, registers: int) -> None:
         """So many registers have come, which answer the oldest request of that shape, or a younger one."""
@@ -70,7 +71,10 @@ class Awaited:
 
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
-        return bool(self._asked.get(request.device)) and _in(self._outstanding(request.device, now), request)
+        asked = self._asked.get(request.device)
+        if asked is None:
+            return not self._alone
+        return bool(asked) and _in(self._outstanding(request.device, now), request)
 
     def hurried(self, request: Request, now: float) -> bool:
         """The same of what may come by itself: a line that has no question left is not given up for ever."""

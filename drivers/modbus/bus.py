@@ -26,7 +26,7 @@ from drivers.modbus import tagged, wire
 from drivers.modbus.awaited import LATEST, Awaited, answered_twice
 from drivers.modbus.checked import ECHO_HINT, beginning, checked, refuse_echo
 from drivers.modbus.line import MOST_HEARD, NetworkLine, PlainLine, PortLine, monotonic
-from drivers.modbus.opening import connected, explained, must_have, reason
+from drivers.modbus.opening import connected, explained, mind_parity, must_have, reason
 from drivers.modbus.stranger import Stranger
 from drivers.modbus.wire import REFUSALS, Answer, BadAnswer, ExceptionAnswer, NoAnswer, Request
 from drivers.modbus.wiretime import ASCII, MBAP, RTU
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 FRESH = 0.2  # s after an answer over Modbus TCP for which nobody closes the connection as idle
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
+WARY = (
+    600.0  # s after an answer that nobody has asked for; behind a serial server other clients' requests are not heard
+)
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
 PIECES = 0.02  # s at most between two pieces of a frame over Modbus TCP that come without a rest
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
@@ -85,11 +88,13 @@ class PymodbusBus:
         reopen_after: int = REOPEN_AFTER,
         drain: float | None = None,
         latest: float = LATEST,
+        alone: bool = True,
     ) -> None:
         """Opens nothing.
 
         `reopen_after`: silences in a row on TCP; more for a search, which meets little else. Where frames have no number,
-        `drain`: seconds of quiet after a silence or a bad answer; `latest`: seconds by which an answer can be late.
+        `drain`: seconds of quiet after a silence or a bad answer; `latest`: seconds by which an answer can be late. Not `alone`:
+        answers to what others have asked before may still come, so that each device is asked a question first.
         """
         self._connection = connection
         self._address = address
@@ -107,7 +112,8 @@ class PymodbusBus:
         self._quiet_until = 0.0
         self._begun: Request | None = None  # has been sent already, and is not answered yet
         self._unlooked = False  # and the line was not looked at before
-        self._awaited = Awaited(latest)
+        self._awaited = Awaited(latest, alone=alone)
+        self._wary_until = 0.0  # a second answer may follow each one: another client of a serial server asks, too
         self._stranger = Stranger(None if address.ascii else FramerRTU.compute_CRC)
 
     @property
@@ -217,7 +223,8 @@ class PymodbusBus:
 
     def _nothing_follows(self, line: Line, request: Request) -> None:
         """The gap before the next request is kept now: where a second answer follows, the first may have been no answer."""
-        heard = line.answer_in(self._heard_until_quiet(line, max(request.gap, self._address.silence)))
+        gap = max(request.gap, self._address.silence, self._drain if monotonic() < self._wary_until else 0.0)
+        heard = line.answer_in(self._heard_until_quiet(line, gap))
         letters, size = self._address.ascii, self._frames.answer_of(request.block.count)
         if letters:
             heard = heard.upper()
@@ -241,7 +248,7 @@ class PymodbusBus:
         stray = b""
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
             stray = line.quiet(0.0, gap, MOST_HEARD)
-        self.discarded += len(stray.strip(line.noise))
+        self._unasked(stray)
         heard = bytes(line.heard) + stray
         if len(stray) > MOST_HEARD:
             self._suspect()
@@ -304,7 +311,12 @@ class PymodbusBus:
         stray = self._line.quiet(self._quiet_until, gap)
         if self._address.untagged and self._stranger.awaits_answer(stray):
             stray += self._line.quiet(monotonic() + self._drain, gap)
+        self._unasked(stray)
+
+    def _unasked(self, stray: bytes) -> None:
         self.discarded += len(stray.strip(self._line.noise))
+        if self._address.untagged and not self._address.serial and self._stranger.answered(stray):
+            self._wary_until = monotonic() + WARY
 
     def _lost(self, error: BaseException) -> LineError:
         self.close()
@@ -369,6 +381,8 @@ class PymodbusBus:
         )
         try:
             must_have(line.socket.fd, settings)
+            if self._address.ascii and settings.parity != "N":
+                mind_parity(line.socket.fd)
         except BaseException:
             line.socket.close()
             raise

@@ -46,7 +46,7 @@ def build(name: str, connection: BaseModel, sources: Mapping[str, BaseModel], po
     """A driver that has touched nothing yet."""
     settings = cast("Connection", connection)
     address = address_of(settings.url)
-    bus = (PromptBus if address.scheme == "tcp" else PymodbusBus)(settings, address)
+    bus = (PromptBus if address.scheme == "tcp" else PymodbusBus)(settings, address, alone=False)
     return ModbusDriver(name, settings, cast("Mapping[str, Source]", sources), ports, bus)
 
 

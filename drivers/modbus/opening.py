@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from drivers.modbus.address import Address, Serial
     from drivers.modbus.connection import Connection
 
-CFLAG = 2  # place in what tcgetattr gives
+IFLAG, CFLAG = 0, 2  # places in what tcgetattr gives
 SEVEN = 7  # bits
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
+# Between two polls an hour apart a router forgets a connection, or its other end is gone without a word: then the poll of the
+# hour's edge, and the one after it, would find nobody.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}  # s, s, times
 
 
 def must_have(port: int, settings: Serial) -> None:
@@ -26,6 +29,17 @@ def must_have(port: int, settings: Serial) -> None:
     """
     if _character(termios.tcgetattr(port)[CFLAG]) != _character(_flags(settings)):
         raise ValueError(_not_taken(settings))
+
+
+def mind_parity(port: int) -> None:
+    """Let the system make a NUL of each character whose parity is wrong; pyserial lets them pass.
+
+    Where frames are letters that spoils the frame. Their LRC alone does not see two errors in one place of two bytes, while
+    the CRC of RTU does.
+    """
+    flags = termios.tcgetattr(port)
+    flags[IFLAG] = (flags[IFLAG] | termios.INPCK) & ~(termios.IGNPAR | termios.PARMRK)
+    termios.tcsetattr(port, termios.TCSANOW, flags)
 
 
 def _not_taken(settings: Serial) -> str:
@@ -50,6 +64,9 @@ def connected(connection: Connection, address: Address) -> socket.socket:
     timeout = max(CONNECT_TIMEOUT, connection.timeout or 0.0)
     plain = socket.create_connection((address.host, address.port), timeout)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        plain.setsockopt(socket.IPPROTO_TCP, option, value)
     if address.scheme != "tls":
         return plain
     try:  # MBAP inside TLS, as the Modbus/TCP Security specification has it; the certificate is always checked

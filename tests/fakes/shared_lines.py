@@ -33,12 +33,16 @@ PATIENT = "30s"  # as a timeout: whoever answers does so long before
 LONGEST_WAIT = 10.0  # s, as in gateway.service
 MOST_STEPS = 20_000  # workers that want to be called again at once, for ever, are a busy loop
 REGISTERS = (10, 100)  # of each meter: one request for each
+SIZE = 4  # bytes of such a value
 Piece = bytes | float | None  # to send; so many seconds of silence; the end of the connection
 Script = Callable[[bytes, bytes], Sequence[Piece]]  # of the request and the good answer
 
 
 class OddGateway:
-    """Modbus TCP, for anybody who connects; each answer of two registers holds a u32 that no other one holds."""
+    """Modbus TCP, for anybody who connects; each answer of two registers holds a u32 that no other one holds.
+
+    What is asked besides, to clear up what may still come, is neither told nor scripted.
+    """
 
     def __init__(self) -> None:
         self.told: list[int] = []  # by good answers, whatever became of them
@@ -97,9 +101,11 @@ class OddGateway:
     def _pieces(self, request: bytes) -> Sequence[Piece]:
         if self.silent:
             return []
-        self.told.append(len(self.told) + 1)
         size = 2 * int.from_bytes(request[10:12], "big")
-        answer = framed(request, bytes([3, size]) + struct.pack(">I", self.told[-1]).ljust(size, b"\0")[:size])
+        if size != SIZE:
+            return [framed(request, bytes([3, size]) + bytes([0xFF]) * size)]
+        self.told.append(len(self.told) + 1)
+        answer = framed(request, bytes([3, SIZE]) + struct.pack(">I", self.told[-1]))
         return self.script.popleft()(request, answer) if self.script else [answer]
 
 

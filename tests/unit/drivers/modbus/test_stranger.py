@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.framer import FramerAscii, FramerRTU
-from pymodbus.pdu import DecodePDU
+from pymodbus.pdu import DecodePDU, ExceptionResponse
 from pymodbus.pdu.register_message import (
     ReadHoldingRegistersRequest,
     ReadHoldingRegistersResponse,
@@ -51,3 +51,23 @@ def test_a_write_is_no_read():
     """Its answer is never taken for ours."""
     frame = bytes([1, 6, 0, 10, 0, 2])
     assert not STRANGERS[False].asked(frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big"))
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+@given(st.lists(st.integers(0, 65_535), min_size=1, max_size=125), st.binary(max_size=12), st.binary(max_size=12))
+def test_an_answer_is_found_wherever_it_stands(ascii_, registers, before, behind):
+    """Whichever device gives it."""
+    frame = FRAMERS[ascii_].buildFrame(ReadHoldingRegistersResponse(registers=registers, dev_id=9))
+    assert STRANGERS[ascii_].answered(before + frame + behind)
+
+
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_requests_refusals_and_spoilt_answers_are_no_answers(ascii_):
+    """Nor is nothing, nor the beginning of one."""
+    framer, stranger = FRAMERS[ascii_], STRANGERS[ascii_]
+    answer = framer.buildFrame(ReadHoldingRegistersResponse(registers=[0, 1234], dev_id=1))
+    spoilt = answer.replace(b"04D2", b"04D3") if ascii_ else answer[:-1] + bytes([answer[-1] ^ 1])
+    assert spoilt != answer
+    request = framer.buildFrame(ReadHoldingRegistersRequest(address=0x0300, count=2, dev_id=1))
+    for heard in (b"", request, spoilt, answer[:-1], framer.buildFrame(ExceptionResponse(3, 2, 1))):
+        assert not stranger.answered(heard)
