@@ -122,9 +122,12 @@ def test_silence_is_told_with_what_to_look_at(read):
 
 
 def test_nobody_who_listens_is_told(unconfigured, meter_gateway):
-    """Exit code 1, with the system's word."""
+    """Exit code 1, with the system's word and what it means."""
     done = meter_gateway("read", "tcp://127.0.0.1:1", "--register", "1")
-    assert (done.code, done.err) == (1, "meter-gateway: 127.0.0.1:1: Connection refused\n")
+    assert (done.code, done.err) == (
+        1,
+        "meter-gateway: 127.0.0.1:1: Connection refused; nothing listens at this port: Modbus is mostly at 502\n",
+    )
 
 
 def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
