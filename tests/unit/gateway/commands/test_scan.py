@@ -436,6 +436,8 @@ def test_a_bar_on_a_terminal_and_lines_in_a_pipe(scan, site: Site, line: ModbusS
     site.config.write_text("")
     shown = on_terminal(*words).out
     assert re.search(r"\r\033\[K.{16}  +\d+ %  id 2\d, 0 found, \d+ s left", shown)
+    shown = on_terminal(*words, columns=40).out
+    assert re.search(r"\r\033\[K.{4}  +\d+ %  id 2\d, 0 found, \d+ s left", shown), "the words say more than the bar"
 
 
 def test_stopped_it_shows_what_it_has_found(line: ModbusSimulator, tmp_path: Path):
