@@ -107,7 +107,9 @@ def failure(error: DriverError, address: Address) -> GatewayError:
     forbidden = serial and Path(address.host).exists() and not os.access(address.host, os.R_OK | os.W_OK)
     usual = "" if serial or address.port == PORTS[address.scheme] else f": Modbus is mostly at {PORTS[address.scheme]}"
     hint = f"; nothing listens at this port{usual}" if str(error).endswith(os.strerror(errno.ECONNREFUSED)) else ""
-    return (NotPermitted if forbidden else GatewayError)(f"{error}{hint}")
+    if forbidden:
+        return NotPermitted(f"{error}; or try again with sudo")
+    return GatewayError(f"{error}{hint}")
 
 
 def _data_dir(path: Path) -> Path:

@@ -154,7 +154,10 @@ def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
         Path(line.port).chmod(0o000)
         done = command_bound_by_permissions("read", line.url, "--register", "0", "-c", site.config)
     assert (done.code, done.out) == (77, "")
-    assert "no permission; the service's user must be in the group that owns the port, mostly dialout" in done.err
+    assert (
+        "no permission; the service's user must be in the group that owns the port, mostly dialout; or try again with sudo"
+        in done.err
+    )
 
 
 @pytest.mark.parametrize(
