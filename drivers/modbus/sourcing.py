@@ -98,6 +98,13 @@ def _point_faults(source: Source, profile: Profile) -> Iterator[Found]:
             "unit",
             f"is set in the meter itself, the profile cannot know it: look at the display and write it. {note}".rstrip(),
         )
+    for name, point in zip(names, points, strict=True):
+        last = REGISTERS - WIDTHS[point.type]
+        if point.register > last:
+            yield (
+                key,
+                f"{name} is at register {point.register}: {point.type} takes {WIDTHS[point.type]}, so at most {last}",
+            )
     yield from _sum_faults(names, points)
 
 
@@ -162,11 +169,9 @@ def _width_faults(source: Source) -> Iterator[Found]:
     if width <= most:
         return
     if width > MOST_REGISTERS:
-        key = next(each for each in (*BESIDE, "type") if getattr(source, each) is not None or each == "type")
-        yield (
-            key,
-            f"is too far from register: one request must read both, and takes at most {MOST_REGISTERS} registers, not {width}",
-        )
+        key = "point" if profile else next((each for each in BESIDE if getattr(source, each) is not None), "type")
+        what = "what belongs to the value is too far from it" if profile else "is too far from register"
+        yield key, f"{what}: one request must read both, and takes at most {MOST_REGISTERS} registers, not {width}"
         return
     message = f"must be at least {width}: a value is never split over two requests"
     if width != target.encoding.width:

@@ -106,6 +106,25 @@ def test_a_mistake_in_an_own_profile_is_told_where_it_stands(tmp_path: Path):
     assert len(load(tmp_path / "config.toml").meters) == 2
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("register = 52", "register = 65535", "point: energy is at register 65535: s32 takes 2, so at most 65534"),
+        (
+            'unit = "kWh"',
+            'unit = "kWh"\nfraction = { register = 9000, type = "u16", scale = "0.1" }',
+            "point: what belongs to the value is too far from it: one request must read both",
+        ),
+    ],
+)
+def test_what_a_bus_cannot_read_of_an_own_profile_is_a_mistake(tmp_path: Path, before: str, after: str, words: str):
+    """Each key by itself may be right."""
+    own = tmp_path / "own.toml"
+    own.write_text(f'{PROFILE}type = "s32"\nunit = "kWh"\n'.replace(before, after))
+    (fault,) = said(tmp_path, MAIN + METER.format("a", f'device = 1, profile = "{own}", point = "energy"'))
+    assert words in fault
+
+
 def test_an_own_profile_that_is_not_there_is_told_once(tmp_path: Path):
     """At the key that names it."""
     (fault,) = said(tmp_path, MAIN + METER.format("a", f'device = 1, profile = "{tmp_path}/no.toml", point = "energy"'))
