@@ -6,9 +6,10 @@ Messages raised here reach the operator as they are: each says what is allowed.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -91,10 +92,34 @@ Scale = Annotated[Exact, AfterValidator(_scale)]
 Kind = Literal["counter", "interval", "power"]
 
 
+class OtherWords:
+    """In an `Annotated`: what other programs call a value of the type, in small letters, and what it is here."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: Mapping[str, str]) -> None:
+        """Only for saying what was meant: none of them is taken."""
+        self.words = words
+
+
+def meant_value(annotation: object, value: str) -> str:
+    """The value that was probably meant, by other programs' words for it or but for its capitals; "" where nobody knows."""
+    arguments = get_args(annotation)
+    words = {key: word for each in arguments if isinstance(each, OtherWords) for key, word in each.words.items()}
+    words |= {each.casefold(): each for each in arguments if isinstance(each, str) and not isinstance(each, Words)}
+    if value.casefold() in words:
+        return words[value.casefold()]
+    below = (meant_value(each, value) for each in arguments if not isinstance(each, str | OtherWords))
+    return next(filter(None, below), "")
+
+
 class Strict(BaseModel):
     """Base of everything an operator writes: unknown keys are mistakes, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    other_words: ClassVar[
+        Mapping[str, str]
+    ] = {}  # other programs' keys: the key here, or a sentence that says what to do
 
 
 class SourceBase(Strict):

@@ -51,6 +51,10 @@ class ConfigModule(Protocol):
         """Seconds between two readings that the source is expected to give."""
         ...
 
+    def files(self, source: BaseModel) -> Mapping[str, type[BaseModel]]:
+        """TOML files of the operator's own that a source names, by their paths, and the model that each follows."""
+        ...
+
     def exclusive(self, connection: BaseModel) -> str | None:
         """What only one connection may use, in words ("the serial port /dev/ttyUSB0"); None where nothing is."""
         ...

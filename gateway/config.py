@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from drivers import registry
 from drivers.fields import SourceBase, is_file
 from gateway import secrets
-from gateway.drafting import ConnectionDraft, Draft, MeterDraft, read
+from gateway.drafting import ConnectionDraft, Draft, MeterDraft, check_file, read
 from gateway.faults import ConfigFaults, Fault, Findings, counted, nearest, some
 from gateway.keys import expiry
 from gateway.resolving import Meter, resolve
@@ -131,7 +131,12 @@ def _driver_faults(connection: ConnectionDraft, draft: Draft, findings: Findings
         return {meter.id for meter in draft.meters if meter.connection is connection}
     sources = _sources_on(connection, draft)
     values = {name: source.value for name, source in sources.items() if source.value is not None}
-    faults = registry.config_of(connection.driver).check(connection.checked.value, values)
+    module = registry.config_of(connection.driver)
+    for path, model in {
+        path: model for source in values.values() for path, model in module.files(source).items()
+    }.items():
+        check_file(Path(path), model, findings)
+    faults = module.check(connection.checked.value, values)
     for fault in faults:
         at = connection.checked if fault.path[0] == "connection" else sources[str(fault.path[0])]
         said = _MEANT.fullmatch(fault.message)

@@ -96,6 +96,18 @@ def read(path: Path, findings: Findings) -> Draft | None:
     return Draft(file, connections, tuple(meters))
 
 
+def check_file(path: Path, model: type[BaseModel], findings: Findings) -> None:
+    """A file that a source names: every mistake in it, where it stands. That it cannot be read at all, its driver says."""
+    try:
+        read_text(path)
+    except Unreadable:
+        return
+    document = _document(path, findings)
+    if document is not None and document.content is not None:
+        origin = Origin(str(path), document.lines, document.text.split("\n"))
+        check_table(model, document.content, Place(origin), findings)
+
+
 def _document(path: Path, findings: Findings) -> TomlFile | None:
     try:
         text = read_text(path)

@@ -19,6 +19,7 @@ _ADVICE = {
     errno.EISDIR: "; write the path of a file",
     errno.EACCES: "; try again with sudo, or let the user who runs this read it",
 }
+_NONE_YET = "; say which with -c FILE, or begin with what meter-gateway scan URL prints, or with config.example.toml"
 
 
 def find_config(given: str | None) -> Path:
@@ -47,6 +48,8 @@ def read_text(path: Path) -> str:
             unfed = not content and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "")
+        if path == DEFAULT_CONFIG and error.errno == errno.ENOENT:
+            advice = _NONE_YET
         forbidden = isinstance(error, PermissionError)
         raise Unreadable(path, f"cannot be read: {error.strerror}{advice}", forbidden=forbidden) from None
     except ValueError:  # a zero byte in the path

@@ -120,7 +120,7 @@ def problems(report: dict[str, Any], *, together: Mapping[str, Sequence[str]] | 
         connection = meter["connection"]
         known = connection in silent or meter["meter"] in together.get(connection, ())
         known = known or _device_fails(meter, report["connections"].get(connection))
-        explained = report["service"] is None or known
+        explained = report["service"] is None or known or report.get("unplaced", 0) > 0  # they wait for a trusted clock
         yield from _meter_problems(meter, explained=explained)
         yield from _doubt_problems(meter, _now_of(report["service"]))
     service = report["service"]

@@ -44,7 +44,7 @@ def wrapped(text: str, indent: str = "") -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Columns as wide as their content, two blanks apart; `right` names the columns aligned to the right.
 
-    Where that is wider than the terminal: one block per row, named by its first column.
+    Where that is wider than the terminal: one block per row, named by its first column, without its empty cells.
     """
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
@@ -66,7 +66,7 @@ def fits(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _block(header: Sequence[str], row: Sequence[str]) -> str:
-    cells = [wrapped(f"  {name}: {cell}", "    ") for name, cell in zip(header[1:], row[1:], strict=True)]
+    cells = [wrapped(f"  {name}: {cell}", "    ") for name, cell in zip(header[1:], row[1:], strict=True) if cell]
     return "\n".join([row[0], *cells])
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from drivers.fields import Words
+from drivers.fields import Words, meant_value
 from gateway.faults import Findings, Place, nearest, some
 from gateway.tomlfile import KeyPath, without_unreadable
 
@@ -134,18 +134,18 @@ def _respelt(
     known = {key: value for key, value in table.items() if key in model.model_fields}
     spelling: dict[str, str] = {}
     for key in [key for key in table if key not in known]:
-        meant = nearest(key, model.model_fields)
-        _unknown_key(place.at(key), meant, model, findings)
+        meant, instead = _meant_key(key, model)
+        findings.add(place.at(key), f"unknown key{instead}", suggestion=meant)
         if meant and meant not in known:
             known[meant] = table[key]
             spelling[meant] = key
     return known, spelling
 
 
-def _unknown_key(place: Place, meant: str, model: type[BaseModel], findings: Findings) -> None:
-    allowed = list(model.model_fields)
-    listed = "" if meant else f"; known here: {some(allowed)}"
-    findings.add(place, f"unknown key{listed}", suggestion=meant)
+def _meant_key(key: str, model: type[BaseModel]) -> tuple[str, str]:
+    word = getattr(model, "other_words", {}).get(key.casefold(), "")
+    meant = word if word in model.model_fields else "" if word else nearest(key, model.model_fields)
+    return meant, "" if meant else f"; {word or f'known here: {some(list(model.model_fields))}'}"
 
 
 def _errors(model: type[BaseModel], table: Mapping[str, Any]) -> list[Any]:
@@ -199,7 +199,14 @@ def _report(
         findings.add(place, f"missing: write {_wanted(model, keys)}")
     else:
         message = joined([sentence(error, written) for error in errors])
-        findings.add(place, _table_form(message, place) if message == _A_TABLE else message, written)
+        meant = _meant_value(model, keys, written)
+        findings.add(place, _table_form(message, place) if message == _A_TABLE else message, written, meant)
+
+
+def _meant_value(model: type[BaseModel], keys: KeyPath, written: object) -> str:
+    fields = [each.model_fields.get(str(keys[-1])) for each in _models_at(model, keys[:-1]) if keys]
+    found = (meant_value(Annotated[each.annotation, *each.metadata, None], str(written)) for each in fields if each)
+    return next(filter(None, found), "") if isinstance(written, str) else ""
 
 
 def _table_form(message: str, place: Place) -> str:
@@ -311,7 +318,7 @@ _BOUNDS = {
     "too_long": ("max_length", "must have at most {} elements"),
 }
 _PREFIX = "must be "
-_WHOLE = re.compile(r"\s*-?\d+\s*")
+_WHOLE = re.compile(r"\s*(-?\d+|0x[0-9a-fA-F]+)\s*")
 _A_TABLE = "must be a table"
 _TYPES: dict[object, str] = {
     str: "text in quotes",
@@ -376,11 +383,8 @@ def _bound_sentence(kind: str, context: Mapping[str, Any], written: object) -> s
 
 def _bound(limit: object, written: object) -> str:
     """A limit in the form the operator writes: seconds as a duration where the value is one."""
-    if (
-        isinstance(written, str)
-        and isinstance(limit, int | float)
-        and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written)
-    ):
+    is_duration = isinstance(written, str) and re.fullmatch(r"\s*[\d.]+\s*(ms|s|m|h|d)\s*", written)
+    if is_duration and isinstance(limit, int | float):
         return f'"{duration_text(float(limit))}"'
     return re.sub(r"Decimal\('([^']*)'\)", r"\1", str(limit))  # pydantic gives such limits by their repr
 

@@ -357,9 +357,14 @@ class PymodbusBus:
         hint = ""
         if echoed and self._address.untagged and not self._connection.local_echo:
             hint = f"; the request itself came back{ECHO_HINT}"
-        elif not self._address.untagged and heard[2:4] == bytes(2) and heard[6:7] == line.sent[6:7]:
+        elif self._is_of_another(line.sent, heard):
             hint = OTHER_REQUEST_HINT
         return BadAnswer(f"{len(heard)} bytes that are no answer to this request: {shown}{hint}", raw=heard)
+
+    def _is_of_another(self, sent: bytes, heard: bytes) -> bool:
+        """Whether it is a frame of Modbus TCP from the device that was asked, under another transaction."""
+        of_it = heard[2:4] == bytes(2) and heard[6:7] == sent[6:7]
+        return not self._address.untagged and of_it and heard[:2] != sent[:2]
 
     def _suspect(self, *, bad: bool = True) -> None:
         """A late answer may still come. Closing helps best; on a serial line only quiet does."""

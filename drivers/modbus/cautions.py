@@ -9,6 +9,7 @@ from drivers.modbus.address import Address, Serial, address_of
 from drivers.modbus.limits import wants_of
 from drivers.modbus.planned import planned
 from drivers.modbus.profile import known
+from drivers.modbus.target import target_of
 from drivers.modbus.wiretime import WORST_THINKING, assumed_wire
 from drivers.registry import Fault
 
@@ -37,6 +38,8 @@ def cautions_of(connection: Connection, sources: Mapping[str, Source]) -> Iterat
         if 0 < gap < address.silence:
             yield Fault(path, _of_gap(address, gap))
     yield from _of_poll(address, line)
+    yield from _of_ratios(sources)
+    yield from _of_twins(sources)
 
 
 def hint(address: Address, sources: Iterable[Source]) -> str:
@@ -111,6 +114,25 @@ def _of_poll(address: Address, line: PlannedLine) -> Iterator[Fault]:
         f"a round of {of} takes about {line.seconds:.1f} s {at}: a poll every {line.poll:g} s cannot be kept; "
         f'at least "{math.ceil(line.seconds * ROOM)}s"',
     )
+
+
+def _of_ratios(sources: Mapping[str, Source]) -> Iterator[Fault]:
+    for name, source in sources.items():
+        if source.ct_ratio is not None and source.ct_ratio < 1:
+            yield Fault(
+                (name, "ct_ratio"), "makes values smaller; a transformer's type plate has the larger current first"
+            )
+
+
+def _of_twins(sources: Mapping[str, Source]) -> Iterator[Fault]:
+    """Mostly a block that was copied and not changed."""
+    first: dict[tuple[int, str], str] = {}
+    for name, source in sources.items():
+        owner = first.setdefault((source.device, target_of("", source).identity), name)
+        if owner != name:
+            yield Fault(
+                (name, "device"), f'reads the same as meter "{owner}": is it another device, or another register?'
+            )
 
 
 def _ms(seconds: float) -> str:

@@ -31,15 +31,15 @@ def checked(response: ModbusPDU, request: Request, heard: bytes, *, ascii_: bool
         code = response.exception_code
         if response.function_code == function | 0x80 and code in EXCEPTIONS:
             raise ExceptionAnswer(code)
-        raise BadAnswer(
-            f"exception 0x{code:02X} for function {response.function_code & 0x7F}, asked {function}", raw=heard
-        )
+        to = response.function_code & 0x7F
+        other = "which Modbus does not know" if to == function else f"for function {to}, asked {function}"
+        raise BadAnswer(f"exception 0x{code:02X} {other}", raw=heard)
     if response.function_code != function:
         raise BadAnswer(f"function {response.function_code} instead of {function}", raw=heard)
     words = tuple(response.registers)
     if len(words) != request.block.count:
-        got = f"{len(words)} registers instead of {request.block.count}"
-        raise BadAnswer(f"{got}: {hexed(words[:16])}", raw=heard)
+        got = f"{len(words)} register{'' if len(words) == 1 else 's'} instead of {request.block.count}"
+        raise BadAnswer(f"{got}: {hexed(words[:16])}" if words else got, raw=heard)
     if beginning(request, ascii_=ascii_) not in (heard.upper() if ascii_ else heard):
         raise BadAnswer(f"an odd number of bytes instead of {len(words)} registers", raw=heard)
     return words

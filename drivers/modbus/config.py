@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
+from os.path import realpath
 from typing import TYPE_CHECKING, cast
 
 from drivers.fields import is_file
 from drivers.modbus.address import Address, address_of
 from drivers.modbus.cautions import cautions_of
 from drivers.modbus.connection import Connection
+from drivers.modbus.profile import Profile
 from drivers.modbus.source import Source
 from drivers.modbus.sourcing import caution_of, source_faults
 from drivers.modbus.target import target_of
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-__all__ = ["Connection", "Source", "cautions", "check", "describe", "exclusive", "needs", "pace"]
+__all__ = ["Connection", "Source", "cautions", "check", "describe", "exclusive", "files", "needs", "pace"]
 
 RTU_DEVICES = range(1, 248)
 TCP_DEVICES = range(256)  # 0 and 255 are "the gateway itself" on some gateways
@@ -71,10 +73,16 @@ def pace(connection: BaseModel, source: BaseModel) -> float:
     return cast("Source", source).expected_every or cast("Connection", connection).poll
 
 
+def files(source: BaseModel) -> Mapping[str, type[BaseModel]]:
+    """A profile of the operator's own."""
+    profile = cast("Source", source).profile
+    return {profile: Profile} if profile and profile.startswith("/") else {}
+
+
 def exclusive(connection: BaseModel) -> str | None:
     """A serial port or a gateway: two masters on one bus take each other's answers (thingsboard-gateway 905)."""
     address = address_of(cast("Connection", connection).url)
-    return f"the serial port {address.host}" if address.serial else f"{address.host}:{address.port}"
+    return f"the serial port {realpath(address.host)}" if address.serial else f"{address.host}:{address.port}"
 
 
 def needs(connection: BaseModel) -> Needs:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from drivers.fields import Duration, Strict, Words
 from drivers.modbus.address import address_of
+from drivers.modbus.otherwords import CONNECTION_KEYS
 
 POLL = 60.0  # s
 
@@ -19,6 +21,8 @@ def _url(value: str) -> str:
 
 class Connection(Strict):
     """`[connections.NAME]` with `driver = "modbus"`: one bus, gateway or meter, with one request at a time."""
+
+    other_words: ClassVar[Mapping[str, str]] = CONNECTION_KEYS
 
     driver: Literal["modbus"]
     url: Annotated[str, AfterValidator(_url), Words('a URL such as "tcp://192.0.2.10:502"')] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 import termios
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from drivers.modbus.address import Address, Serial
     from drivers.modbus.connection import Connection
 
+NO_TLS = {  # what Python says of who does not speak it, and what a person should know
+    "WRONG_VERSION_NUMBER": "what answers there is no TLS; without encryption it is tcp://",
+    "handshake operation timed out": "nobody answered the TLS handshake; without encryption it is tcp://",
+}
 IFLAG, CFLAG = 0, 2  # places in what tcgetattr gives
 SEVEN = 7  # bits
 CONNECT_TIMEOUT = 3.0  # s at least: a lost SYN is sent again after 1 s
@@ -100,10 +105,18 @@ def reason(error: BaseException) -> str:
 
 def explained(error: BaseException, address: Address) -> LineError | SetupError:
     """What stands in the way of opening, and what to do about it."""
-    host = address.host
+    if address.serial:
+        return _of_port(error, address.host, address.serial)
+    why = reason(error)
+    if address.scheme == "tls":
+        why = next((words for sign, words in NO_TLS.items() if sign in str(error)), why)
+    return LineError(f"{address.host}:{address.port}: {why}")
+
+
+def _of_port(error: BaseException, host: str, settings: Serial) -> LineError | SetupError:
     number = getattr(error, "errno", None)
-    if not address.serial:
-        return LineError(f"{host}:{address.port}: {reason(error)}")
+    if number in {errno.EISDIR, errno.ENOTTY} or os.strerror(errno.ENOTTY) in str(error):
+        return SetupError(f"{host}: is no serial port; see /dev/serial/by-id/ for those there are")
     if number == errno.EACCES:
         return SetupError(
             f"{host}: no permission; the service's user must be in the group that owns the port, mostly dialout"
@@ -120,5 +133,5 @@ def explained(error: BaseException, address: Address) -> LineError | SetupError:
     if number in {errno.EAGAIN, errno.EBUSY} or "exclusively lock" in str(error):
         return SetupError(f"{host}: another process uses the port; only one may")
     unable = isinstance(error, termios.error) and error.args[:1] == (errno.EINVAL,)
-    why = _not_taken(address.serial) if unable else reason(error)
+    why = _not_taken(settings) if unable else reason(error)
     return LineError(f"{host}: cannot be opened with these settings: {why}")

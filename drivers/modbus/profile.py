@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 import warnings
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from drivers.fields import LARGEST, Duration, Exact, Kind, Scale, Strict, Words
-from drivers.modbus.decode import Order, Type, marker_fault
+from drivers.fields import LARGEST, Duration, Exact, Kind, OtherWords, Scale, Strict, Words
+from drivers.modbus import decode
+from drivers.modbus.otherwords import BYTE_ORDERS, PROFILE_KEYS, SOURCE_KEYS, TYPES, WORD_ORDERS
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
 
 # pydantic takes `register` for ABCMeta.register, which no instance has
 warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
 
+SHORTEST_PART = 3  # letters of a profile's name that say something
+MOST_PLACES = 6  # of mistakes, in one sentence
 FOLDER = Path(__file__).resolve().parent.parent / "profiles"
 
 Evidence = Literal["datasheet", "capture", "hardware"]
@@ -26,6 +31,9 @@ Evidence = Literal["datasheet", "capture", "hardware"]
 Agreement = Literal["yes", "single", "no"]
 """Two or more independent texts give the same address, only one gives it, or they contradict each other."""
 
+Type = Annotated[decode.Type, OtherWords(TYPES)]
+WordOrder = Annotated[decode.Order, OtherWords(WORD_ORDERS)]
+ByteOrder = Annotated[decode.Order, OtherWords(BYTE_ORDERS)]
 Register = Annotated[int, Field(ge=0, lt=REGISTERS)]
 
 
@@ -38,7 +46,7 @@ class BadProfile(Exception):  # noqa: N818 - as above
 
 
 def _marker(value: str) -> str:
-    fault = marker_fault(value)
+    fault = decode.marker_fault(value)
     if fault:
         raise ValueError(fault)
     return value
@@ -79,6 +87,8 @@ class Identification(Strict):
 class Point(Strict):
     """One value of the meter."""
 
+    other_words: ClassVar[Mapping[str, str]] = SOURCE_KEYS
+
     register: int = Field(
         ge=0, lt=REGISTERS
     )  # zero-based PDU address; with `sunspec`, counted from the model's ID register
@@ -87,8 +97,8 @@ class Point(Strict):
     kind: Kind = "counter"
     scale: Scale = Decimal(1)
     table: Table | None = None
-    word_order: Order | None = None
-    byte_order: Order | None = None
+    word_order: WordOrder | None = None
+    byte_order: ByteOrder | None = None
     na: Markers | None = None
     max_rate: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = None  # in `unit` per hour: nothing faster is believed
     rollover: Annotated[Exact, Field(gt=0, le=LARGEST)] | None = (
@@ -109,6 +119,8 @@ class Point(Strict):
 class Profile(Strict):
     """One meter family."""
 
+    other_words: ClassVar[Mapping[str, str]] = PROFILE_KEYS
+
     manufacturer: str
     model: str
     description: str = ""
@@ -121,8 +133,8 @@ class Profile(Strict):
     note: str = ""
     sunspec: Annotated[tuple[int, ...], Field(strict=False)] = ()  # the registers count from the first of these models
     table: Table = "holding"
-    word_order: Order = "big"
-    byte_order: Order = "big"
+    word_order: WordOrder = "big"
+    byte_order: ByteOrder = "big"
     na: Markers = ()
     max_registers: int = Field(USUAL_REGISTERS, ge=1, le=MOST_REGISTERS)
     max_hole: int = Field(MOST_REGISTERS, ge=0, le=MOST_REGISTERS)  # registers between values that it lets be read
@@ -148,6 +160,19 @@ def load(name: str) -> Profile:
     return parse((FOLDER / f"{name}.toml").read_text("utf-8"), name)
 
 
+def like(name: str, most: int = 6) -> list[str]:
+    """The shipped profiles that this name may mean, the likeliest first: those that hold it or are held by it, then the most alike."""
+
+    def plain(text: str) -> str:
+        return "".join(sign for sign in text.casefold() if sign.isalnum())
+
+    wanted, there = plain(name), {plain(each): each for each in names()}
+    holding = [each for key, each in there.items() if len(wanted) >= SHORTEST_PART and (wanted in key or key in wanted)]
+    close = [there[key] for key in difflib.get_close_matches(wanted, there, n=most)]
+    both = sorted(holding, key=lambda each: (each not in close, len(each)))
+    return list(dict.fromkeys([*both, *close]))[:most]
+
+
 def known(name: str | None) -> Profile | None:
     """The profile of this name, where there is one that can be used."""
     try:
@@ -170,8 +195,9 @@ def _own(path: Path) -> Profile:
     except OSError as error:
         raise BadProfile(f"cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)]
-        raise BadProfile("; ".join(faults)) from None
+        places = list(dict.fromkeys(".".join(map(str, each["loc"])) for each in error.errors(include_url=False)))
+        more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
+        raise BadProfile(f"has mistakes, at {', '.join(places[:MOST_PLACES])}{more}") from None
     except ValueError as error:  # no TOML, or no UTF-8
         raise BadProfile(f"is no profile: {error}") from None
     except RecursionError:  # tomllib descends by itself

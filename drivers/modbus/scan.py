@@ -48,7 +48,9 @@ ASCII_FORMS = (
     Serial(bytesize=7, parity="O"),
     Serial(bytesize=8, parity="E"),
 )
-SMALLEST_SAMPLE = 3  # requests, before the time they take says something of the others'
+EXPECTED_SILENCES = (
+    5  # that count beside what was asked: meters have the first ids, and whoever answers does it at once
+)
 
 TAGGED = {"tcp", "tls"}  # schemes whose frames carry a transaction id; on the others a device needs its silence
 
@@ -134,8 +136,8 @@ class Search:
         return MANY < self._devices == len(self.found) + len(self.failing)
 
     def seconds_left(self, elapsed: float, silence: float) -> float:
-        """How long the rest takes; `silence` is what one silent id costs, until there is something to go by."""
-        return self.left * (elapsed / self.asked if self.asked >= SMALLEST_SAMPLE else silence)
+        """How long the rest takes; `silence` is what one silent id costs, which counts the less the more was asked."""
+        return self.left * (elapsed + EXPECTED_SILENCES * silence) / (self.asked + EXPECTED_SILENCES)
 
     @property
     def total(self) -> int:

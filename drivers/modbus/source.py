@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
 from drivers.fields import Duration, Scale, SourceBase, Words, parse_decimal
-from drivers.modbus.decode import Order, Type
+from drivers.modbus.otherwords import SOURCE_KEYS
 from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS, Table
-from drivers.modbus.profile import Markers, Register
+from drivers.modbus.profile import ByteOrder, Markers, Register, Type, WordOrder
 
 # pydantic takes `register` for ABCMeta.register, which no instance has
 warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
@@ -59,6 +60,8 @@ Registers = Annotated[
 class Source(SourceBase):
     """A meter's `source` on a Modbus connection: a profile and its point, or a register and its type."""
 
+    other_words: ClassVar[Mapping[str, str]] = SOURCE_KEYS
+
     device: int = Field(ge=0, le=255, description="Device (unit) id: 1 to 247 on RTU and ASCII, 0 to 255 on TCP.")
     profile: str | None = Field(
         None, description="Meter family with known registers; see the list of supported meters."
@@ -95,10 +98,10 @@ class Source(SourceBase):
         "register), `mod1k` and `mod10k` (0 to 999 or 9999 a register), `sm` (sign and magnitude), `iskra_t` (exponent and "
         "mantissa), `acc` (SunSpec accumulator).",
     )
-    word_order: Order | None = Field(
+    word_order: WordOrder | None = Field(
         None, description="Which register comes first: `big` the most significant (ABCD), `little` the least (CDAB)."
     )
-    byte_order: Order | None = Field(
+    byte_order: ByteOrder | None = Field(
         None,
         description="Order of the two bytes in a register: `big` is Modbus; `little` for devices that swap them "
         "(BADC, DCBA).",

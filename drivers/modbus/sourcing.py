@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from drivers.modbus import profile as profiles
 from drivers.modbus.decode import WIDTHS
-from drivers.modbus.plan import REGISTERS, USUAL_REGISTERS
+from drivers.modbus.plan import MOST_REGISTERS, REGISTERS, USUAL_REGISTERS
 from drivers.modbus.profile import BadProfile, UnknownProfile
 from drivers.modbus.target import parts_of, target_of
 
@@ -68,7 +69,7 @@ def _profile_faults(source: Source) -> Iterator[Found]:
     try:
         profile = profiles.load(source.profile)
     except UnknownProfile:
-        yield "profile", _unknown("profile", source.profile, profiles.names())
+        yield "profile", _unknown_profile(source.profile)
         return
     except BadProfile as error:
         yield "profile", f"{source.profile} {error}"
@@ -97,6 +98,13 @@ def _point_faults(source: Source, profile: Profile) -> Iterator[Found]:
             "unit",
             f"is set in the meter itself, the profile cannot know it: look at the display and write it. {note}".rstrip(),
         )
+    for name, point in zip(names, points, strict=True):
+        last = REGISTERS - WIDTHS[point.type]
+        if point.register > last:
+            yield (
+                key,
+                f"{name} is at register {point.register}: {point.type} takes {WIDTHS[point.type]}, so at most {last}",
+            )
     yield from _sum_faults(names, points)
 
 
@@ -123,6 +131,11 @@ def _register_faults(source: Source) -> Iterator[Found]:
         yield "register", "missing: write register and type, or profile and point"
     if twice := _twice(registers):
         yield "registers", f"has {twice} twice: it would count twice"
+    elif source.type and (near := _overlap(registers, WIDTHS[source.type])):
+        yield (
+            "registers",
+            f"must not overlap; {near[0]} and {near[1]} do: {source.type} takes {WIDTHS[source.type]} registers",
+        )
     yield from _beside_faults(source)
     if source.type is None:
         yield "type", f"missing: one of {', '.join(WIDTHS)}, as the meter's manual says"
@@ -155,12 +168,22 @@ def _width_faults(source: Source) -> Iterator[Found]:
     most = source.max_registers or (profile.max_registers if profile else USUAL_REGISTERS)
     if width <= most:
         return
+    if width > MOST_REGISTERS:
+        key = "point" if profile else next((each for each in BESIDE if getattr(source, each) is not None), "type")
+        what = "what belongs to the value is too far from it" if profile else "is too far from register"
+        yield key, f"{what}: one request must read both, and takes at most {MOST_REGISTERS} registers, not {width}"
+        return
     message = f"must be at least {width}: a value is never split over two requests"
     if width != target.encoding.width:
         message += ", nor read apart from its fraction, exponent or factor"
     if source.max_registers is None:
         message = f"missing: {message}; {width} registers are more than this device is asked for at once ({most})"
     yield "max_registers", message
+
+
+def _overlap(registers: Sequence[int], width: int) -> tuple[int, int] | None:
+    row = sorted(registers)
+    return next(((low, high) for low, high in pairwise(row) if high - low < width), None)
 
 
 def _twice(names: Sequence[object]) -> str:
@@ -172,11 +195,21 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more
 
 
+def _unknown_profile(name: str) -> str:
+    if "/" in name or name.endswith(".toml"):
+        return f'unknown profile "{name}"; one of your own is named with its whole path: "/etc/meter-gateway/my-meter.toml"'
+    return _unknown_of("profile", name, profiles.names(), profiles.like(name))
+
+
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=MOST_NAMES // 2)
     if f"{name}_total" in names:  # rather than its first phase, which differs by fewer letters
         close.insert(0, f"{name}_total")
+    return _unknown_of(what, name, names, close)
+
+
+def _unknown_of(what: str, name: str, names: Sequence[str], close: Sequence[str]) -> str:
     meant = f'; did you mean "{close[0]}"?' if close else ""
     shown = names if len(names) <= MOST_NAMES else [*close, *(each for each in names if each not in close)]
     return f'unknown {what} "{name}"; there are: {_some(shown)}{meant}'

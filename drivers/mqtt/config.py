@@ -185,6 +185,12 @@ def pace(connection: BaseModel, source: BaseModel) -> float:
     return cast("Source", source).expected_every or PACE
 
 
+def files(source: BaseModel) -> Mapping[str, type[BaseModel]]:
+    """None: presets are shipped."""
+    del source
+    return {}
+
+
 def exclusive(connection: BaseModel) -> str | None:
     """A client id at a broker; the ones that the gateway makes differ by themselves."""
     settings = cast("Connection", connection)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from drivers.modbus.config import Connection
 
 
+_HOST = re.compile(r"(?:[A-Za-z-]+:?//)?((?:\d{1,3}\.){3}\d{1,3}|[A-Za-z][\w-]*(?:\.[\w-]+)+)(:\d+)?/?")
+
+
 def connection_to(url: str, **settings: Any) -> Connection:  # noqa: ANN401 - whatever a connection has
     """The connection of a URL. Raises WrongUsage with what is allowed."""
     from drivers.modbus.address import address_of  # noqa: PLC0415 - pydantic
@@ -34,9 +39,12 @@ def connection_to(url: str, **settings: Any) -> Connection:  # noqa: ANN401 - wh
 
 
 def _meant(url: str) -> str:
-    if url.startswith("/"):
-        return f"; a serial port is rtu://{url}"
-    return f"; what a broker has is shown by meter-gateway read {url}" if url.startswith("mqtt") else ""
+    if url.startswith(("/", "tty")):
+        return f"; a serial port is rtu://{'' if url.startswith('/') else '/dev/'}{url}"
+    if url.startswith("mqtt"):
+        return f"; what a broker has is shown by meter-gateway read {url}"
+    found = _HOST.fullmatch(url)
+    return f"; did you mean tcp://{found[1]}{found[2] or ''}?" if found else ""
 
 
 def devices_of(url: str) -> range:
@@ -93,9 +101,15 @@ def _is_there(path: Path, *, named: bool) -> bool:
 
 def failure(error: DriverError, address: Address) -> GatewayError:
     """A line that cannot be opened or has broken, with the exit code that fits."""
+    from drivers.modbus.address import PORTS  # noqa: PLC0415 - pydantic
+
     serial = address.serial is not None
     forbidden = serial and Path(address.host).exists() and not os.access(address.host, os.R_OK | os.W_OK)
-    return (NotPermitted if forbidden else GatewayError)(str(error))
+    usual = "" if serial or address.port == PORTS[address.scheme] else f": Modbus is mostly at {PORTS[address.scheme]}"
+    hint = f"; nothing listens at this port{usual}" if str(error).endswith(os.strerror(errno.ECONNREFUSED)) else ""
+    if forbidden:
+        return NotPermitted(f"{error}; or try again with sudo")
+    return GatewayError(f"{error}{hint}")
 
 
 def _data_dir(path: Path) -> Path:

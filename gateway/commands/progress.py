@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from gateway import terminal
 
-BAR = 16  # columns
+BAR, SHORT_BAR = 16, 4  # columns
 REDRAW = 0.1  # s
 LINES = 10  # in a pipe, from 0 to 100 %
 
@@ -50,7 +50,8 @@ class Progress:
         self._last = float("-inf")
 
     def _draw(self, done: int, total: int, words: str) -> None:
-        bar = terminal.bar(Decimal(done), Decimal(max(total, 1)), BAR).ljust(BAR)
+        room = BAR if BAR + len(words) + 8 < terminal.width() else SHORT_BAR  # the words say more
+        bar = terminal.bar(Decimal(done), Decimal(max(total, 1)), room).ljust(room)
         line = f"{bar} {done * 100 // max(total, 1):3d} %  {words}"
         sys.stderr.write(f"\r\033[K{line[: min(terminal.width(), 200) - 1]}")
         sys.stderr.flush()

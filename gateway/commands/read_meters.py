@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gateway import logs, terminal
 from gateway.clock import SystemClock
+from gateway.commands.advice import advice
 from gateway.commands.common import configuration, no_meter
 from gateway.commands.watching import facts_of, watch
 from gateway.control import ask
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LISTEN = 10.0  # s that a message is waited for, unless said otherwise
 MODBUS = "modbus"
+TOGETHER = "\xa0"  # stands between words that one line must keep
 BREATH = 0.05  # s between two looks at what has arrived
 
 
@@ -197,13 +199,18 @@ def _show(rows: list[dict[str, Any]], now: datetime, orders_of: Config | None) -
             _aside(f"  {' '.join(row['raw'].split())}")
         if orders_of and (found := _in_orders(orders_of, row)):
             _aside(f"  {', '.join(_order(name, value, found['order']) for name, value in found['orders'].items())}")
+    if told := advice(row["problem"] for row in rows if row["value"] is None):
+        terminal.show()
+        for each in told:
+            terminal.show(terminal.wrapped(each, "  "))
 
 
 def _order(name: str, value: str | None, configured: str) -> str:
     from drivers.modbus.orders import short  # noqa: PLC0415
 
-    return f"{name}{' (configured)' if name == configured else ''} {short(None if value is None else Decimal(value))}"
+    shown = short(None if value is None else Decimal(value))
+    return f"{name}{f'{TOGETHER}(configured)' if name == configured else ''}{TOGETHER}{shown}"
 
 
 def _aside(line: str) -> None:
-    terminal.show(terminal.coloured(terminal.wrapped(line, "  "), "dim"))
+    terminal.show(terminal.coloured(terminal.wrapped(line, "  ").replace(TOGETHER, " "), "dim"))

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from drivers.modbus.decode import WIDTHS
+from drivers.modbus.otherwords import TYPES
 from gateway import logs
 from gateway.commands.common import LONGEST_NUMBER, plain, quoted, span
 from gateway.commands.lines import connection_to, devices_of, must_be_free
@@ -19,13 +20,13 @@ FEWER = 2  # where the device does not have four
 
 def configure(group: Any) -> None:  # noqa: ANN401 - argparse's group has no public name
     """Which device, and what of it."""
-    group.add_argument("--device", type=_number, metavar="ID", help="its unit id (default: 1)")
+    group.add_argument("--device", type=_device, metavar="ID", help="its unit id (default: 1)")
     group.add_argument("--register", type=_number, metavar="N", help="the first one, counted from 0; 0x400 is 1024")
     group.add_argument(
         "--count", type=_number, metavar="N", help=f"how many registers (default: {USUAL_COUNT}, or the type's)"
     )
     group.add_argument("--table", choices=("holding", "input"), help="which of its tables (default: holding)")
-    group.add_argument("--type", choices=tuple(WIDTHS), metavar="TYPE", help=f"one of {', '.join(WIDTHS)}")
+    group.add_argument("--type", type=_type, metavar="TYPE", help=f"one of {', '.join(WIDTHS)}")
     group.add_argument("--profile", metavar="NAME", help="all values of a meter family, see docs/meters.md")
     group.add_argument(
         "--local-echo", action="store_true", default=None, help="the RS-485 adapter hears its own requests: skip them"
@@ -80,6 +81,21 @@ def _fit(args: argparse.Namespace) -> None:
         raise WrongUsage(f"--count {args.count} must be {width} to {min(125, left)} here")
     else:
         args.counts = [args.count]
+
+
+def _type(text: str) -> str:
+    if text in WIDTHS:
+        return text
+    meant = text.casefold() if text.casefold() in WIDTHS else TYPES.get(text.casefold(), "")
+    asked = f"; did you mean {meant}?" if meant else ""
+    raise argparse.ArgumentTypeError(f"{quoted(text)} must be one of {', '.join(WIDTHS)}{asked}")
+
+
+def _device(text: str) -> int:
+    try:
+        return _number(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} must be an id from 1 to 247, on TCP from 0 to 255") from None
 
 
 def _number(text: str) -> int:

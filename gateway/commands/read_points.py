@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivers.modbus.profile import BadProfile, UnknownProfile, load, names
+from drivers.modbus.profile import BadProfile, Profile, UnknownProfile, like, load, names
 from drivers.modbus.source import Source
 from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.commands.watching import facts_of, wait, watch
+from gateway.drafting import check_file
 from gateway.errors import FAILED, OK, GatewayError, WrongUsage
+from gateway.faults import Findings, counted, listing
 from gateway.wiring import driver_for_url
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
     from drivers.base import LastRead
     from drivers.modbus.config import Connection
-    from drivers.modbus.profile import Profile
     from gateway.commands.watching import Row
 
 ROUNDS = 3  # a device that is silent at some registers is asked again without them
@@ -97,11 +99,17 @@ def _profile(name: str) -> Profile:
     try:
         return load(name)
     except UnknownProfile:
-        close = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
+        close = like(name, most=3) or difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
+        if "/" in name or name.endswith(".toml"):
+            meant = f"; one of your own is named with its whole path: {Path(name).absolute()}"
         raise WrongUsage(f'there is no profile "{name}"; docs/meters.md lists them{meant}') from None
     except BadProfile as error:
-        raise GatewayError(f"{name}: {error}") from None
+        findings = Findings(name)
+        check_file(Path(name), Profile, findings)
+        faults = list(findings)
+        what = f"{counted(len(faults), 'mistake')} in the profile\n{listing(faults)}" if faults else f"{name}: {error}"
+        raise GatewayError(what) from None
 
 
 def _show_points(args: argparse.Namespace, profile: Profile, reads: dict[str, LastRead]) -> None:

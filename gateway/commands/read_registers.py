@@ -34,7 +34,7 @@ PAUSES = {5: 1.0, 6: 0.3}  # s before a busy device is asked once more, by its e
 # What is met besides the meaning of an exception, and what to try.
 ADVICE = {
     1: "it does not know this function: try the other table (--table {other})",
-    2: "it has no such registers. {before}Else the other table (--table {other}){printed}, or fewer registers (--count)",
+    2: "it has no such registers. {before}Else the other table (--table {other}), or fewer registers (--count)",
     3: "mostly too many registers at once, or an odd number where it wants pairs: try another --count",
     4: "a fault in the device, or a gateway that has no device of this id",
     5: "it needs more time: try again",
@@ -162,12 +162,12 @@ def _advised(error: Exception, args: argparse.Namespace) -> str:
     """What came instead of an answer, and what to try."""
     where = f"device {args.device}, {args.table} {args.register}"
     if isinstance(error, ExceptionAnswer):
-        printed = args.register - (40_001 if args.table == "holding" else 30_001)
-        words = {
-            "other": "input" if args.table == "holding" else "holding",
-            "before": f"Manuals often count from 1: try --register {args.register - 1}. " if args.register else "",
-            "printed": f"; a manual's {args.register} is register {printed}" if 0 <= printed < 10_000 else "",
-        }
+        before = f"Manuals often count from 1: try --register {args.register - 1}. " if args.register else ""
+        for table, first in (("holding", 40_001), ("input", 30_001)):
+            if first <= args.register < first + 9999:
+                printed = f"A manual's {args.register} is mostly --table {table} --register {args.register - first}"
+                before = f"{printed}, or counts from 1: --register {args.register - 1}. "
+        words = {"other": "input" if args.table == "holding" else "holding", "before": before}
         return f"{where}: {error}; {ADVICE[error.code].format(**words)}"
     if isinstance(error, NoAnswer):
         again = " On a serial line speed and parity must fit, too." if args.url.startswith(("rtu:", "ascii:")) else ""

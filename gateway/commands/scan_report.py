@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from drivers.modbus import profile as profiles
-from drivers.modbus.scan import in_words
+from drivers.modbus.scan import TAGGED, in_words
 from gateway import terminal
 from gateway.faults import counted
 
@@ -58,7 +59,7 @@ class Report:
         silent = f"{counted(self._silent(), 'id')} silent"
         said = f"{self._url}: {stopped}{many}, {silent}, in {took}"
         terminal.show(terminal.coloured(terminal.wrapped(said, "  "), "bold"))
-        for line in self._remarks():
+        for line in (*self._remarks(), *self._unasked()):
             terminal.show(terminal.wrapped(line, "  "))
         for each in search.found[:1] if search.everybody else search.found:
             if device := self._known.get((each.line, each.device)):
@@ -99,8 +100,22 @@ class Report:
             yield "The adapter hears its own requests: local_echo = true"
         if search.unusable:
             yield f"not tried, because the port cannot have it: {', '.join(filter(None, map(in_words, search.unusable)))}"
-        if not (search.found or search.failing or search.garbled):
+        if not (search.found or search.failing or search.garbled or self._rest):
             yield self._advice()
+
+    def _unasked(self) -> Iterator[str]:
+        """What was left out, and how to go on from here."""
+        if self._rest:
+            yield f"{self._rest} of {self._search.total} questions were not asked; --ids 1-10 is quicker"
+        unknown = [] if self._complete else [each.device for each in self._search.found]
+        unknown = [each for each in unknown if each not in {device for _, device in self._known}]
+        if unknown:
+            yield f"what {_some(unknown)} may be was not asked: scan with --ids {','.join(map(str, unknown))}"
+
+    @property
+    def _rest(self) -> int:
+        """Requests of a search that was stopped."""
+        return 0 if self._complete else self._search.left
 
     def _advice(self) -> str:
         if self._wire.address.serial is not None:
@@ -111,9 +126,20 @@ class Report:
                 f"{self._narrow()}Try A and B (+ and -) the other way round; look at power, termination and the adapter; "
                 f"does the line speak {other}? --thorough waits longer and asks for more registers"
             )
+        if self._wire.hung_up == self._search.asked:
+            return (
+                "Each question was answered by closing the connection: another program has the gateway's only place, or what "
+                "listens at this port is not Modbus"
+            )
+        other = (
+            "RTU frames (rtu+tcp:// instead of tcp://)"
+            if self._wire.address.scheme in TAGGED
+            else "Modbus TCP (tcp:// instead of rtu+tcp://)"
+        )
         return (
             "The connection works, nobody behind it answers: the gateway's own speed and parity, the wiring behind it, or ids "
-            "outside the range (--ids 0,255 is the gateway itself); --thorough waits longer and asks for more registers"
+            "outside the range (--ids 0,255 is the gateway itself); "
+            f"does it speak {other}? --thorough waits longer and asks for more registers"
         )
 
     def _narrow(self) -> str:
@@ -149,7 +175,8 @@ class Report:
         }
 
     def _block(self, device: Device) -> str:
-        best, *others = device.suggestions
+        near = _near(device.suggestions)
+        best = _safest(near)
         point = profiles.load(best.profile).points[best.point]
         unit = IN_ENERKEY.get(point.unit or "kWh", point.unit)
         source = (
@@ -163,9 +190,28 @@ class Report:
         if point.unit is None:
             lines.append("# its own unit is set in the meter: look at the display, and correct the unit in source")
             source += ', unit = "kWh"'
-        if near := [each.profile for each in _near([best, *others])[1:]]:
-            lines.append(f"# or profile {', '.join(near)}: look at its type plate")
+        if others := [_instead(each, best) for each in near if each != best]:
+            lines.append(f"# or profile {', '.join(others)}: look at its type plate")
         return "\n".join([*lines, f"source = {{ {source} }}"]) + "\n"
+
+
+def _safest(near: Sequence[Suggestion]) -> Suggestion:
+    """Of those that read the same value alike: one that is well known, and that believes the most.
+
+    The rating of a smaller member of a family would hold back what a larger one has really counted.
+    """
+    alike = [each for each in near if each.register == near[0].register]
+
+    def worth(suggestion: Suggestion) -> tuple[bool, Decimal]:
+        profile = profiles.load(suggestion.profile)
+        rate = profile.points[suggestion.point].max_rate
+        return profile.status == "stable", Decimal("Infinity") if rate is None else rate
+
+    return max(alike, key=worth)
+
+
+def _instead(other: Suggestion, best: Suggestion) -> str:
+    return other.profile if other.point == best.point else f'{other.profile} with point = "{other.point}"'
 
 
 def _show_device(device: Device) -> None:
@@ -204,7 +250,7 @@ def _show_others(device: Device) -> None:
         told += [f"{less} less likely (--json)"] if less else []
         terminal.show(terminal.wrapped(f"  also possible: {', and '.join(told)}", "    "))
     if len(alike := _near(suggestions)) > 1:
-        terminal.show(terminal.wrapped(f"  {difference(alike)}", "    "))
+        terminal.show(terminal.wrapped(f"  {difference(alike, of=len(suggestions))}", "    "))
 
 
 def _near(suggestions: Sequence[Suggestion]) -> list[Suggestion]:
@@ -212,12 +258,13 @@ def _near(suggestions: Sequence[Suggestion]) -> list[Suggestion]:
     return [each for each in suggestions if each.score >= suggestions[0].score - NEAR]
 
 
-def difference(alike: Sequence[Suggestion]) -> str:
-    """What tells profiles apart that fit alike."""
+def difference(alike: Sequence[Suggestion], *, of: int) -> str:
+    """What tells profiles apart that fit alike; there are so many suggestions (`of`) in all."""
     first, *others = alike
     same = [each.profile for each in others if each.register == first.register]
     if len(same) == len(others):
-        many = "Both" if len(alike) == 2 else f"All {len(alike)}"
+        both = "Both" if of == 2 else f"{first.profile} and {others[0].profile}"
+        many = both if len(alike) == 2 else f"All {len(alike)}"
         names = {each.point for each in alike}
         what = first.point if len(names) == 1 else _register(first)
         return f"{many} read {what} in the same way: any of them will do for it; the type plate says which"

@@ -52,6 +52,7 @@ class Wire:
     def __init__(self, connection: Connection, address: Address) -> None:
         """Opens nothing."""
         self.limits = limits_of(connection, address, ())
+        self.hung_up = 0  # requests to which the other end closed the connection
         self.local_echo = False  # the adapter hears its own requests, as was found out
         self.address = address
         self._connection = connection
@@ -78,6 +79,7 @@ class Wire:
             outcome = error
         except LineError as error:  # some gateways close the connection at an id that they do not know
             outcome = NoAnswer(str(error))
+            self.hung_up += 1
         except SetupError as error:
             raise failure(error, self.address) from None
         return outcome, bus.discarded > before

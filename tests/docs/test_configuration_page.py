@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
@@ -197,3 +198,13 @@ def test_every_command_in_the_docs_exists(page: Path):
     code = re.findall(r"`([^`\n]+)`|^ {4}(.+)$", text, re.MULTILINE)
     words = [word for piece in code for word in re.findall(r"\bmeter-gateway ([a-z][\w-]*)", "".join(piece))]
     assert set(words) <= set(COMMANDS)
+
+
+def test_the_profile_on_the_page_of_meters_is_one():
+    """What a person copies is what `check` takes, and no key of it can be left out."""
+    page = (ROOT / "docs" / "meters.md").read_text("utf-8")
+    block = textwrap.dedent(page[page.index("    manufacturer = ") :].partition("\n\n*This")[0])
+    assert profiles.parse(block, "example").points["energy_import_total"].register == 52
+    for line in block.splitlines()[:4]:
+        with pytest.raises(ValueError, match=line.partition(" ")[0]):
+            profiles.parse(block.replace(line, ""), "example")

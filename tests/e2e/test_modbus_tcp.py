@@ -460,6 +460,18 @@ def test_an_answer_with_another_transaction_id_is_told_with_what_to_do_about_it(
         bus(babbler.url).read(HASTY)
 
 
+def test_a_broken_answer_with_the_right_transaction_id_is_not_said_to_be_anothers(bus):
+    """Its length is wrong, and transparent mode would not help."""
+
+    def too_long(request: bytes) -> bytes:
+        frame = framed(request, GOOD)
+        return frame[:5] + bytes((frame[5] + 2,)) + frame[6:]
+
+    with Babbler(too_long) as babbler, pytest.raises(BadAnswer, match="no answer to this request") as told:
+        bus(babbler.url).read(ASKED._replace(timeout=0.05))
+    assert "of another request" not in str(told.value)
+
+
 def test_a_gateway_that_needs_rest_after_a_connection_is_asked_later(bus):
     """`pause_after_connect`, seen from the other side; after each connection, not only the first."""
     asked = []

@@ -126,7 +126,7 @@ def test_keys_that_exclude_each_other_are_named(tmp_path: Path):
             'profile = "eastron-sdm63", point = "energy_import_total"',
             (
                 'profile: unknown profile "eastron-sdm63"; there are: eastron-sdm630, eastron-sdm230, eastron-sdm54, '
-                "eastron-sdm120, eastron-sdm230-2t, eastron-sdm72d-m, abb-b21, abb-b23, acrel-adw300, algodue-upm, "
+                "eastron-sdm230-2t, eastron-sdm120, eastron-sdm72d-m, abb-b21, abb-b23, acrel-adw300, algodue-upm, "
                 'aquametro-calec-st, artemes-am2 and 62 more (docs/meters.md); did you mean "eastron-sdm630"?'
             ),
         ),

@@ -12,7 +12,7 @@ from gateway.faults import listing
 
 CANARY = "canary-3f9a"
 MAIN = '[connections.main]\ndriver = "modbus"\nurl = "tcp://192.0.2.1"\n'
-SOURCE = 'connection = "main", device = 1, register = 0, type = "u32", unit = "kWh"'
+SOURCE = 'connection = "main", device = {}, register = 0, type = "u32", unit = "kWh"'
 KEYS = '[enerkey]\napi_keys = ["credential:a"]\n'
 NORTH = '[enerkey.accounts.north]\napi_keys = [{ key = "env:N", expires = 2027-01-31 }]\nrequests_per_day = 500\n'
 LIMIT = "max_rate = 5"
@@ -21,7 +21,7 @@ LIMIT = "max_rate = 5"
 def meter(name: str = "heat", *lines: str, push: str = "off") -> str:
     """A meter with further lines."""
     more = "".join(f"{line}\n" for line in lines)
-    return f'[[meters]]\nname = "{name}"\npush = "{push}"\nunit = "kWh"\n{more}source = {{ {SOURCE} }}\n'
+    return f'[[meters]]\nname = "{name}"\npush = "{push}"\nunit = "kWh"\n{more}source = {{ {SOURCE.format(ord(name[0]))} }}\n'
 
 
 def loaded(tmp_path: Path, text: str) -> Config:

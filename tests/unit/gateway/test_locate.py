@@ -51,6 +51,13 @@ def test_a_missing_file_a_directory_and_a_null_byte_say_what_to_do(tmp_path: Pat
         assert str(caught.value) == f"{path}: {said}"
 
 
+@pytest.mark.skipif(DEFAULT_CONFIG.exists(), reason="this machine has a configuration")
+def test_who_has_no_configuration_yet_is_told_how_to_begin():
+    """At the usual place, which nobody has typed."""
+    with pytest.raises(Misconfigured, match="say which with -c FILE, or begin with what meter-gateway scan URL prints"):
+        read_text(DEFAULT_CONFIG)
+
+
 def test_a_pipe_is_read_and_one_that_nobody_feeds_is_not_waited_for(tmp_path: Path):
     """`check -c <(envsubst < template)` works; a FIFO by a slip of the hand stops no command."""
     fifo = tmp_path / "fifo"

@@ -27,6 +27,7 @@ def test_on_a_narrow_terminal_each_row_is_a_block(monkeypatch):
     assert not terminal.fits(HEADER, ROWS)
     shown = terminal.table(HEADER, ROWS)
     assert shown.splitlines()[:4] == ["main", "  last reading: 12 kWh", "  held: 0", "water"]
+    assert terminal.table(HEADER, [("main", "", "0")]) == "main\n  held: 0", "nothing is said of an empty cell"
 
 
 def test_long_lines_break_between_words_and_go_on_indented(monkeypatch):

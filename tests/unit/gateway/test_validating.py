@@ -88,7 +88,7 @@ def test_a_right_table_gives_its_model_and_no_words():
         ("every", "2h", 'must be at most "1h", not "2h"'),
         ("exact", "0", 'must be more than 0, not "0"'),
         ("exact", float("inf"), "must be a finite number, not inf"),
-        ("mode", "Auto", 'must be one of "auto", "always", not "Auto"'),
+        ("mode", "Auto", 'must be one of "auto", "always", not "Auto"; did you mean "auto"?'),
         ("mode", 1, 'must be one of "auto", "always", not 1'),
         ("on", "true", 'must be true or false, not "true"'),
         ("on", 1, "must be true or false, not 1"),

@@ -162,7 +162,7 @@ def test_a_slip_in_a_profile_of_the_operators_own_is_told_at_the_key_that_names_
     """One line, whatever is wrong with the file."""
     own = tmp_path / "own.toml"
     for text, words in (
-        ('manufacturer = "M"\n', "model: Field required"),
+        ('manufacturer = "M"\n', "has mistakes, at model, evidence, source, points"),
         ("manufacturer = M", "is no profile: Invalid value (at line 1, column 16)"),
         ("\xff", "is no profile: 'utf-8' codec"),
     ):

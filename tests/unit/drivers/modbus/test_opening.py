@@ -1,15 +1,19 @@
-"""How a socket to a gateway is opened, on loopback, and a serial port, on a pseudo-terminal."""
+"""How a socket to a gateway is opened, on loopback, and a serial port, on a pseudo-terminal; and why one could not be."""
 
 from __future__ import annotations
 
 import os
 import pty
 import socket
+import ssl
 import termios
 
+import pytest
+
+from drivers.base import LineError
 from drivers.modbus.address import address_of
 from drivers.modbus.connection import Connection
-from drivers.modbus.opening import connected, mind_parity
+from drivers.modbus.opening import connected, explained, mind_parity
 from tests.fakes.modbus_server import HOST
 
 
@@ -36,3 +40,21 @@ def test_a_character_with_a_wrong_parity_is_none_of_the_frames():
         os.close(theirs)
     assert flags & termios.INPCK
     assert not flags & (termios.IGNPAR | termios.PARMRK)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "what answers there is no TLS; without"),
+        (TimeoutError("_ssl.c:989: The handshake operation timed out"), "nobody answered the TLS handshake; without"),
+        (ssl.SSLError(1, "[SSL: HANDSHAKE_FAILURE] sslv3 alert handshake failure"), "sslv3 alert handshake failure"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+    ],
+)
+def test_who_speaks_no_tls_is_told_apart_from_who_refuses_it(error: OSError, said: str):
+    """tcp:// is what helps where nobody speaks it."""
+    found = explained(error, address_of("tls://192.0.2.1"))
+    assert isinstance(found, LineError)
+    assert str(found).startswith("192.0.2.1:802: ")
+    assert said in str(found)
+    assert ("tcp://" in str(found)) == ("TLS" in said)

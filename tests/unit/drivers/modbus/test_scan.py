@@ -130,14 +130,15 @@ def test_a_device_that_answers_to_every_id_is_noticed():
 
 
 def test_the_time_left_follows_what_requests_take():
-    """Until there is something to go by, what a silence costs."""
+    """And what a silence costs, the more so the less was asked: the first ids are those that answer, and quickly."""
     search = network(range(1, 101))
     assert search.seconds_left(0.0, 0.4) == pytest.approx(40)
     for _ in range(10):
         assert search.wanted
         search.heard(SILENCE)
     assert (search.asked, search.left, search.total) == (10, 90, 100)
-    assert search.seconds_left(1.0, 0.4) == pytest.approx(9)
+    assert search.seconds_left(4.0, 0.4) == pytest.approx(36)
+    assert search.seconds_left(0.0, 0.3) == pytest.approx(9), "ten answers at once do not mean that nobody is silent"
 
 
 def test_a_knock_is_one_small_read():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -171,3 +172,19 @@ def test_in_all_orders_where_that_is_asked_for(meter_gateway):
     row = rows(meter_gateway("read", "chiller", "--json").out)["chiller"]
     assert row["order"] == "CDAB"
     assert row["orders"]["CDAB"] == row["value"]
+
+
+def test_no_order_is_torn_from_its_value_at_the_end_of_a_line(meter_gateway):
+    """Whatever the width: a lone number says nothing."""
+    for columns in range(40, 90, 3):
+        told = meter_gateway("read", "chiller", "--orders", columns=columns).out
+        for row in told[told.index("  ABCD") :].splitlines():
+            assert re.match(r"  [ABCD]{4} (\(configured\) )?[-\d.e+]+", row), row
+
+
+def test_a_meter_without_a_value_is_followed_by_what_to_try(site: Site, meter_gateway):
+    """Below all of them."""
+    site.config.write_text(site.config.read_text().replace('"carlo-gavazzi-em340"', '"abb-b23"'))
+    done = meter_gateway("read", "chiller")
+    assert done.code == 1
+    assert done.out.splitlines()[-1].startswith("exception 0x02: the device has no such registers: another model")

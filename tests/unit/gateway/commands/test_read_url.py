@@ -103,8 +103,11 @@ def test_as_json_with_every_value_exactly(read):
     ("words", "said"),
     [
         (("--register", "12"), "try --register 11. Else the other table (--table input), or fewer registers (--count)"),
-        (("--register", "40011"), "a manual's 40011 is register 10"),
-        (("--register", "30011", "--table", "input"), "(--table holding); a manual's 30011 is register 10"),
+        (
+            ("--register", "40011"),
+            "A manual's 40011 is mostly --table holding --register 10, or counts from 1: --register 40010.",
+        ),
+        (("--register", "30011", "--table", "input"), "A manual's 30011 is mostly --table input --register 10, or"),
     ],
 )
 def test_a_register_that_is_not_there_is_told_with_what_to_try(read, words, said):
@@ -123,9 +126,12 @@ def test_silence_is_told_with_what_to_look_at(read):
 
 
 def test_nobody_who_listens_is_told(unconfigured, meter_gateway):
-    """Exit code 1, with the system's word."""
+    """Exit code 1, with the system's word and what it means."""
     done = meter_gateway("read", "tcp://127.0.0.1:1", "--register", "1")
-    assert (done.code, done.err) == (1, "meter-gateway: 127.0.0.1:1: Connection refused\n")
+    assert (done.code, done.err) == (
+        1,
+        "meter-gateway: 127.0.0.1:1: Connection refused; nothing listens at this port: Modbus is mostly at 502\n",
+    )
 
 
 def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
@@ -149,7 +155,10 @@ def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
         Path(line.port).chmod(0o000)
         done = command_bound_by_permissions("read", line.url, "--register", "0", "-c", site.config)
     assert (done.code, done.out) == (77, "")
-    assert "no permission; the service's user must be in the group that owns the port, mostly dialout" in done.err
+    assert (
+        "no permission; the service's user must be in the group that owns the port, mostly dialout; or try again with sudo"
+        in done.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,6 +178,17 @@ def test_a_port_that_this_user_may_not_open_is_told(tmp_path):
         (("tcp://127.0.0.1:1", "--register", "1", "--device", "256"), "must be 0 to 255 on this line"),
         (("rtu:///dev/null", "--register", "1", "--device", "0"), "must be 1 to 247 on this line"),
         (("/dev/ttyUSB0",), "/dev/ttyUSB0 is neither a meter's name nor a URL such as tcp://"),
+        (("tcp://127.0.0.1:1", "--register", "1", "--type", "int32"), "acc64; did you mean s32?"),
+        (("tcp://127.0.0.1:1", "--register", "1", "--type", "F32"), "acc64; did you mean f32?"),
+        (
+            ("tcp://127.0.0.1:1", "--register", "1", "--device", "x"),
+            "'x' must be an id from 1 to 247, on TCP from 0 to 255",
+        ),
+        (
+            ("tcp://127.0.0.1:1", "--profile", "em340"),
+            'no profile "em340"; docs/meters.md lists them; did you mean carlo-gavazzi-em340',
+        ),
+        (("tcp://127.0.0.1:1", "--profile", "my.toml"), "one of your own is named with its whole path: /"),
         (("tcp://127.0.0.1:1", "--profile", "abb"), 'no profile "abb"; docs/meters.md lists them; did you mean abb-b'),
         (("tcp://127.0.0.1:1", "--register", "1", "--timeout", "99"), "must be a number of seconds from 0.05 to 30"),
         (("tcp://127.0.0.1:1", "--profile", "abb-b21", "--type", "u32"), "--type goes with --register"),

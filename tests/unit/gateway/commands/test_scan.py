@@ -64,8 +64,8 @@ name = "meter-2"
 push = "off"
 unit = "kWh"
 # max_rate = 100   # kWh per hour: what its fuse or size allows; nothing faster is believed
-# or profile carlo-gavazzi-em24-ethernet, carlo-gavazzi-em530, carlo-gavazzi-em330, carlo-gavazzi-em340: look at its type plate
-source = { connection = "main", device = 2, profile = "garo-gnm3d", point = "energy_import_total" }
+# or profile garo-gnm3d, carlo-gavazzi-em530, carlo-gavazzi-em330, carlo-gavazzi-em340: look at its type plate
+source = { connection = "main", device = 2, profile = "carlo-gavazzi-em24-ethernet", point = "energy_import_total" }
 
 """
 
@@ -128,6 +128,7 @@ def test_nobody_is_told_with_what_to_look_at(scan, line: ModbusSimulator):
     assert done.code == 1
     assert "nobody answered, 3 ids silent" in done.out
     assert "The connection works, nobody behind it answers: the gateway's own speed and parity" in done.out
+    assert "does it speak RTU frames (rtu+tcp:// instead of tcp://)?" in done.out
 
 
 def test_a_gateway_that_says_device_failure_for_everybody_finds_nobody(scan):
@@ -151,17 +152,20 @@ def test_a_device_that_answers_for_every_id_is_one_device(scan):
 
 def test_a_line_that_cannot_be_opened_is_one_sentence(scan, tmp_path: Path):
     """Exit code 1, with the system's word and what to do."""
-    assert scan("tcp://127.0.0.1:1") == (1, "", "meter-gateway: 127.0.0.1:1: Connection refused\n")
+    refused = "meter-gateway: 127.0.0.1:1: Connection refused; nothing listens at this port: Modbus is mostly at 502\n"
+    assert scan("tcp://127.0.0.1:1") == (1, "", refused)
     done = scan(f"rtu://{tmp_path}/ttyUSB9")
     assert (done.code, done.out) == (1, "")
     assert "there is no such port; is the adapter plugged in?" in done.err
 
 
-def test_a_port_that_is_no_serial_line_is_one_sentence(scan):
-    """It refuses every setting, so nothing is asked."""
-    done = scan("rtu:///dev/null", "--ids", "1")
-    assert (done.code, done.out) == (1, "")
-    assert "/dev/null: cannot be opened with these settings" in done.err
+def test_a_port_that_is_no_serial_line_is_one_sentence(scan, tmp_path: Path):
+    """A device of another kind, a file, a directory."""
+    (tmp_path / "file").touch()
+    for path in ("/dev/null", tmp_path / "file", tmp_path):
+        done = scan(f"rtu://{path}", "--ids", "1")
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(f"meter-gateway: {path}: is no serial port; see /dev/serial/by-id/")
 
 
 @contextmanager
@@ -201,13 +205,24 @@ def test_a_gateway_that_hangs_up_at_unknown_ids_is_searched_to_the_end(scan):
     assert (found["complete"], found["silent"]) == (True, 2)
 
 
+def test_a_gateway_that_hangs_up_at_every_id_is_not_said_to_work(scan):
+    """Mostly it has one place, and somebody else has it; or it is a web server."""
+    with hanging_up(5, ends=0) as url:
+        done = scan(url, "--ids", "6-7", "--ids-only")
+    assert done.code == 1
+    assert (
+        "Each question was answered by closing the connection: another program has the gateway's only place" in done.out
+    )
+    assert "The connection works" not in done.out
+
+
 def test_what_was_found_before_the_line_was_lost_is_shown(scan):
     """Exit code 1, and the reason after it."""
     with hanging_up(5, ends=6) as url:
         done = scan(url, "--ids", "5-9", "--ids-only")
     assert done.code == 1
     assert "stopped before the end: 1 device found" in done.out
-    assert done.err.endswith("Connection refused\n")
+    assert "Connection refused" in done.err
 
 
 @pytest.mark.parametrize(
@@ -236,6 +251,10 @@ def test_what_makes_no_sense_is_wrong_usage(scan, words, said):
     [
         ("mqtt://192.0.2.20", "what a broker has is shown by meter-gateway read mqtt://192.0.2.20"),
         ("/dev/ttyUSB0", "a serial port is rtu:///dev/ttyUSB0"),
+        ("ttyUSB0", "a serial port is rtu:///dev/ttyUSB0"),
+        ("192.0.2.7", "did you mean tcp://192.0.2.7?"),
+        ("192.0.2.7:5020", "did you mean tcp://192.0.2.7:5020?"),
+        ("tpc://gateway.local:502/", "did you mean tcp://gateway.local:502?"),
     ],
 )
 def test_what_is_no_modbus_url_is_told_with_what_was_meant(scan, url, said):
@@ -251,9 +270,9 @@ def test_profiles_that_read_one_register_under_two_names_are_alike():
         Suggestion(name, 4, (), point, "device 1, holding 3203 s64 big/big x 1 in Wh", ())
         for name, point in (("powertag", "energy_sum_total"), ("iem3155", "energy_import_total"))
     ]
-    assert difference(alike) == (
-        "Both read holding 3203 s64 big/big x 1 in Wh in the same way: any of them will do for it; the type plate says which"
-    )
+    said = " read holding 3203 s64 big/big x 1 in Wh in the same way: any of them will do for it; the type plate says which"
+    assert difference(alike, of=2) == f"Both{said}"
+    assert difference(alike, of=3) == f"powertag and iem3155{said}", "not the third that is listed"
 
 
 def test_in_a_pipe_each_device_that_is_looked_at_is_told(scan, line):
@@ -263,6 +282,15 @@ def test_in_a_pipe_each_device_that_is_looked_at_is_told(scan, line):
         r"device 2, 1 of 2: which meter is it\? \d+ s left\ndevice 3, 2 of 2: which meter is it\? \d+ s left\n",
         done.err,
     )
+
+
+def test_what_is_to_be_pasted_does_not_hold_back_what_a_larger_meter_counts(scan, line: ModbusSimulator):
+    """Of profiles that read alike, no rating of a smaller meter; a stable one; and each other one with its own point."""
+    config = document(scan(line.url, "--ids", "2,3,5", "--timeout", "0.05", "--json"))["config"]
+    assert 'device = 3, profile = "abb-b23"' in config
+    assert "# or profile abb-b21: look" in config
+    assert 'device = 2, profile = "carlo-gavazzi-em24-ethernet"' in config
+    assert 'profile schneider-iem3155 with point = "energy_import_total": look' in config
 
 
 @pytest.mark.parametrize(("looks", "left"), [(True, "[1-9][0-9] s"), (False, "[01] s")])
@@ -408,6 +436,8 @@ def test_a_bar_on_a_terminal_and_lines_in_a_pipe(scan, site: Site, line: ModbusS
     site.config.write_text(f'[gateway]\ndata_dir = "{site.data}"\n')  # not that of a gateway that may run here
     shown = on_terminal(*words).out
     assert re.search(r"\r\033\[K.{16}  +\d+ %  id 2\d, 0 found, \d+ s left", shown)
+    shown = on_terminal(*words, columns=40).out
+    assert re.search(r"\r\033\[K.{4}  +\d+ %  id 2\d, 0 found, \d+ s left", shown), "the words say more than the bar"
 
 
 def test_stopped_it_shows_what_it_has_found(line: ModbusSimulator, tmp_path: Path):
@@ -423,6 +453,8 @@ def test_stopped_it_shows_what_it_has_found(line: ModbusSimulator, tmp_path: Pat
         rest, _ = process.communicate(timeout=60)
     assert first == "device 5 answers: exception 0x02: illegal address\n"
     assert "stopped before the end: 1 device found" in rest
+    assert re.search(r"\d+ of 182 questions were not asked; --ids 1-10 is quicker", rest)
+    assert "what id 5 may be was not asked: scan with --ids 5" in rest
     assert "device 5" not in rest, "it was told already, and more is not known"
     assert "Traceback" not in rest
     assert process.returncode == 0

@@ -281,3 +281,14 @@ def test_a_connection_counts_in_words(capsys):
     counts = {"polls": 2, "readings": 1, "timeouts": 0, "reconnects": 1, "dropped_qos0": 3}
     status._show_connections({"main": {"state": "ok", "counts": counts}}, {})
     assert capsys.readouterr().out.splitlines()[1].strip() == "2 polls, 1 reading, 1 reconnect, 3 dropped qos0"
+
+
+def test_a_meter_whose_readings_wait_for_the_clock_is_not_said_to_have_none(site: Site, meter_gateway):
+    """R5: that the clock is not trusted explains it; once it is, a meter without a reading is told."""
+    site.make()
+    with site.running():
+        assert "chiller: no reading yet" in meter_gateway("status").out
+    number = site.number("chiller")
+    site.write(lambda db: readings.add_unplaced(db, [readings.UnplacedReading("boot", 1, number, 5, None, 1)]))
+    with site.running():
+        assert "no reading yet: meter-gateway read" not in meter_gateway("status").out
