@@ -232,7 +232,7 @@ def test_a_late_refusal_is_never_the_next_requests():
     with serial_line({1: {10: 7, 20: 1, 21: 2}}, 38400) as line, closing(hasty(line.url)) as wire:
         wire.open()
         with meeting(line, "late", late=TIMEOUT + 0.1), pytest.raises(NoAnswer):
-            wire.read(asked(register=11))
+            wire.read(in_vain(register=11))
         two = Block("holding", 20, 2, (Place("holding", 20, 2),))
         assert wire.read(Request(1, two, TIMEOUT, 0.0)).words == (1, 2)
         assert line.line.heard == 4, "the late refusal's request, this one, a question, this one again"
@@ -244,7 +244,7 @@ def test_a_refusal_after_a_silence_is_believed_when_it_was_asked_for_again():
     with serial_line({1: {10: 7}}, 38400) as line, closing(hasty(line.url)) as wire:
         wire.open()
         with meeting(line, "silent"), pytest.raises(NoAnswer):
-            wire.read(asked(register=10))
+            wire.read(in_vain(register=10))
         two = Block("holding", 20, 2, (Place("holding", 20, 2),))
         with pytest.raises(ExceptionAnswer) as refused:
             wire.read(Request(1, two, TIMEOUT, 0.0))
