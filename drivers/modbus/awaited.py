@@ -72,8 +72,8 @@ class Awaited:
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
         asked = self._asked.get(request.device)
-        if asked is None:
-            return not self._alone
+        if asked is None:  # a question beside a register by itself may be one that its device leaves unanswered
+            return not self._alone and request.block.count > 1
         return bool(asked) and _in(self._outstanding(request.device, now), request)
 
     def hurried(self, request: Request, now: float) -> bool:
