@@ -55,6 +55,8 @@ class Awaited:
 
     def answered(self, request: Request) -> None:
         """Registers of its shape have come: nothing older can follow."""
+        if self._asked.get(request.device) == []:  # as usual where frames have numbers
+            return
         if len(self._alike(request, request.block.count)) > 1:
             self.came(request, request.block.count)
         else:
