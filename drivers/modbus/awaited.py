@@ -55,6 +55,8 @@ class Awaited:
 
     def answered(self, request: Request) -> None:
         """Registers of its shape have come: nothing older can follow."""
+        if self._asked.get(request.device) == []:  # as usual where frames have numbers
+            return
         if len(self._alike(request, request.block.count)) > 1:
             self.came(request, request.block.count)
         else:
@@ -72,8 +74,8 @@ class Awaited:
     def mistakable(self, request: Request, now: float) -> bool:
         """Whether an older answer may come that looks like the one to this request."""
         asked = self._asked.get(request.device)
-        if asked is None:
-            return not self._alone
+        if asked is None:  # a question beside a register by itself may be one that its device leaves unanswered
+            return not self._alone and request.block.count > 1
         return bool(asked) and _in(self._outstanding(request.device, now), request)
 
     def hurried(self, request: Request, now: float) -> bool:

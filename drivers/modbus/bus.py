@@ -194,13 +194,13 @@ class PymodbusBus:
             raise
         self._silences = 0
         self._count_extra(line, len(words))
-        took = line.last - line.started
+        last, took = line.last, line.last - line.started
         if self._address.untagged:
             self._nothing_follows(line, request)
         elif not line.settled:
             self._frame_ends(line)
         self._awaited.answered(request)
-        return Answer(words, took)
+        return Answer(words, took, monotonic() - last if self._address.untagged else 0.0)
 
     def _words(self, line: Any, request: Request) -> tuple[int, ...]:  # noqa: ANN401 - a pymodbus client with our bytes
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.base import AnswerError, NotStored
@@ -347,7 +348,8 @@ class Device:
         if self._refusals:
             for place in block.places:
                 self._refusals.pop(place, None)
-        (words, took), looks, at = heard.answer, into.looks, heard.now.wall
+        (words, took, since), looks = heard.answer, into.looks
+        at = heard.now.wall - timedelta(seconds=since) if since else heard.now.wall
         for place in block.places:
             part = block.words_of(place, words)
             for target in self._at[place]:

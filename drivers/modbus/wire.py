@@ -74,10 +74,14 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Exactly as many words as were asked for, and the real seconds from the first byte sent to the last heard."""
+    """Exactly as many words as were asked for, and the real seconds from the first byte sent to the last heard.
+
+    `since`: seconds that have passed since then, where the line had to be listened to before the answer was believed.
+    """
 
     words: tuple[int, ...]
     took: float
+    since: float = 0.0
 
 
 class Heard(NamedTuple):

@@ -160,6 +160,15 @@ def test_another_masters_request_in_the_gap_behind_an_answer_is_seen_too(bus):
             assert wire.read(asked(register=10, gap=0.5)).words == (1,)
 
 
+def test_the_gap_behind_an_answer_is_no_part_of_the_time_that_it_took(bus):
+    """It is kept before the answer is believed, and told, so that the reading has the instant of its arrival."""
+    with serial_line({1: {10: 7}}) as line:
+        began = time.monotonic()
+        answer = bus(line.url).read(asked(gap=0.2))
+        over = time.monotonic()
+    assert 0.2 <= answer.since <= over - began - answer.took
+
+
 def test_another_device_is_asked_after_a_longer_rest(bus):
     """100 ms by default; the wire keeps what it is told."""
     with serial_line({1: {10: 1}, 2: {10: 2}}) as line:

@@ -53,6 +53,7 @@ class FakeBus:
         self.cutting_holes: set[int] = set()  # and those where it does so at a hole
         self.limit: dict[int, int] = {}
         self.latency = LATENCY
+        self.since = 0.0  # s for which the line is listened to behind an answer
         self.opening: DriverError | None = None  # why it cannot be opened
         self._clock = clock
         self._words: dict[tuple[int, str, int], int] = {}
@@ -105,7 +106,8 @@ class FakeBus:
             raise ExceptionAnswer(ILLEGAL_VALUE)
         if hole:
             raise self._silence(request) if device in self.silent_holes else ExceptionAnswer(ILLEGAL_ADDRESS)
-        return Answer(tuple(self._words[place] for place in places), self.latency)
+        self._clock.advance(self.since)
+        return Answer(tuple(self._words[place] for place in places), self.latency, self.since)
 
     def pause(self, seconds: float) -> None:
         self.paused.append(seconds)

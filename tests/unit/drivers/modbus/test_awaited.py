@@ -28,7 +28,10 @@ def test_an_answer_that_came_is_awaited_no_more():
 
 
 def test_answers_to_what_others_have_asked_may_come_until_a_device_was_asked_for_something():
-    """Nobody knows of which shape; once is enough, or a device that gives nothing else would never be read."""
+    """Nobody knows of which shape. Once is enough, or a device that gives nothing else would never be read.
+
+    A register by itself is read at once: whether there are others beside it, nobody knows either.
+    """
     awaited = Awaited(alone=False)
     assert awaited.mistakable(asked(), 0.0)
     awaited.sent(asked(count=2), 0.0)
@@ -36,6 +39,7 @@ def test_answers_to_what_others_have_asked_may_come_until_a_device_was_asked_for
     awaited.answered(asked(count=2))
     assert not awaited.mistakable(asked(), LATEST)
     assert awaited.mistakable(asked(device=2), LATEST)
+    assert not awaited.mistakable(asked(device=2, count=1), LATEST)
 
 
 def test_only_an_answer_of_the_same_device_table_and_length_can_be_mistaken():

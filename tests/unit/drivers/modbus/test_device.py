@@ -85,6 +85,15 @@ def test_the_instant_is_the_answers_arrival():
     assert [(look.at - began).total_seconds() for look in got.looks] == pytest.approx([0.02, 0.04])
 
 
+def test_the_instant_is_the_answers_arrival_where_the_line_was_listened_to_behind_it():
+    """A gap of seconds would else be that much energy of the next hour."""
+    meter = Meter(10, 100)
+    meter.bus.since = 5.0
+    began = meter.clock.now().wall
+    got = meter.poll()
+    assert [(look.at - began).total_seconds() for look in got.looks] == pytest.approx([0.02, 5.04])
+
+
 def test_two_sources_of_one_register_are_read_once():
     """Each gets its look."""
     meter = Meter(10)
