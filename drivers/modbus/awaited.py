@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from drivers.modbus.wire import Request
 
 LATEST = 30.0  # s after which no answer comes by itself; meters need milliseconds, the slowest gateway some seconds
-NEWEST = (
-    3  # requests of a device whose answers may come at any time: a gateway keeps them until it is connected or asked
-)
+NEWEST = 3  # requests of a device whose answers may come at any time: a gateway keeps them until it is connected
 BEYOND = 4  # registers more than were wanted, at most, where none fewer will do
 
 

@@ -40,24 +40,16 @@ if TYPE_CHECKING:
 
 FRESH = 0.2  # s after an answer over Modbus TCP for which nobody closes the connection as idle
 DRAIN = 0.6  # s of quiet after a silence on RTU; a late answer within it is discarded (measured: sufficient)
-WARY = (
-    600.0  # s after an answer that nobody has asked for; behind a serial server other clients' requests are not heard
-)
+WARY = 600.0  # s after an answer that nobody asked for: behind a serial server other clients' requests are not heard
 REOPEN_AFTER = 2  # silences in a row after which a TCP connection is opened anew
 PIECES = 0.02  # s at most between two pieces of a frame over Modbus TCP that come without a rest
 PAUSE = 1.0  # s that an ASCII frame may rest between two characters (Modbus over serial line 1.02, section 2.5.2)
-NO_DEVICES = bytes(
-    (0, *range(248, 256))
-)  # no answer begins with these; a line without bias says them when it is let go
+NO_DEVICES = bytes((0, *range(248, 256)))  # begin no answer; a line without bias says them when it is let go
 LONGEST_FRAME = 256  # bytes, on RTU
 NEVER_CLOSE = 10**6  # silences in a row until pymodbus closes the connection by itself: the policy is ours
 
 GIVEN_UP = {wire.TARGET_SILENT, wire.DEVICE_FAILURE}  # by a gateway, maybe: then its meter's answer may still come
 
-OTHER_REQUEST_HINT = (
-    "; by its transaction id it is the answer of another request: where each answer is so, the gateway does not return the id; "
-    "switch it to transparent mode and use rtu+tcp://"
-)
 _WIRE_ERRORS = (OSError, termios.error)  # termios.error is not an OSError
 _FRAME_ERRORS = (ModbusException, ValueError, IndexError, struct.error)
 
@@ -357,14 +349,9 @@ class PymodbusBus:
         hint = ""
         if echoed and self._address.untagged and not self._connection.local_echo:
             hint = f"; the request itself came back{ECHO_HINT}"
-        elif self._is_of_another(line.sent, heard):
-            hint = OTHER_REQUEST_HINT
+        elif not self._address.untagged and tagged.is_of_another(line.sent, heard):
+            hint = tagged.OTHER_REQUEST_HINT
         return BadAnswer(f"{len(heard)} bytes that are no answer to this request: {shown}{hint}", raw=heard)
-
-    def _is_of_another(self, sent: bytes, heard: bytes) -> bool:
-        """Whether it is a frame of Modbus TCP from the device that was asked, under another transaction."""
-        of_it = heard[2:4] == bytes(2) and heard[6:7] == sent[6:7]
-        return not self._address.untagged and of_it and heard[:2] != sent[:2]
 
     def _suspect(self, *, bad: bool = True) -> None:
         """A late answer may still come. Closing helps best; on a serial line only quiet does."""

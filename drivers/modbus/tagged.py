@@ -16,6 +16,10 @@ from drivers.modbus.wire import FUNCTIONS
 if TYPE_CHECKING:
     from drivers.modbus.wire import Request
 
+OTHER_REQUEST_HINT = (
+    "; by its transaction id it is the answer of another request: where each answer is so, the gateway does not return the id; "
+    "switch it to transparent mode and use rtu+tcp://"
+)
 PROTOCOL = 0
 _REQUEST = struct.Struct(">HHHBBHH")  # transaction, protocol, bytes that follow, device, function, start, count
 _ANSWER = struct.Struct(">HHHBBB")  # transaction, protocol, bytes that follow, device, function, bytes of registers
@@ -45,6 +49,12 @@ def answer(line: Any, request: Request) -> Any:  # noqa: ANN401 - a pymodbus cli
     if (response.dev_id, response.transaction_id) != (request.device, transaction):
         raise ValueError("the answer to something else")
     return response
+
+
+def is_of_another(sent: bytes, heard: bytes) -> bool:
+    """Whether it is a frame from the device that was asked, under another transaction."""
+    of_it = heard[2:4] == PROTOCOL.to_bytes(2) and heard[6:7] == sent[6:7]
+    return of_it and heard[:2] != sent[:2]
 
 
 def asking(transaction: int, request: Request) -> bytes:

@@ -37,9 +37,7 @@ class Backlog:
         self._heard = 0.0
         self._room = 0
         self._held: dict[str, Held] = {}  # by source, the oldest first
-        self._answered: dict[
-            str, float
-        ] = {}  # when something was acknowledged first, since what is held of a source came
+        self._answered: dict[str, float] = {}  # by source, the first acknowledgement since what is held of it came
 
     def begin(self, boottime: float, room: int) -> None:
         """The broker has resumed the session. `room`: messages that may be held without its waiting for us."""

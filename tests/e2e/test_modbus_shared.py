@@ -132,7 +132,7 @@ def test_a_stop_in_the_middle_of_a_round_ends_soon_and_delivers_what_was_read():
         asked = [driver.health().counts["requests"] for driver in site.drivers]
         site.until(lambda: all(driver.health().counts["requests"] > asked[n] for n, driver in enumerate(site.drivers)))
         asked = [driver.health().counts["requests"] for driver in site.drivers]
-        assert site.stop(STOPS_WITHIN)
+        assert site.stop(10.0)
         more = [driver.health().counts["requests"] - asked[n] for n, driver in enumerate(site.drivers)]
         assert max(more) <= REQUESTS, f"of the {2 * REQUESTS} of a round"
         assert not any(driver._bus.is_open for driver in site.drivers)

@@ -31,7 +31,7 @@ SPEAKS_WITHIN = 60.0  # s, real: until every meter has been heard
 KILL_EVERY = (2.0, 6.0)  # s, real
 LOOK_EVERY = 0.25  # s, real
 CHECK_EVERY = 4  # kills between two looks at what a kill leaves on the disk
-SETTLES_WITHIN = timedelta(hours=60)  # of the gateway's time, once nothing fails any more, on a busy machine
+SETTLES_WITHIN = timedelta(hours=60)  # of the gateway's time, once nothing fails any more; three real minutes
 CAUGHT_WITHIN = timedelta(hours=20)  # with a planted bug, which may keep it from settling
 LEAST_KILLS = 2  # however long a start takes
 ARMED_FOR = 3.0  # s, real, that a kill waits for a push

@@ -61,7 +61,7 @@ def framed(scheme: str, request: bytes, answer: bytes) -> bytes:
 def test_a_device_says_maker_and_product(scheme: str):
     """In the order of the standard; what is asked for is a read."""
     with bus(scheme, SAYS) as (line, heard):
-        assert line.names(DEVICE, 1.0, 0.0) == ["Janitza", "UMG 604"]
+        assert line.names(DEVICE, 30.0, 0.0) == ["Janitza", "UMG 604"]
     assert bytes([DEVICE, 0x2B, 0x0E, 1, 0]) in heard[0]
 
 
@@ -69,7 +69,7 @@ def test_a_device_says_maker_and_product(scheme: str):
 def test_a_device_that_does_not_know_the_question_says_nothing(scheme: str):
     """Most refuse it."""
     with bus(scheme, REFUSES) as (line, _):
-        assert line.names(DEVICE, 1.0, 0.0) == []
+        assert line.names(DEVICE, 30.0, 0.0) == []
 
 
 def test_a_device_that_is_silent_at_the_question_is_no_crash():
