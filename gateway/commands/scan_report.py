@@ -41,6 +41,8 @@ class Report:
             "complete": self._complete,
             "took_s": round(self._wire.elapsed, 1),
             "silent": self._silent(),
+            "not_asked": self._rest,
+            "hung_up": self._wire.hung_up,
             "every_id_answers": search.everybody,
             "failing": [_where(*each) for each in search.failing],
             "garbled": [_where(*each) for each in search.garbled],

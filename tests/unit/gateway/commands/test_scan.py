@@ -209,11 +209,13 @@ def test_a_gateway_that_hangs_up_at_every_id_is_not_said_to_work(scan):
     """Mostly it has one place, and somebody else has it; or it is a web server."""
     with hanging_up(5, ends=0) as url:
         done = scan(url, "--ids", "6-7", "--ids-only")
+        told = document(scan(url, "--ids", "6-7", "--ids-only", "--json"))
     assert done.code == 1
     assert (
         "Each question was answered by closing the connection: another program has the gateway's only place" in done.out
     )
     assert "The connection works" not in done.out
+    assert (told["hung_up"], told["silent"], told["not_asked"]) == (2, 2, 0)
 
 
 def test_what_was_found_before_the_line_was_lost_is_shown(scan):
