@@ -25,13 +25,16 @@ IN_ENERKEY = {"Wh": "kWh", "kWh": "kWh", "MWh": "kWh", "GJ": "kWh", "l": "m3"}  
 class Report:
     """One scan's result."""
 
-    def __init__(self, url: str, wire: Wire, search: Search, devices: Sequence[Device], *, complete: bool) -> None:
-        """`devices` may be fewer than were found: some were not looked at."""
+    def __init__(
+        self, url: str, wire: Wire, search: Search, devices: Sequence[Device], *, complete: bool, looks: bool
+    ) -> None:
+        """`devices` may be fewer than were found: some were not looked at, or none of them without `looks`."""
         self._url = url
         self._wire = wire
         self._search = search
         self._known = {(device.found.line, device.found.device): device for device in devices}
         self._complete = complete
+        self._looks = looks
 
     def document(self) -> dict[str, Any]:
         """All of it, as JSON can say it."""
@@ -109,9 +112,9 @@ class Report:
         """What was left out, and how to go on from here."""
         if self._rest:
             yield f"{self._rest} of {self._search.total} questions were not asked; --ids 1-10 is quicker"
-        unknown = [] if self._complete else [each.device for each in self._search.found]
-        unknown = [each for each in unknown if each not in {device for _, device in self._known}]
-        if unknown:
+        found = self._search.found[:1] if self._search.everybody else self._search.found
+        unknown = [each.device for each in found if (each.line, each.device) not in self._known]
+        if unknown and self._looks and not self._complete:
             yield f"what {_some(unknown)} may be was not asked: scan with --ids {','.join(map(str, unknown))}"
 
     @property
