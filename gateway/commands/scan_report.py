@@ -101,6 +101,12 @@ class Report:
         if search.garbled:
             ids = _some([device for _, device in search.garbled])
             yield f"{ids}: something answers that is no answer: two devices with one id, noise, or another speed"
+        if len(lines := list(dict.fromkeys(each.line for each in search.found))) > 1:
+            where = "; ".join(
+                f"{in_words(line)}: {_some([each.device for each in search.found if each.line == line])}"
+                for line in lines
+            )
+            yield f"{where}. A line has one speed and parity: set all its devices alike. What is to be pasted is for one of them"
         if self._wire.local_echo:
             yield "The adapter hears its own requests: local_echo = true"
         if search.unusable:
