@@ -21,9 +21,17 @@ def main() -> None:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a terminal without "³" must not end a command
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
         code = INTERRUPTED
     sys.exit(code)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C: also one that pydantic met while it built a model, and made an error of its own from."""
+    wrapped = type(error).__module__.startswith("pydantic_core") and KeyboardInterrupt.__name__ in str(error)
+    return isinstance(error, KeyboardInterrupt) or wrapped
 
 
 def _nowhere() -> io.TextIOWrapper:

@@ -137,7 +137,7 @@ def _connection_problems(name: str, health: dict[str, Any]) -> Iterator[str]:
         yield f"connection {name}: {health['detail']}"
     for device, said in health["devices"].items():
         if _fails(said) and said not in health["detail"]:
-            yield f"connection {name}, {device}: {said}"
+            yield f"connection {name}, {f'device {device}' if device.isdecimal() else device}: {said}"
 
 
 def _fails(said: str) -> bool:

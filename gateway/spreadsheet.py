@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from drivers import registry
+from drivers.fields import SourceBase
 from gateway.faults import Findings, Origin, Place, nearest
 from gateway.locate import Unreadable, read_text
 from gateway.sections import MeterSection
@@ -30,6 +31,7 @@ SOURCE_PREFIX = "source_"
 _SEPARATORS = (",", ";", "\t")
 _TRUTH = {"true": True, "false": False}
 _WHOLE = re.compile(r"[+-]?[0-9]{1,4000}")
+_HEX = re.compile(r"0x[0-9A-Fa-f]{1,8}")
 _CSV_ERRORS = {  # what the csv module says, and what that means
     "unexpected end of data": 'a cell begins with a quote " and never ends',
     "expected after": "after the quote that ends a cell there must be a separator",
@@ -78,8 +80,11 @@ def read_meters(path: Path, named_at: Place, findings: Findings) -> list[RawMete
 
 def typed(table: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """Cells as the types that the model's keys want; what does not look like one stays text, for the model to refuse."""
+    hexadecimal = issubclass(model, SourceBase)  # addresses in manuals are
     return {
-        key: _typed(value, model.model_fields[key].annotation) if key in model.model_fields else value
+        key: _typed(value, model.model_fields[key].annotation, hexadecimal=hexadecimal)
+        if key in model.model_fields
+        else value
         for key, value in table.items()
     }
 
@@ -115,14 +120,24 @@ def _in_words(error: csv.Error) -> str:
     return next((words for begin, words in _CSV_ERRORS.items() if begin in said), said)
 
 
+def _other_words() -> dict[str, str]:
+    """What other programs call a key of some driver's source."""
+    sources = [registry.config_of(driver).Source for driver in registry.names()]
+    words = [(other, key, source) for source in sources for other, key in getattr(source, "other_words", {}).items()]
+    return {other: key for other, key, source in words if key in source.model_fields}
+
+
 def _checked_columns(header: list[str], place: Place, findings: Findings) -> list[str]:
     """The header with each column under the name that was meant; "" for columns to pass over."""
     known = {*METER_COLUMNS, *source_keys(), *source_columns()}
     columns: list[str] = []
     for name in header:
-        meant = name if name in known or not name else nearest(name, known - set(header))
+        other = _other_words().get(name.casefold(), "")
+        meant = (
+            name if name in known or not name else (other not in header and other) or nearest(name, known - set(header))
+        )
         if name and name not in known:
-            findings.add(place.at(name, f"column {name}"), "unknown column", suggestion=nearest(name, known))
+            findings.add(place.at(name, f"column {name}"), "unknown column", suggestion=other or nearest(name, known))
         if meant and meant in columns:
             findings.add(place.at(name, f"column {name}"), "is there twice; keep one of them", "")
             meant = ""
@@ -163,7 +178,7 @@ def _takes_text(annotation: object) -> bool:
     return annotation is str
 
 
-def _typed(cell: object, annotation: object) -> object:
+def _typed(cell: object, annotation: object, *, hexadecimal: bool) -> object:
     if not isinstance(cell, str):
         return cell
     types = _types_in(annotation)
@@ -171,6 +186,8 @@ def _typed(cell: object, annotation: object) -> object:
         return _TRUTH[cell.lower()]
     if int in types and _WHOLE.fullmatch(cell):
         return int(cell)
+    if int in types and hexadecimal and _HEX.fullmatch(cell):
+        return int(cell, 16)
     if any(get_origin(each) is tuple for each in types) and not _takes_text(annotation):
         return cell.split()
     return cell

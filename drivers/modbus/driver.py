@@ -258,7 +258,8 @@ class ModbusDriver:
             self._gives(device, got.looks)
         if device.failures and got.looks:
             if device.failing_since:
-                self._ports.note("info", self._subject(device), f"answers again, after {device.failures} failed polls")
+                failed = "1 failed poll" if device.failures == 1 else f"{device.failures} failed polls"
+                self._ports.note("info", self._subject(device), f"answers again, after {failed}")
             self._turns.failing -= 1
             device.failures = 0
             device.failing_since = device.problem = ""

@@ -32,9 +32,9 @@ _TABLE = 'write table = "holding" (function 3) or "input" (function 4)'
 SOURCE_KEYS = dict.fromkeys(
     ("slave", "slave_id", "slaveid", "unit_id", "unitid", "device_id", "server", "id"), "device"
 )
-SOURCE_KEYS |= {"address": "register", "addr": "register", "start": "register", "reg": "register", "offset": "register"}
+SOURCE_KEYS |= {"address": "register", "addr": "register", "start": "register", "reg": "register"}
 SOURCE_KEYS |= {"data_type": "type", "datatype": "type", "format": "type", "encoding": "type"}
-SOURCE_KEYS |= {"multiplier": "scale", "gain": "scale", "factor": "scale", "model": "profile", "value": "point"}
+SOURCE_KEYS |= {"multiplier": "scale", "gain": "scale", "factor": "scale"}
 SOURCE_KEYS |= {"uom": "unit", "unit_of_measurement": "unit", "swap": "word_order", "wordswap": "word_order"}
 SOURCE_KEYS |= dict.fromkeys(("function", "function_code", "fc", "input_type", "register_type"), _TABLE)
 SOURCE_KEYS |= dict.fromkeys(("count", "length", "size", "quantity"), "the type says how many registers there are")

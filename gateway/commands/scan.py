@@ -149,7 +149,7 @@ def _tell(found: Found) -> None:
 def _report(args: argparse.Namespace, search: Search, wire: Wire, devices: Sequence[Device], *, complete: bool) -> None:
     from gateway.commands import scan_report  # noqa: PLC0415
 
-    report = scan_report.Report(args.url, wire, search, devices, complete=complete)
+    report = scan_report.Report(args.url, wire, search, devices, complete=complete, looks=not args.ids_only)
     if args.json:
         terminal.document(report.document())
     else:

@@ -25,13 +25,16 @@ IN_ENERKEY = {"Wh": "kWh", "kWh": "kWh", "MWh": "kWh", "GJ": "kWh", "l": "m3"}  
 class Report:
     """One scan's result."""
 
-    def __init__(self, url: str, wire: Wire, search: Search, devices: Sequence[Device], *, complete: bool) -> None:
-        """`devices` may be fewer than were found: some were not looked at."""
+    def __init__(
+        self, url: str, wire: Wire, search: Search, devices: Sequence[Device], *, complete: bool, looks: bool
+    ) -> None:
+        """`devices` may be fewer than were found: some were not looked at, or none of them without `looks`."""
         self._url = url
         self._wire = wire
         self._search = search
         self._known = {(device.found.line, device.found.device): device for device in devices}
         self._complete = complete
+        self._looks = looks
 
     def document(self) -> dict[str, Any]:
         """All of it, as JSON can say it."""
@@ -41,6 +44,8 @@ class Report:
             "complete": self._complete,
             "took_s": round(self._wire.elapsed, 1),
             "silent": self._silent(),
+            "not_asked": self._rest,
+            "hung_up": self._wire.hung_up,
             "every_id_answers": search.everybody,
             "failing": [_where(*each) for each in search.failing],
             "garbled": [_where(*each) for each in search.garbled],
@@ -96,6 +101,12 @@ class Report:
         if search.garbled:
             ids = _some([device for _, device in search.garbled])
             yield f"{ids}: something answers that is no answer: two devices with one id, noise, or another speed"
+        if len(lines := list(dict.fromkeys(each.line for each in search.found))) > 1:
+            where = "; ".join(
+                f"{in_words(line)}: {_some([each.device for each in search.found if each.line == line])}"
+                for line in lines
+            )
+            yield f"{where}. A line has one speed and parity: set all its devices alike. What is to be pasted is for one of them"
         if self._wire.local_echo:
             yield "The adapter hears its own requests: local_echo = true"
         if search.unusable:
@@ -107,9 +118,9 @@ class Report:
         """What was left out, and how to go on from here."""
         if self._rest:
             yield f"{self._rest} of {self._search.total} questions were not asked; --ids 1-10 is quicker"
-        unknown = [] if self._complete else [each.device for each in self._search.found]
-        unknown = [each for each in unknown if each not in {device for _, device in self._known}]
-        if unknown:
+        found = self._search.found[:1] if self._search.everybody else self._search.found
+        unknown = [each.device for each in found if (each.line, each.device) not in self._known]
+        if unknown and self._looks and not self._complete:
             yield f"what {_some(unknown)} may be was not asked: scan with --ids {','.join(map(str, unknown))}"
 
     @property

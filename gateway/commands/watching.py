@@ -13,6 +13,7 @@ from gateway import terminal
 from gateway.clock import SystemClock
 from gateway.commands.common import plain
 from gateway.errors import OK
+from gateway.faults import MOST_NAMES, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,14 +150,15 @@ def _cells(row: Row, change: Change) -> tuple[str, str, str]:
 
 def table(told: Sequence[tuple[Row, Change]], now: datetime, seconds: float) -> str:
     """For a terminal. What is wrong stands below: in a column it would make the table wider than the terminal."""
-    rows, wrong = [], []
+    rows: list[tuple[str, ...]] = []
+    wrong: dict[str, list[str]] = {}
     for row, change in told:
         age = "" if not row["at"] else terminal.ago((now - datetime.fromisoformat(row["at"])).total_seconds())
         value, moved, rate = _cells(row, change)
         if row["value"] is None:
-            wrong.append(f"{row['name']}: {value}")
+            wrong.setdefault(value, []).append(row["name"])
             value = "FAIL"
         rows.append((row["name"], value, moved, rate, age))
     head = f"{now:%H:%M:%S}Z, every {seconds:g} s; Ctrl-C ends it"
     shown = terminal.table(("meter", "value", "change", "rate", "age"), rows, right=(1, 2, 3, 4))
-    return "\n".join([head, shown, *wrong])
+    return "\n".join([head, shown, *(f"{some(names, MOST_NAMES)}: {value}" for value, names in wrong.items())])

@@ -113,7 +113,7 @@ def test_devices_of_a_dead_line_that_fail_as_its_detail_says_are_not_told_one_by
     document = report(connections=down, meters=SEVERAL)
     assert list(problems(document, together=waiting(document))) == [
         f"connection main: 6 of 6 devices: device 1: {none(1)}; …",
-        "connection main, 6: gives no value: illegal address",
+        "connection main, device 6: gives no value: illegal address",
     ]
     assert len(list(problems(document))) == 6, "scripts are told of each device"
 

@@ -113,6 +113,27 @@ def test_a_bad_column_is_named_once_and_the_rows_are_still_checked(tmp_path: Pat
     ]
 
 
+def test_a_column_under_another_programs_name_is_understood_and_corrected(tmp_path: Path):
+    """As a key in the configuration is."""
+    header = HEADER.replace("device", "Slave_ID").replace("register", "address")
+    assert mistakes(tmp_path, f"{header}\n{HEAT}\n") == [
+        'meters.csv:1: column Slave_ID: unknown column; did you mean "device"?',
+        'meters.csv:1: column address: unknown column; did you mean "register"?',
+    ]
+
+
+def test_an_address_in_hex_is_a_number_as_in_the_configuration(tmp_path: Path):
+    """Many manuals print them so."""
+    header = "name,push,unit,max_rate,connection,device,register,type,source_unit"
+    for cell, register in (("0x400", 1024), ("0X400", None), ("0x", None), ("0xFFFFF", None)):
+        text = f"{header}\nheat,off,kWh,9,main,0x07,{cell},u32,kWh\n"
+        if register is None:
+            assert any("source.register: must be" in each for each in mistakes(tmp_path, text))
+        else:
+            (meter,) = loaded(tmp_path, text).meters
+            assert (meter.source.device, meter.source.register) == (7, register)
+
+
 def test_a_missing_column_is_named_once_not_in_every_row(tmp_path: Path):
     """A thousand times the same would hide the rest."""
     header, row = HEADER.replace("unit,max_rate", "max_rate"), HEAT.replace("MWh,", "")

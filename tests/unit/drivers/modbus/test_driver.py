@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -186,8 +187,18 @@ def test_a_dead_device_is_told_once_and_once_when_it_is_back():
     line.bus.dead.clear()
     line.run(600)
     assert line.store.notes[1][:2] == ("info", "main, device 2")
-    assert "answers again" in line.store.notes[1][2]
+    assert re.fullmatch(r"answers again, after \d+ failed polls", line.store.notes[1][2])
     assert len(line.store.notes) == 2
+
+
+def test_a_device_that_failed_once_is_said_to_have_failed_one_poll():
+    """Not "polls"."""
+    line = four()
+    line.bus.dead.add(2)
+    line.run(59)
+    line.bus.dead.clear()
+    line.run(600)
+    assert [words for _, _, words in line.store.notes][1:] == ["answers again, after 1 failed poll"]
 
 
 def test_one_lost_frame_of_a_good_device_is_nothing_to_tell():

@@ -14,14 +14,15 @@ from threading import Thread
 
 import pytest
 
-from drivers.modbus.address import address_of
+from drivers.modbus.address import Serial, address_of
 from drivers.modbus.examine import Suggestion
 from drivers.modbus.scan import Search
+from drivers.modbus.wire import Answer, NoAnswer
 from gateway.clock import SystemClock
 from gateway.commands.lines import connection_to
 from gateway.commands.outlook import Outlook
 from gateway.commands.progress import Progress
-from gateway.commands.scan_report import difference
+from gateway.commands.scan_report import Report, difference
 from gateway.commands.scanning import Wire, search_through
 from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
@@ -209,11 +210,13 @@ def test_a_gateway_that_hangs_up_at_every_id_is_not_said_to_work(scan):
     """Mostly it has one place, and somebody else has it; or it is a web server."""
     with hanging_up(5, ends=0) as url:
         done = scan(url, "--ids", "6-7", "--ids-only")
+        told = document(scan(url, "--ids", "6-7", "--ids-only", "--json"))
     assert done.code == 1
     assert (
         "Each question was answered by closing the connection: another program has the gateway's only place" in done.out
     )
     assert "The connection works" not in done.out
+    assert (told["hung_up"], told["silent"], told["not_asked"]) == (2, 2, 0)
 
 
 def test_what_was_found_before_the_line_was_lost_is_shown(scan):
@@ -321,6 +324,21 @@ def test_the_speed_of_a_serial_line_is_found(scan):
     assert found["devices"][0]["url"] == f"rtu://{line.port}?baudrate=19200&parity=N"
     assert (line.unheard, line.line.heard) == (1, 2), (
         "once at the likelier speed, then both where one answered; a port without parity is not asked with any"
+    )
+
+
+def test_devices_that_are_set_differently_are_told_apart(capsys):
+    """A configuration has one speed for a line: those at another one are not silently left out."""
+    slow, fast = Serial(9600), Serial(19_200)
+    search = Search([slow, fast], [3, 7], 0.1, longest=1.0, everywhere=True)
+    while knock := search.wanted:
+        answers = (knock.line, knock.device) in {(slow, 3), (fast, 7)}
+        search.heard(Answer((1,), 0.01) if answers else NoAnswer("no answer"))
+    wire = Wire(connection_to("rtu:///dev/ttyUSB0"), address_of("rtu:///dev/ttyUSB0"))
+    Report("rtu:///dev/ttyUSB0", wire, search, [], complete=True, looks=True).show(took="1 s")
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "9600 baud 8N1: id 3; 19200 baud 8N1: id 7. A line has one speed and parity: set all its devices alike." in said
     )
 
 

@@ -95,6 +95,14 @@ def test_what_is_wrong_with_a_meter_does_not_take_the_table_apart(monkeypatch):
     assert lines[4].startswith("lab: FAIL bad answer: 00 00")
 
 
+def test_what_is_wrong_with_several_meters_is_told_once_below_the_table():
+    """With the names of all of them: a line that is down is one sentence."""
+    down = [row(0, None) | {"name": name, "problem": "no connection"} for name in ("lab", "heat")]
+    other = row(0, None) | {"name": "main", "problem": "no answer"}
+    lines = table([(each, Change(None, None)) for each in (down[0], other, down[1])], START, 2).splitlines()
+    assert lines[5:] == ["lab, heat: FAIL no connection", "main: FAIL no answer"]
+
+
 def test_configured_meters_are_watched_on_a_terminal_in_one_place(tmp_path: Path, line: ModbusSimulator):
     """The same table drawn again over the one before; Ctrl-C ends it well. One connection serves all looks."""
     site = Site(tmp_path, bus=line.url)
