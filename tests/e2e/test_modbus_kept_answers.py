@@ -7,7 +7,6 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
 
 import pytest
 
@@ -21,24 +20,26 @@ from gateway.clock import SystemClock
 from gateway.simulator.frames import Rtu
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import LONGEST_WAIT, DriverThread
-from tests.fakes.modbus_server import HOST
+from tests.fakes.one_client import OneClient
 
-WITHIN = 5.0  # s
+PATIENCE = 30.0  # s, on a machine that does other things too
+SILENCE = 0.2  # s, where no answer is to be waited for
 ONE, OTHER = 10, 200  # registers of the same device, of which each holds its own number
 
 
-def asked(register: int, timeout: float = 0.2) -> Request:
+def asked(register: int, timeout: float = PATIENCE) -> Request:
     """A u32."""
     return Request(1, Block("holding", register - 1, 2, (Place("holding", register - 1, 2),)), timeout, 0.05)
 
 
-class KeepingGateway:
+class KeepingGateway(OneClient):
     """Answers with the oldest message that its line has brought, under the newest request's transaction.
 
     `lost`: so many requests from now on whose answers its line brings too late: they are found there by the next one.
     """
 
     def __init__(self, *, rtu: bool = False) -> None:
+        super().__init__("rtu+tcp" if rtu else "tcp")
         self.lost = 0
         self.says = b""  # message instead of the silence, where it gives up
         self.forgets = False  # what is kept, with each connection
@@ -46,36 +47,12 @@ class KeepingGateway:
         self.thinks = 0.0  # s to each answer, on RTU
         self._rtu = rtu
         self._kept: deque[bytes] = deque()
-        self._over = Event()
-        self._client: socket.socket | None = None
-        self._listener = socket.create_server((HOST, 0))
-        self.url = f"{'rtu+' if rtu else ''}tcp://{HOST}:{self._listener.getsockname()[1]}"
-        self._thread = Thread(target=self._run, daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        for each in (self._listener, self._client):
-            with suppress(OSError, AttributeError):
-                each.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(WITHIN)
-
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                self._client, _ = self._listener.accept()
-                self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self.forgets:
-                    self._kept.clear()
-                with self._client, suppress(OSError):
-                    self._serve(self._client)
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        if self.forgets:
+            self._kept.clear()
         if self._rtu and self._kept:
-            self._over.wait(self.rests)
+            self.over.wait(self.rests)
             client.sendall(self._kept.popleft())
         while request := client.recv(1024):
             answer = self._answer(request if self._rtu else request[6:])
@@ -85,7 +62,7 @@ class KeepingGateway:
                 if self.says:
                     client.sendall(self._framed(request, self.says))
             elif self._rtu:
-                self._over.wait(self.thinks)
+                self.over.wait(self.thinks)
                 client.sendall(answer)
             else:
                 self._kept.append(answer)
@@ -98,16 +75,6 @@ class KeepingGateway:
 
     def _framed(self, request: bytes, kept: bytes) -> bytes:
         return request[:4] + len(kept).to_bytes(2, "big") + kept
-
-
-@contextmanager
-def keeping(**keys) -> Iterator[KeepingGateway]:
-    gateway = KeepingGateway(**keys)
-    gateway.start()
-    try:
-        yield gateway
-    finally:
-        gateway.stop()
 
 
 @contextmanager
@@ -136,11 +103,11 @@ def test_a_gateway_that_stays_one_answer_behind_brings_no_value_of_another_regis
 
     Nor does it where more time has passed than a late answer takes by itself: this one waits for the next request.
     """
-    with keeping() as gateway, wire(gateway.url, latest) as bus:
+    with KeepingGateway() as gateway, wire(gateway.url, latest) as bus:
         assert list(values(bus, 1)) == [(ONE, ONE), (OTHER, OTHER)]
         gateway.lost, gateway.says = 1, says
         with pytest.raises(ExceptionAnswer if says else NoAnswer):
-            bus.read(asked(ONE))
+            bus.read(asked(ONE, SILENCE))
         assert all(register == read for register, read in values(bus, 4))
         gateway.forgets = True
         bus.close()
@@ -149,12 +116,12 @@ def test_a_gateway_that_stays_one_answer_behind_brings_no_value_of_another_regis
 
 def test_a_late_answer_that_waits_for_the_next_connection_is_no_value_of_another_register():
     """R2: a serial server hands it on when somebody connects, however long that takes, and not at once."""
-    with keeping(rtu=True) as gateway, wire(gateway.url, 0.0) as bus:
+    with KeepingGateway(rtu=True) as gateway, wire(gateway.url, 0.0) as bus:
         gateway.rests, gateway.thinks = 0.12, 0.1
         assert list(values(bus, 1)) == [(ONE, ONE), (OTHER, OTHER)]
         gateway.lost = 1
         with pytest.raises(NoAnswer):
-            bus.read(asked(OTHER))
+            bus.read(asked(OTHER, SILENCE))
         assert all(register == read for register, read in values(bus, 3))
         assert list(values(bus, 1)) == [(ONE, ONE), (OTHER, OTHER)]
 
@@ -177,7 +144,7 @@ def polled(gateway: KeepingGateway) -> Iterator[tuple[DriverThread, FakePorts]]:
 
 def test_what_a_gateway_keeps_is_never_stored_by_connections_that_share_a_thread():
     """R2: the loop sends nothing that could be mistaken; when the gateway has forgotten, all goes on by itself."""
-    with keeping() as gateway, polled(gateway) as (running, store):
+    with KeepingGateway() as gateway, polled(gateway) as (running, store):
         running.until(lambda: len(store.readings) >= 4)
         gateway.lost = 1
         running.until(lambda: len(store.rejected) >= 2)
@@ -188,10 +155,10 @@ def test_what_a_gateway_keeps_is_never_stored_by_connections_that_share_a_thread
 
 def test_what_a_gateway_has_kept_of_somebody_else_is_never_stored():
     """R2: it was one answer behind before the service came, after a search that did not wait long enough."""
-    with keeping() as gateway:
+    with KeepingGateway() as gateway:
         gateway.lost = 1
         with wire(gateway.url, 0.0) as bus, pytest.raises(NoAnswer):
-            bus.read(asked(OTHER))
+            bus.read(asked(OTHER, SILENCE))
         with polled(gateway) as (running, store):
             running.until(lambda: len(store.rejected) >= 2)
             gateway.forgets = True
