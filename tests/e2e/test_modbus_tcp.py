@@ -5,10 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import Self
 
 import pytest
 
@@ -22,6 +20,7 @@ from gateway.clock import SystemClock
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import LONGEST_WAIT, DriverThread
 from tests.fakes.modbus_server import HOST, Relay, modbus_server
+from tests.fakes.one_client import OneClient
 
 TIMEOUT = 0.5  # s, where it is to pass
 PATIENCE = 30.0  # s; what answers does so long before, also on a machine that does other things too
@@ -182,46 +181,21 @@ def test_a_gateway_that_closes_idle_connections_costs_no_reading(bus):
 # --- odd answers ------------------------------------------------------------------------------------------------------
 
 
-class Babbler:
-    """Accepts connections and answers each request with what the test says; the request's frame is passed in."""
+class Babbler(OneClient):
+    """Answers each request with what the test says; the request's frame is passed in. None hangs up."""
 
     def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
+        super().__init__("tcp")
         self._answer = answer
-        self._listener = socket.create_server((HOST, 0))
-        self.url = f"tcp://{HOST}:{self._listener.getsockname()[1]}"
         self.accepted = 0
-        self._over = Event()
-        self._client: socket.socket | None = None
-        self._thread = Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError):
-            if self._client is not None:
-                self._client.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(PATIENCE)
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            self._client = client
-            with client, suppress(OSError):
-                while not self._over.is_set() and (request := client.recv(1024)):
-                    answer = self._answer(request)
-                    if answer is None:
-                        break
-                    self._send(client, answer)
+    def serve(self, client: socket.socket) -> None:
+        self.accepted += 1
+        while not self.over.is_set() and (request := client.recv(1024)):
+            answer = self._answer(request)
+            if answer is None:
+                break
+            self._send(client, answer)
 
     def _send(self, client: socket.socket, answer: bytes) -> None:
         client.sendall(answer)
@@ -233,7 +207,7 @@ class Stutterer(Babbler):
     def _send(self, client: socket.socket, answer: bytes) -> None:
         for at in range(len(answer)):
             client.sendall(answer[at : at + 1])
-            self._over.wait(0.001)
+            self.over.wait(0.001)
 
 
 class Flood(Babbler):
@@ -241,33 +215,25 @@ class Flood(Babbler):
 
     def _send(self, client: socket.socket, answer: bytes) -> None:
         client.sendall(answer)
-        self._over.wait(0.02)  # so that the first one is an answer by itself
-        while not self._over.is_set():
+        self.over.wait(0.02)  # so that the first one is an answer by itself
+        while not self.over.is_set():
             client.sendall(100 * answer)
 
 
 class Slammer(Babbler):
     """Accepts connections and closes them at once, as a gateway does that already has its one client."""
 
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self.accepted += 1
-                client.close()
+    def serve(self, client: socket.socket) -> None:
+        self.accepted += 1
 
 
 class OneByOne(Babbler):
     """Closes the connection after each answer, as the smallest gateways do."""
 
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self.accepted += 1
-                with client:
-                    if (request := client.recv(1024)) and (answer := self._answer(request)) is not None:
-                        client.sendall(answer)
+    def serve(self, client: socket.socket) -> None:
+        self.accepted += 1
+        if (request := client.recv(1024)) and (answer := self._answer(request)) is not None:
+            client.sendall(answer)
 
 
 def framed(request: bytes, pdu: bytes, *, transaction: int | None = None, device: int | None = None) -> bytes:

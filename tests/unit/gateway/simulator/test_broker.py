@@ -44,6 +44,13 @@ def test_it_listens_until_it_is_stopped(kind, tmp_path):
     assert not accepts(broker.port)
 
 
+@pytest.mark.parametrize("kind", [MOSQUITTO])
+def test_mosquitto_is_told_to_keep_no_message_back(kind, tmp_path):
+    """Measured: in a demo at 600 x a bare number was heard 17 to 26 s late without this line, 1 s with it."""
+    start_broker(kind, tmp_path).stop()
+    assert "set_tcp_nodelay true\n" in (tmp_path / "mosquitto.conf").read_text()
+
+
 @pytest.mark.parametrize("kind", [MOSQUITTO, AMQTT])
 def test_two_of_them_do_not_disturb_each_other(kind, tmp_path):
     (tmp_path / "other").mkdir()
