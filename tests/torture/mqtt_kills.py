@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.fakes.gateway_process import GatewayProcess
@@ -169,11 +169,16 @@ def sent(broker: Mosquitto, what: Sequence[tuple[str, bytes]]) -> bool:
     client.loop_start()
     given = [client.publish(topic, data, qos=1) for topic, data in what]
     until = time.monotonic() + TAKEN_WITHIN
-    while not (taken := all(each.is_published() for each in given)) and not gone.is_set() and time.monotonic() < until:
+    while not (taken := all(map(acknowledged, given))) and not gone.is_set() and time.monotonic() < until:
         time.sleep(0.002)
     client.disconnect()
     client.loop_stop()
     return taken
+
+
+def acknowledged(given: MQTTMessageInfo) -> bool:
+    """By the broker. One that was given to a broken connection raises where it is asked."""
+    return given.rc == MQTT_ERR_SUCCESS and given.is_published()
 
 
 def eventually(true: Callable[[], bool], progress: Callable[[], int]) -> None:
