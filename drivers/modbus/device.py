@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.base import AnswerError, NotStored
 from drivers.modbus import wire
+from drivers.modbus.doubts import Doubts
 from drivers.modbus.learned import BY_SILENCE, confirmed_in, rest, shape_key, with_confirmed
 from drivers.modbus.pace import HOUR
 from drivers.modbus.plan import (
@@ -41,12 +42,9 @@ if TYPE_CHECKING:
 BUSY_RETRIES = 2
 BUSY_PAUSE = (0.1, 0.5)  # s; between these by chance
 ACKNOWLEDGE_PAUSE = 1.0  # s: the device has begun something long
-REFUSED_AT_MOST = HOUR  # s between two attempts at a value that the device refuses
 MOST_PLANS = 100  # kept of one device: as many sets of values as may rest at the same time, mostly none
-DOUBTED = 2  # times in a row that a request brings nothing, until it is made smaller
 RESTART = 10.0  # s without an answer in which a device may be restarted
 QUIET = 1.0  # s after a silence, at most; or half the timeout
-EARLY = 0.5  # s by which a poll may come before the end of a refused value's pause and still ask for it
 
 RETRIES = {wire.BUSY: BUSY_RETRIES, wire.DEVICE_FAILURE: 1, wire.ACKNOWLEDGE: 1}
 
@@ -76,14 +74,6 @@ class Look(NamedTuple):
     words: Sequence[int]
     problem: Problem | None
     took: float | None
-
-
-@dataclass(slots=True)
-class Refusal:
-    """A value that the device does not give."""
-
-    times: int
-    until: float  # boottime
 
 
 @dataclass(slots=True)
@@ -122,8 +112,7 @@ class Device:
         self.refusing_told = False
         self.counts: Counter[str] = Counter()
         self._ports = ports
-        self._refusals: dict[Place, Refusal] = {}
-        self._doubts: Counter[tuple[Place, ...]] = Counter()  # how often in a row a request for these brought nothing
+        self._doubts = Doubts()
         self._mute = False  # nothing at all was heard in the last round
         self._shape: Shape | None = None
         self._confirmed = 0  # how often it was found to be still so
@@ -152,7 +141,7 @@ class Device:
         gap = self.limits.gap_on_change if changed else self.limits.gap
         if self._floating and not (yield from self._finding_models(gap, into)):
             return
-        wanted = self._wanted(into.now)
+        wanted = self._doubts.awake(self._places(), into.now.boottime)
         self._test(into)
         while wanted:
             block = self._next(wanted, into)
@@ -166,7 +155,7 @@ class Device:
                 self.counts["refusals"] += 1
                 if self._learns(error, block):
                     continue
-                self._rest(block.places, into)
+                self._doubts.rest_refused(block.places, into.now.boottime, into.poll)
                 self._look(block.places, (), _problem(error), None, into)
             else:
                 self._answered(block, heard, into)
@@ -184,7 +173,7 @@ class Device:
             self._settle(())
         if into.looks:
             return False
-        if all(self._resting(target.place, into.now) for target in self.targets if target.sunspec):
+        if all(self._doubts.rests(target.place, into.now.boottime) for target in self.targets if target.sunspec):
             return True
         walk = Walk(self.counts["walks in vain"])
         while walk.wanted is not None:
@@ -198,7 +187,7 @@ class Device:
             places = [target.place for target in missing]
             short = any(model_of(target, walk.models) for target in missing)
             found = f"{walk.found}; one ends before this register" if short else walk.found
-            self._rest(places, into)
+            self._doubts.rest_refused(places, into.now.boottime, into.poll)
             self._look(places, (), Problem("no such model", found), None, into)
         return True
 
@@ -268,15 +257,6 @@ class Device:
                 self._at.setdefault(target.place, []).append(target)
         return [place for place, targets in self._at.items() if not targets[0].sunspec] if self._floating else self._at
 
-    def _wanted(self, now: Now) -> set[Place]:
-        """What this round fetches."""
-        places = self._places()
-        return {place for place in places if not self._resting(place, now)} if self._refusals else set(places)
-
-    def _resting(self, place: Place, now: Now) -> bool:
-        refusal = self._refusals.get(place)
-        return refusal is not None and now.boottime < refusal.until
-
     def _asking(self, block: Block, gap: float) -> Asking[Heard]:
         """One request, repeated where the device asks for patience: a busy device has said nothing about the value."""
         request = Request(self.number, block, self.limits.timeout, gap)
@@ -303,10 +283,10 @@ class Device:
         or it is silent at a register or a hole that the usual request contains.
         """
         if self._mute and not into.heard:
-            place = min(sorted(wanted), key=lambda place: self._doubts[place,])
+            place = min(sorted(wanted), key=lambda place: self._doubts.times((place,)))
             return plan([place], self.shape, self._cost)[0]
         blocks = self._planned(wanted)
-        return min(blocks, key=lambda block: self._doubts[block.places]) if self._doubts else blocks[0]
+        return min(blocks, key=lambda block: self._doubts.times(block.places))
 
     def _planned(self, wanted: set[Place]) -> list[Block]:
         """A plan costs more than its requests, and is mostly the one of the round before."""
@@ -333,21 +313,10 @@ class Device:
             self._ports.memory.put(self._key, with_confirmed(to_text(shape), confirmed))
         return True
 
-    def _rest(self, places: Iterable[Place], into: Round) -> None:
-        """Do not ask for these in the next rounds: for one poll, two, four … up to an hour."""
-        for place in places:
-            times = self._refusals[place].times + 1 if place in self._refusals else 1
-            pause = min(into.poll * 2.0 ** min(times - 1, 16), max(REFUSED_AT_MOST, into.poll))
-            self._refusals[place] = Refusal(times, into.now.boottime + pause - EARLY)
-
     def _answered(self, block: Block, heard: Heard, into: Round) -> None:
         into.heard = True
         self._seen = heard.now.boottime
-        if self._doubts:
-            self._doubts.pop(block.places, None)
-        if self._refusals:
-            for place in block.places:
-                self._refusals.pop(place, None)
+        self._doubts.answered(block)
         (words, took, since), looks = heard.answer, into.looks
         at = heard.now.wall - timedelta(seconds=since) if since else heard.now.wall
         for place in block.places:
@@ -359,7 +328,7 @@ class Device:
         """The round is over: one timeout is what a device may cost the others.
 
         Where the device has answered before in this round, only this request is in doubt, and rests. One that is so
-        twice in a row is made smaller, as if it had been refused.
+        again and again is made smaller, as if it had been refused.
         """
         if isinstance(error, NoAnswer):
             self.counts["timeouts"] += 1
@@ -370,14 +339,13 @@ class Device:
         problem = _problem(error)
         smaller = self._as_before()
         if not smaller:
-            self._doubts[block.places] += 1
-            doubted = self._doubts[block.places] >= DOUBTED
+            doubted = self._doubts.unanswered(block)
             smaller = doubted and self._remember(without_holes(block, self.shape), BY_SILENCE)
         self._mute = not into.heard
         if self._mute:
             into.failure = problem
         elif not smaller:
-            self._rest(block.places, into)
+            self._doubts.rest_unanswered(block.places, into.now.boottime, into.poll)
         self._look(sorted(wanted), (), problem, None, into)
 
     def _look(

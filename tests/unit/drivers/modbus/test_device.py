@@ -336,6 +336,48 @@ def test_lost_frames_now_and_then_teach_nothing():
     assert not meter.store.memory
 
 
+def test_a_value_that_came_before_is_asked_for_every_five_minutes_while_it_is_silent():
+    """A line that was bad for a day costs the value no further hour, and each try costs the line one timeout."""
+    meter = Meter(100, 200)
+    meter.poll()
+    meter.bus.empty(1)
+    meter.bus.put(1, 100, 100)
+    meter.bus.silent_holes.add(1)
+    tries = []
+    for number in range(24 * 60):
+        assert values(meter.poll()) == read(100)
+        tries += [number] * ((200, 1) in meter.requests)
+    assert [after - before for before, after in pairwise(tries)] == [1, 2, 4] + [5] * (len(tries) - 4)
+    meter.bus.put(1, 200, 200)
+    assert read(100, 200) in [values(meter.poll()) for _ in range(5)]
+
+
+def test_two_lost_frames_in_a_row_teach_nothing_about_a_request_that_came_before():
+    """On a line that loses each twentieth answer this happens some times a day."""
+    meter = Meter(10, 11)
+    meter.poll()
+    for _ in range(3):
+        meter.bus.say(1, NoAnswer("noise"), (10,), (11,), NoAnswer("noise"))
+        for _ in range(5):
+            meter.poll()
+        assert meter.requests == [(10, 2)]
+    assert not meter.store.memory
+
+
+def test_a_request_that_a_device_leaves_unanswered_from_now_on_is_made_smaller_too():
+    """It was exchanged, or has new firmware: that is found without a restart."""
+    meter = Meter(10, 12)
+    meter.bus.put(1, 11, 0)
+    meter.poll()
+    meter.bus.empty(1)
+    meter.bus.put(1, 10, 10)
+    meter.bus.put(1, 12, 12)
+    meter.bus.silent_holes.add(1)
+    rounds = [values(meter.poll()) for _ in range(14)]
+    assert rounds[-1] == read(10, 12)
+    assert meter.requests == [(10, 1), (12, 1)]
+
+
 def test_a_dead_device_teaches_nothing_however_long_it_is_dead():
     """Its usual request is not the reason."""
     meter = Meter(10, 11)
