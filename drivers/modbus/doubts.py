@@ -42,9 +42,10 @@ class Doubts:
 
     def answered(self, block: Block) -> None:
         """All its values have come."""
-        if len(self._given) >= MOST_GIVEN:
-            self._given.clear()
-        self._given.add(block.places)
+        if block.places not in self._given:
+            if len(self._given) >= MOST_GIVEN:
+                self._given.clear()
+            self._given.add(block.places)
         if self._times:
             self._times.pop(block.places, None)
         if self._rests:
