@@ -43,7 +43,7 @@ def main() -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz import configuration, modbus, mqtt  # noqa: F401 - `targets` has them instrumented
     with modbus.babbler() as other:
-        called = targets(corpus.with_name(f"{name}-file.toml"), other)[name]
+        called = targets(corpus.absolute().with_name(f"{name}-file.toml"), other)[name]
         again = any(not word.startswith("-") for word in sys.argv[3:])
         atheris.Setup([sys.argv[0], *sys.argv[3:], *([] if again else [str(corpus)])], called)
         atheris.Fuzz()
