@@ -82,11 +82,17 @@ class Mosquitto:
             try:
                 self._process.wait(STOP_WITHIN)
             except subprocess.TimeoutExpired:
-                self.kill()
+                self._end()
             self._process = None
 
     def kill(self) -> None:
-        """SIGKILL, like a power cut."""
+        """SIGKILL, like a power cut, when it has saved what it has answered: it answers first, and saves then."""
+        if self._process is not None:
+            if self._persistence:
+                self.reload()  # in its loop this comes behind the saving
+            self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -124,7 +130,7 @@ class Mosquitto:
                 self.port = port
                 return True
             time.sleep(0.01)
-        self.kill()
+        self._end()
         return False
 
 
