@@ -325,8 +325,8 @@ class SerialSimulator(_Simulator):
 
     def silences(self) -> list[float]:
         """Seconds from the end of each answer to the next request's first byte."""
-        requests = list(self.began)
-        after = [(end, min((began for began in requests if began > end), default=None)) for end in self.ended]
+        requests, answers = list(self.began), list(self.ended)  # at once: the line goes on
+        after = [(end, min((began for began in requests if began > end), default=None)) for end in answers]
         return [began - end for end, began in after if began is not None]
 
     def fileno(self) -> int:

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 COMMAND = (sys.executable, "-m", "gateway")
-INTERRUPTIBLE = (
-    "env",
-    "--default-signal=INT",
-    *COMMAND,
-)  # also where the tests run in the background and ignore Ctrl-C
+DEFAULT_SIGNALS = ("env", "--default-signal=INT")  # also where the tests run in the background and ignore Ctrl-C
+INTERRUPTIBLE = (*DEFAULT_SIGNALS, *COMMAND)
 ENDS_WITHIN = 60.0  # s
 OURS = ("METER_GATEWAY_CONFIG", "NO_COLOR", "COLUMNS", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "JOURNAL_STREAM")
 
