@@ -93,8 +93,8 @@ class ModbusServer:
         return SimDevice(device, data, action=partial(action, device))
 
     async def _read(self, device, function, first, address, count, registers, written) -> ExcCodes | None:
-        self.reads[device] += 1
         words = dict(self.words[device])
+        self.reads[device] += 1  # behind it: whoever sees the count may change the words
         if self.counting is not None:
             number = 1000 * device + self.reads[device]
             words |= {self.counting: number >> 16, self.counting + 1: number & 0xFFFF}
