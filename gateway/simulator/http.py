@@ -121,9 +121,8 @@ class Server:
                 welcome = not self._stopping and len(self._open) < self._limits.connections
                 if welcome:
                     self._open[thread] = channel
-            if welcome:
-                thread.start()
-            else:
+                    thread.start()  # `stop` waits for those that have begun
+            if not welcome:
                 channel.close()
 
     def _converse(self, channel: socket.socket) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gateway.simulator.line import Parity, Send
     from gateway.simulator.meters import Meter
 
-STOP_WITHIN = 5.0  # s for the thread to end
+STOP_WITHIN = 60.0  # s for the thread to end, on a machine that does other things too
 ISPEED, OSPEED = 4, 5  # places in what tcgetattr gives
 CHUNK = 8  # bytes that a serial port hands on together, as a UART's buffer does
 SINGLY = 0.001  # s between bytes that come one by one on a line without a speed
@@ -325,8 +325,8 @@ class SerialSimulator(_Simulator):
 
     def silences(self) -> list[float]:
         """Seconds from the end of each answer to the next request's first byte."""
-        requests = list(self.began)
-        after = [(end, min((began for began in requests if began > end), default=None)) for end in self.ended]
+        requests, answers = list(self.began), list(self.ended)  # at once: the line goes on
+        after = [(end, min((began for began in requests if began > end), default=None)) for end in answers]
         return [began - end for end, began in after if began is not None]
 
     def fileno(self) -> int:

@@ -147,8 +147,9 @@ class MqttField(Field):
         client.connect(HOST, self._broker.port)
         client.loop_start()
         good = json.dumps({"v": self.said[-1], "t": at.isoformat()})
-        for topic, payload in (("field/good", good), ("field/poison", "out of order")):
-            client.publish(topic, payload, qos=1).wait_for_publish(PATIENCE)
+        both = (("field/good", good), ("field/poison", "out of order"))  # before the test may go on and end the broker
+        for sent in [client.publish(topic, payload, qos=1) for topic, payload in both]:
+            sent.wait_for_publish(PATIENCE)
         client.disconnect()
         client.loop_stop()
 

@@ -22,6 +22,7 @@ from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.simulator.http import serve
 from tests.fakes.enerkey_transport import URL, transport
 from tests.fakes.enerkey_wire import Script, answer, read_request, reset, scripted
+from tests.fakes.ports import lasting_port
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = int((NOW - EPOCH) / timedelta(hours=1)) - 2
@@ -295,9 +296,7 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used_again():
 
 
 def test_a_refused_connection_sent_nothing():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    client = EnerkeyClient(f"http://127.0.0.1:{port}", Contract())
+    client = EnerkeyClient(f"http://127.0.0.1:{lasting_port()}", Contract())
     fate = client.push("consumption", 7, BODY, KEY).fate
     assert isinstance(fate, NotSent)
     assert (fate.limited, fate.retry_after) == (False, None)

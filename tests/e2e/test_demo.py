@@ -62,7 +62,7 @@ def test_interrupted_it_says_what_came_and_leaves_nothing_behind(number: signal.
         assert process.stdout is not None
         started = json.loads(process.stdout.readline())
         process.send_signal(number)
-        out, errors = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=ENDS_WITHIN)
     assert (process.returncode, errors) == (0, "")
     assert json.loads(out) == {"event": "summary", "hours": 0, "wrong": 0}
     assert not Path(started["config"]).parent.exists()

@@ -22,7 +22,8 @@ from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import Request
 from tests.fakes.modbus_server import HOST
 
-ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), 2.0, 0.0)
+PATIENCE = 30.0  # s, on a machine that does other things too
+ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), PATIENCE, 0.0)
 
 
 def certificate(directory: Path, name: str, subject: str) -> tuple[Path, Path]:
@@ -80,7 +81,8 @@ def meter(cert: Path, key: Path, *, clients: Path | None = None) -> Iterator[str
 @contextmanager
 def bus(url: str, **keys: str) -> Iterator[PymodbusBus]:
     """The wire alone, not open yet."""
-    line = PymodbusBus(Connection.model_validate({"driver": "modbus", "url": url} | keys), address_of(url))
+    settings = {"driver": "modbus", "url": url, "timeout": f"{PATIENCE:g}s"}
+    line = PymodbusBus(Connection.model_validate(settings | keys), address_of(url))
     yield line
     line.close()
 

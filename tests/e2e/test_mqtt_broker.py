@@ -35,6 +35,7 @@ from drivers.mqtt.supervisor import FLAPPING, LONGEST_PAUSE, STABLE
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.mosquitto import HOST, Mosquitto, mosquitto
 from tests.fakes.old_broker import Manner, old_broker
+from tests.fakes.ports import lasting_port
 
 WITHIN = 60.0  # s; every wait ends by itself long before
 US = "gateway-test"  # the client id of FakePorts
@@ -619,8 +620,7 @@ def test_a_port_that_never_answers_is_tried_in_both_versions_and_told(gateway_at
 
 def test_a_port_where_nobody_listens_is_told(gateway_at):
     """The sentence names the address and what to check; nothing is raised."""
-    with old_broker("closes") as broker:
-        url = broker.url
+    url = f"mqtt://{HOST}:{lasting_port()}"
     gateway = gateway_at(url)
     gateway.run_until(lambda: gateway.driver.health().state == "trouble")
     address = url.removeprefix("mqtt://")
@@ -635,8 +635,7 @@ def open_files() -> int:
 
 def test_attempts_in_vain_leave_no_sockets_to_the_garbage_collector(gateway_at):
     """At a broker that is away for long it may not come by for hours."""
-    with old_broker("closes") as broker:
-        url = broker.url
+    url = f"mqtt://{HOST}:{lasting_port()}"
     gateway = gateway_at(url)
     gateway.run_until(lambda: gateway.driver._supervisor._failures == 1, skip=True)
     gc.disable()

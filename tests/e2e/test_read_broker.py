@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,7 +18,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.e2e.test_mqtt_broker import PASSWORD, hashed, publish
-from tests.fakes.command_line import INTERRUPTIBLE, command, environment, on_terminal
+from tests.fakes.command_line import INTERRUPTIBLE, Done, command, environment, on_terminal
 from tests.fakes.mosquitto import HOST, Mosquitto, mosquitto
 
 SAMPLES = Path(__file__).parents[1] / "mqtt_samples"
@@ -54,17 +55,23 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         yield running
 
 
-def found(broker: Mosquitto, *words: str) -> dict[str, Any]:
-    """What the command says as JSON, when it has heard all that the broker has kept."""
-    heard = broker.log.count(HEARD) + len(SENT) + 1
-    words = (*INTERRUPTIBLE, "read", broker.url, "--wait", "600", "--json", *words)
+def listened(broker: Mosquitto, messages: int, *words: str, **changes: str) -> Done:
+    """How the command ends when it has heard so many messages."""
+    heard = broker.log.count(HEARD) + messages
+    words = (*INTERRUPTIBLE, "read", broker.url, "--wait", "600", *words)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, **pipes, env=environment()) as process:
+    with subprocess.Popen(words, **pipes, env=environment(**changes)) as process:
         wait_for(broker, HEARD, heard)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=WITHIN)
-    assert (process.returncode, err) == (0, "")
-    said: dict[str, Any] = json.loads(out)
+    return Done(process.returncode, out, err)
+
+
+def found(broker: Mosquitto, *words: str) -> dict[str, Any]:
+    """What the command says as JSON, when it has heard all that the broker has kept."""
+    done = listened(broker, len(SENT) + 1, "--json", *words)
+    assert (done.code, done.err) == (0, "")
+    said: dict[str, Any] = json.loads(done.out)
     return said
 
 
@@ -93,7 +100,8 @@ def test_what_is_proposed_is_pasted_accepted_and_reads_the_message(broker: Mosqu
 
 def test_a_person_sees_topics_payloads_and_blocks_and_no_terminal_obeys_a_device(broker: Mosquitto):
     """On 80 columns; control characters of a payload are shown as dots."""
-    done = on_terminal("read", broker.url, "--wait", "2", NO_COLOR="1")
+    heard = partial(wait_for, broker, HEARD, len(SENT) + 1)
+    done = on_terminal("read", broker.url, "--wait", "600", patience=heard, NO_COLOR="1")
     assert done.code == 0
     assert "tele/pow1/SENSOR  retained\n" in done.out
     assert "  -> pow1: 6.294 kWh (counter, preset tasmota-energy)" in done.out
@@ -171,8 +179,9 @@ def test_a_password_comes_from_where_nobody_sees_it(tmp_path: Path):
     users.chmod(0o600)
     with mosquitto(tmp_path, extra_lines=["allow_anonymous false", f"password_file {users}"]) as broker:
         publish(broker, ("a/kwh", b"5"), retain=True, username="gateway", password=PASSWORD)
-        who = ("read", broker.url, "--wait", "2", "--username", "gateway", "--password", "env:BROKER")
-        right, wrong = command(*who, BROKER=PASSWORD), command(*who, BROKER=PASSWORD[::-1])
+        who = ("--username", "gateway", "--password", "env:BROKER")
+        right = listened(broker, 1, *who, BROKER=PASSWORD)
+        wrong = command("read", broker.url, *who, BROKER=PASSWORD[::-1])
         assert (right.code, 'password = "env:BROKER"' in right.out) == (0, True)
         assert (wrong.code, wrong.out) == (1, "")
         assert "check username" in wrong.err

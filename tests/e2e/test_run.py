@@ -29,6 +29,7 @@ from tests.fakes.command_line import (
 )
 from tests.fakes.damage import damage, leaves_of
 from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.ports import lasting_port
 
 SOON = 60.0  # s, on a machine that does other things too
 REFUSED = "tcp://127.0.0.1:1"  # nobody listens on the ports below 1024 of a test machine's loopback
@@ -380,8 +381,7 @@ def test_it_runs_on_while_meter_and_broker_are_away_and_the_status_says_so(tmp_p
 
 def test_a_meter_that_comes_back_is_read_again(tmp_path: Path) -> None:
     """The gateway that started before its meters finds them without a restart."""
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        port = trial.getsockname()[1]
+    port = lasting_port()
     config = written(tmp_path, METER.format(url=f"tcp://127.0.0.1:{port}").replace('"60s"', '"1s"'))
     with GatewayProcess(config, tmp_path / "log") as gateway:
         until(lambda: status(config)["connections"]["main"]["state"] == "trouble")

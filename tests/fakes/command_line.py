@@ -5,19 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 COMMAND = (sys.executable, "-m", "gateway")
-INTERRUPTIBLE = (
-    "env",
-    "--default-signal=INT",
-    *COMMAND,
-)  # also where the tests run in the background and ignore Ctrl-C
+DEFAULT_SIGNALS = ("env", "--default-signal=INT")  # also where the tests run in the background and ignore Ctrl-C
+INTERRUPTIBLE = (*DEFAULT_SIGNALS, *COMMAND)
 ENDS_WITHIN = 60.0  # s
 OURS = ("METER_GATEWAY_CONFIG", "NO_COLOR", "COLUMNS", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "JOURNAL_STREAM")
 
@@ -60,16 +60,23 @@ def _ended(argv: list[str], changes: dict[str, str]) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*words: str | Path, columns: int = 80, typed: str = "", **changes: str) -> Done:
-    """Run to the end on a terminal that is `columns` wide, where stdout and stderr are one and a person has `typed`."""
+def on_terminal(
+    *words: str | Path, columns: int = 80, typed: str = "", patience: Callable[[], None] | None = None, **changes: str
+) -> Done:
+    """Run to the end on a terminal that is `columns` wide, where stdout and stderr are one and a person has `typed`.
+
+    Who has `patience` until it returns presses Ctrl-C then.
+    """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
-        [*COMMAND, *map(str, words)],
+        [*INTERRUPTIBLE, *map(str, words)],
         stdin=slave, stdout=slave, stderr=slave, env=environment(**{"TERM": "xterm"} | changes),
     ) as process:  # fmt: skip
         os.close(slave)
         os.write(master, typed.encode())
+        if patience:
+            Thread(target=_interrupt, args=(process, patience), daemon=True).start()
         shown = bytearray()
         try:
             while piece := os.read(master, 65_536):
@@ -79,3 +86,10 @@ def on_terminal(*words: str | Path, columns: int = 80, typed: str = "", **change
         finally:
             os.close(master)
         return Done(process.wait(ENDS_WITHIN), shown.decode().replace("\r\n", "\n"), "")
+
+
+def _interrupt(process: subprocess.Popen[bytes], patience: Callable[[], None]) -> None:
+    try:
+        patience()
+    finally:
+        process.send_signal(signal.SIGINT)

@@ -28,6 +28,8 @@ from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from tests.fakes.ports import lasting_port
+
 HOST = "127.0.0.1"
 WITHIN = 60.0  # s for a thread to start or end
 SIZE = 200  # registers of each device
@@ -58,6 +60,7 @@ class ModbusServer:
     def start(self) -> None:
         """Listen; the second time on the same port."""
         self._listening.clear()
+        self.port = self.port or lasting_port()
         self._thread = Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         assert self._listening.wait(WITHIN), "the Modbus server does not start"
@@ -82,7 +85,6 @@ class ModbusServer:
             trace_connect=self._connected,
         )
         await server.serve_forever(background=True)
-        self.port = server.transport.sockets[0].getsockname()[1]
         self._listening.set()
         await self._over.wait()
         await server.shutdown()
@@ -93,8 +95,8 @@ class ModbusServer:
         return SimDevice(device, data, action=partial(action, device))
 
     async def _read(self, device, function, first, address, count, registers, written) -> ExcCodes | None:
-        self.reads[device] += 1
         words = dict(self.words[device])
+        self.reads[device] += 1  # behind it: whoever sees the count may change the words
         if self.counting is not None:
             number = 1000 * device + self.reads[device]
             words |= {self.counting: number >> 16, self.counting + 1: number & 0xFFFF}

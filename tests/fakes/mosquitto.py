@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.ports import lasting_port
 
 HOST = "127.0.0.1"
 SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian puts mosquitto; not on everybody's PATH
@@ -71,7 +72,7 @@ class Mosquitto:
     def start(self) -> None:
         """Start it and wait until it listens; again on the same port after `stop` or `kill`."""
         for _ in range(TRIES):
-            if self._started(self.port or _free_port()):
+            if self._started(self.port or lasting_port()):
                 return
         raise AssertionError(f"mosquitto did not start:\n{self.log[-2000:]}")
 
@@ -82,11 +83,17 @@ class Mosquitto:
             try:
                 self._process.wait(STOP_WITHIN)
             except subprocess.TimeoutExpired:
-                self.kill()
+                self._end()
             self._process = None
 
     def kill(self) -> None:
-        """SIGKILL, like a power cut."""
+        """SIGKILL, like a power cut, when it has saved what it has answered: it answers first, and saves then."""
+        if self._process is not None:
+            if self._persistence:
+                self.reload()  # in its loop this comes behind the saving
+            self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -124,7 +131,7 @@ class Mosquitto:
                 self.port = port
                 return True
             time.sleep(0.01)
-        self.kill()
+        self._end()
         return False
 
 
@@ -147,8 +154,3 @@ def mosquitto(tmp_path: Path, *, persistence: bool = False, extra_lines: Sequenc
 def find_mosquitto() -> str | None:
     """The program, also where only root's PATH leads."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path=SYSTEM_PROGRAMS)
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as trial:
-        return int(trial.getsockname()[1])

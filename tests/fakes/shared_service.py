@@ -22,6 +22,7 @@ from gateway.simulator.faults import Fault
 from gateway.simulator.modbus import ModbusSimulator
 from gateway.systemd import Notifier
 from tests.fakes.clock import START
+from tests.fakes.ports import lasting_port
 from tests.fakes.telling_meters import LONGEST_WAIT, PLACES, LaterJudge, TellingMeter, hasty, sources_of
 
 WITHIN = 60.0  # s; every wait ends by itself long before
@@ -44,7 +45,7 @@ class TellingEnd:
     def __init__(self, meters: Sequence[TellingMeter], clock: ScaledClock) -> None:
         self.meters = meters
         self._clock = clock
-        self._simulator = self._started(0)
+        self._simulator = self._started(lasting_port())
         self.url = self._simulator.url
         self.gone = False
 

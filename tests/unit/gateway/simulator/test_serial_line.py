@@ -104,6 +104,21 @@ def test_requests_that_do_not_keep_the_silence_are_counted(line, port):
     assert line.line.heard == 3
 
 
+def test_silences_are_told_while_the_line_goes_on(line):
+    """Its thread may hear and answer in the middle of the reckoning."""
+
+    class Meanwhile(float):
+        """A request that is looked at while the next answer ends."""
+
+        def __gt__(self, end: float) -> bool:
+            line.ended.append(3.5)
+            return float(self) > end
+
+    line.ended += [1.0, 2.0]
+    line.began.append(Meanwhile(2.25))
+    assert line.silences() == [1.25, 0.25]
+
+
 def test_the_beginning_of_a_request_does_not_spoil_the_next_one(line, port):
     """A meter drops it after a silence."""
     os.write(port, ASKED[:3])
