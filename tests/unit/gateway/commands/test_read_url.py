@@ -23,6 +23,8 @@ KWH = encode(12_345.5, Encoding("f32"))
 EM340 = {52: 0x4EA9, 53: 0x00AC, 40: 25, 41: 0}
 WORDS = {7: {10: KWH[0], 11: KWH[1], 16: 0xFFFF, 17: 0xFFFF, 20: 0, 21: 0} | EM340, 8: {0: 258}, 9: {}}
 
+PATIENTLY = ("--timeout", "30")  # s: a busy machine is no silent device
+
 GOLDEN = """\
 device 7, holding 10: 2 registers in N ms
 register  hex   decimal
@@ -56,7 +58,7 @@ def unconfigured(site: Site) -> None:
 @pytest.fixture
 def read(server: ModbusServer, unconfigured, meter_gateway):
     """`read` at the server's URL."""
-    return lambda *words, **how: meter_gateway("read", server.url, *words, **how)
+    return lambda *words, **how: meter_gateway("read", server.url, *PATIENTLY, *words, **how)
 
 
 # --- registers --------------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ def test_nobody_who_listens_is_told(unconfigured, meter_gateway):
 
 def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
     """Over a pseudo-terminal, with RTU frames; also where the adapter hears itself."""
-    words = ("--device", "5", "--register", "0", "--type", "f32")
+    words = ("--device", "5", "--register", "0", "--type", "f32", *PATIENTLY)
     with serial_line({5: {0: 0x4366, 1: 0x199A}}) as line:
         done = meter_gateway("read", line.url, *words)
         line.echo = True
