@@ -260,7 +260,7 @@ def test_an_answer_that_came_in_time_is_heard_by_a_loop_that_comes_late():
 def test_a_connection_closed_between_two_polls_is_opened_anew_and_nobody_is_told():
     """Many gateways close an idle connection."""
     with shared() as (lines, (gateway, _)):
-        time.sleep(FRESH)
+        time.sleep(FRESH)  # real time, as between two polls: then the line is looked at before it is asked
         gateway.hang_up()
         lines.run(3.0)
         assert gateway.accepted == 2
