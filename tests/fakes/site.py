@@ -50,6 +50,7 @@ push_spread = "0s"
 [connections.main]
 driver = "modbus"
 url = "{bus}"
+timeout = "30s"
 [connections.hall]
 driver = "mqtt"
 url = "{broker}"

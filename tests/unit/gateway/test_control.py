@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from gateway import control
 from gateway.control import ControlServer, ask
 
 Serve = Callable[..., Path]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    monkeypatch.setattr(control, "ANSWER_WITHIN", 60.0)  # a busy machine is no service that hangs
     servers: list[ControlServer] = []
 
     def start(handler: Callable[[dict[str, Any]], Any], path: Path = tmp_path / "control.sock") -> Path:
@@ -32,9 +34,12 @@ def raw(path: Path, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(60)
         channel.connect(str(path))
-        channel.sendall(request)
-        channel.shutdown(socket.SHUT_WR)
-        return channel.recv(1000)
+        try:
+            channel.sendall(request)
+            channel.shutdown(socket.SHUT_WR)
+            return channel.recv(1000)
+        except (BrokenPipeError, ConnectionResetError):  # it had heard enough before all of it was sent
+            return b""
 
 
 def test_a_request_is_answered(serve: Serve):

@@ -23,6 +23,8 @@ KWH = encode(12_345.5, Encoding("f32"))
 EM340 = {52: 0x4EA9, 53: 0x00AC, 40: 25, 41: 0}
 WORDS = {7: {10: KWH[0], 11: KWH[1], 16: 0xFFFF, 17: 0xFFFF, 20: 0, 21: 0} | EM340, 8: {0: 258}, 9: {}}
 
+PATIENTLY = ("--timeout", "30")  # s: a busy machine is no silent device
+
 GOLDEN = """\
 device 7, holding 10: 2 registers in N ms
 register  hex   decimal
@@ -56,7 +58,7 @@ def unconfigured(site: Site) -> None:
 @pytest.fixture
 def read(server: ModbusServer, unconfigured, meter_gateway):
     """`read` at the server's URL."""
-    return lambda *words, **how: meter_gateway("read", server.url, *words, **how)
+    return lambda *words, **how: meter_gateway("read", server.url, *PATIENTLY, *words, **how)
 
 
 # --- registers --------------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ def test_nobody_who_listens_is_told(unconfigured, meter_gateway):
 
 def test_a_serial_line_is_read_in_the_same_way(unconfigured, meter_gateway):
     """Over a pseudo-terminal, with RTU frames; also where the adapter hears itself."""
-    words = ("--device", "5", "--register", "0", "--type", "f32")
+    words = ("--device", "5", "--register", "0", "--type", "f32", *PATIENTLY)
     with serial_line({5: {0: 0x4366, 1: 0x199A}}) as line:
         done = meter_gateway("read", line.url, *words)
         line.echo = True
@@ -268,7 +270,7 @@ def test_another_line_is_read_beside_the_service(tmp_path, server: ModbusServer,
     site = Site(tmp_path)
     site.make()
     with site.running():
-        assert meter_gateway("read", server.url, "--device", "7", "--register", "10").code == 0
+        assert meter_gateway("read", server.url, *PATIENTLY, "--device", "7", "--register", "10").code == 0
 
 
 def test_a_configuration_in_the_making_stands_in_nobodys_way(
@@ -277,7 +279,7 @@ def test_a_configuration_in_the_making_stands_in_nobodys_way(
     """Who writes one scans and reads meanwhile."""
     monkeypatch.setattr(lines, "DEFAULT_DATA", site.data)  # not that of a gateway that may run here
     site.config.write_text("[gateway]\nname = ")
-    assert meter_gateway("read", server.url, "--device", "7", "--register", "10").code == 0
+    assert meter_gateway("read", server.url, *PATIENTLY, "--device", "7", "--register", "10").code == 0
 
 
 def test_a_configuration_out_of_a_pipe_is_read_once(tmp_path, server: ModbusServer, meter_gateway):
@@ -316,7 +318,7 @@ def test_a_configuration_that_was_named_must_be_there(read, tmp_path):
 def test_watching_a_register_shows_what_counts(server: ModbusServer):
     """In a pipe a line for each look, with change and rate; Ctrl-C ends it well."""
     server.counting = 30
-    words = ("read", server.url, "--device", "7", "--register", "30", "--type", "u32", "--watch", "0.1")
+    words = ("read", server.url, *PATIENTLY, "--device", "7", "--register", "30", "--type", "u32", "--watch", "0.1")
     lines, code = watched(words, 3)
     assert code == 0
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ holding 30 u32 ABCD 700\d", line) for line in lines)
@@ -325,7 +327,7 @@ def test_watching_a_register_shows_what_counts(server: ModbusServer):
 
 def test_watching_as_json_brings_a_document_for_each_look(server: ModbusServer):
     """One line each; a change has the register's own decimals; what is not known is null."""
-    words = ("read", server.url, "--device", "7", "--profile", "carlo-gavazzi-em340", "--watch", "0.1")
+    words = ("read", server.url, *PATIENTLY, "--device", "7", "--profile", "carlo-gavazzi-em340", "--watch", "0.1")
     lines, _ = watched((*words, "--json"), 2)
     documents = [json.loads(line) for line in lines]
     points = [document["points"][1] for document in documents]

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Barrier, active_count
+from threading import Barrier
+from threading import enumerate as enumerate_threads
 from typing import TYPE_CHECKING
 
 import pytest
@@ -239,13 +240,15 @@ def test_a_status_without_a_name_is_sent_without_one():
 
 
 def test_stopping_cuts_open_connections_and_leaves_no_thread():
-    before = active_count()
+    before = {*enumerate_threads()}
     server = serve(echo)
     with closing(connected(server)) as one:
         one.request("GET", "/")
         one.getresponse().read()
         server.stop()
-        assert active_count() == before
+        for thread in {*enumerate_threads()} - before:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", server.port), timeout=1)
 

@@ -147,13 +147,14 @@ def test_a_mute_device_is_silent_until_it_speaks_again(start):
 @pytest.mark.parametrize("transport", ["tcp", "rtu+tcp", "rtu", "ascii"])
 def test_pymodbus_own_client_reads_every_family_on_every_kind_of_line(meters, clock, transport):
     """Frames that are not ours on the other side."""
+    patience = {"timeout": PATIENCE, "retries": 0}
     if transport in {"rtu", "ascii"}:
         simulator = SerialSimulator(meters, clock, 115_200, ascii=transport == "ascii")
-        client = ModbusSerialClient(simulator.port, framer=FramerType(transport), baudrate=115_200, retries=0)
+        client = ModbusSerialClient(simulator.port, framer=FramerType(transport), baudrate=115_200, **patience)
     else:
         simulator = ModbusSimulator(meters, clock, rtu=transport == "rtu+tcp")
         framer = FramerType.RTU if transport == "rtu+tcp" else FramerType.SOCKET
-        client = ModbusTcpClient("127.0.0.1", port=simulator.port, framer=framer, retries=0)
+        client = ModbusTcpClient("127.0.0.1", port=simulator.port, framer=framer, **patience)
     try:
         assert client.connect()
         for meter in meters:

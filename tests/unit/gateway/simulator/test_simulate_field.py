@@ -18,6 +18,7 @@ import pytest
 from drivers.modbus.address import address_of
 from gateway.simulator.broker import find_mosquitto
 from gateway.simulator.frames import Rtu, checksum
+from tests.fakes.ports import lasting_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +42,6 @@ def ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
     out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     return out
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        return trial.getsockname()[1]
 
 
 def test_modbus_says_what_it_serves_and_how_to_read_it():
@@ -104,7 +100,7 @@ BROKERS = [
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_mqtt_starts_a_broker_and_publishes(broker: str):
-    url = f"mqtt://127.0.0.1:{free_port()}"
+    url = f"mqtt://127.0.0.1:{lasting_port()}"
     with running("mqtt", "--url", url, "--broker", broker, "--every", "0.2", "--json") as process:
         told = json.loads(process.stdout.readline())
         config = tomllib.loads(told["config"])
