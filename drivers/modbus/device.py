@@ -285,8 +285,7 @@ class Device:
         if self._mute and not into.heard:
             place = min(sorted(wanted), key=lambda place: self._doubts.times((place,)))
             return plan([place], self.shape, self._cost)[0]
-        blocks = self._planned(wanted)
-        return min(blocks, key=lambda block: self._doubts.times(block.places))
+        return self._doubts.first(self._planned(wanted))
 
     def _planned(self, wanted: set[Place]) -> list[Block]:
         """A plan costs more than its requests, and is mostly the one of the round before."""

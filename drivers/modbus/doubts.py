@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from drivers.modbus.pace import HOUR, LONGEST_DEVICE_PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from drivers.modbus.plan import Block, Place
 
@@ -59,7 +59,11 @@ class Doubts:
 
     def times(self, places: tuple[Place, ...]) -> int:
         """How often in a row a request for these brought nothing."""
-        return self._times[places] if self._times else 0
+        return self._times[places]
+
+    def first(self, blocks: Sequence[Block]) -> Block:
+        """The one to be asked for next: those that brought nothing come last."""
+        return min(blocks, key=lambda block: self._times[block.places]) if self._times else blocks[0]
 
     def rest_refused(self, places: Iterable[Place], boottime: float, poll: float) -> None:
         """Do not ask for these in the next rounds: for one poll, two, four … up to an hour."""
