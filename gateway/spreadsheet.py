@@ -129,10 +129,10 @@ def _other_words() -> dict[str, str]:
 
 def _checked_columns(header: list[str], place: Place, findings: Findings) -> list[str]:
     """The header with each column under the name that was meant; "" for columns to pass over."""
-    known = {*METER_COLUMNS, *source_keys(), *source_columns()}
+    known, others = {*METER_COLUMNS, *source_keys(), *source_columns()}, _other_words()
     columns: list[str] = []
     for name in header:
-        other = _other_words().get(name.casefold(), "")
+        other = others.get(name.casefold(), "")
         meant = (
             name if name in known or not name else (other not in header and other) or nearest(name, known - set(header))
         )

@@ -1,7 +1,7 @@
 """Which values of a device rest because they were asked for in vain, and what its silences teach. Pure.
 
 A device refuses what it does not have, or is silent at it; a line loses answers to anything. What tells the two apart after a
-silence is whether the same request has been answered before.
+silence is what has come before: a value at all, and those of a request together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 REFUSED_AT_MOST = HOUR  # s between two attempts at a value that the device does not have
 LOST_AT_MOST = LONGEST_DEVICE_PAUSE  # s of one that it has given: no longer than a device that is silent altogether
 DOUBTED = 2  # times in a row that a request brings nothing, until it is made smaller
-LOST = 5  # the same of one that was answered before: a line that loses each tenth answer does so once in some months
+LOST = 5  # the same of one that was answered before: each tenth answer lost by chance makes that one poll in 100 000
 EARLY = 0.5  # s by which a poll may come before the end of a value's rest and still ask for it
 MOST_GIVEN = 100  # requests of which is known that they were answered
 
