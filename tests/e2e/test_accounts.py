@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -15,8 +14,8 @@ from gateway.simulator.enerkey import EnerkeySimulator
 from gateway.simulator.http import Request, Response, serve
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.site import KEY, Site
+from tests.waiting import SOON, until
 
-SOON = 60.0  # s, on a machine that does other things too
 FIRST = datetime(2026, 3, 1, 22, tzinfo=UTC)
 HOURS = range((FIRST - EPOCH).days * 24 + 22, (FIRST - EPOCH).days * 24 + 25)
 NORTH = "canary-key-north"
@@ -45,14 +44,6 @@ def enerkey() -> Iterator[Split]:
     yield split
     split.released.set()
     split.server.stop()
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait, bounded."""
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 def test_while_one_accounts_server_hangs_the_other_account_delivers(tmp_path: Path, enerkey: Split) -> None:

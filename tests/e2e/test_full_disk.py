@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.gateway_process import ROOT, GatewayProcess
 from tests.fakes.small_filesystem import SmallFilesystem, small_filesystem
+from tests.waiting import until
 
-SOON = 60.0  # s, on a machine that does other things too
 CONFIG = """
 [gateway]
 name = "bench"
@@ -54,13 +53,6 @@ def disk(tmp_path: Path) -> Iterator[SmallFilesystem]:
     (tmp_path / "data").mkdir()
     with small_filesystem(tmp_path / "data", 24 * MIB) as disk:
         yield disk
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.2)
 
 
 def status(disk: SmallFilesystem, config: Path) -> dict[str, Any]:

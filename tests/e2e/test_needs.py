@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from gateway.commands.room import OURS, needed
 from gateway.config import load
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
+from tests.fakes.command_line import command
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.mosquitto import mosquitto
 from tests.fakes.serial_line import serial_line
+from tests.waiting import until
 
-SOON = 60.0  # s
-TASKS, FILES = range(5, 11), range(10, 17)  # of everything but the connections
+CONNECTIONS = 6
+TASKS, FILES = range(5, 8), range(10, 13)  # at rest, of everything but the connections; one too few for a kind shows
 MODBUS = 'device = 1, register = 10, table = "holding", type = "u32"'
 MQTT = 'topic = "t", value = "v"'
 
@@ -33,14 +35,16 @@ def test_what_a_configuration_is_said_to_need_is_what_a_service_takes(tmp_path: 
         need = needed(load(path))
         service = stack.enter_context(GatewayProcess(path, tmp_path / "log"))
         connections = Needs(need.tasks - OURS.tasks, need.files - OURS.files)
-        tasks = files = 0
-        end = time.monotonic() + SOON
-        least = Needs(connections.tasks + TASKS.start, connections.files + FILES.start)
-        while (tasks < least.tasks or files < least.files) and time.monotonic() < end:  # until all is open
-            tasks, files = max(tasks, _count(service.pid, "task")), max(files, _count(service.pid, "fd"))
-            time.sleep(0.02)
-        assert tasks - connections.tasks in TASKS
-        assert files - connections.files in FILES
+        until(lambda: _all_are_open(path))
+        held = Needs(0, 0)
+
+        def rests() -> bool:
+            """Not while a program is asked about the clock, a broker is waited for or the database is looked into."""
+            nonlocal held
+            held = Needs(*(sum(1 for _ in Path(f"/proc/{service.pid}/{what}").iterdir()) for what in ("task", "fd")))
+            return held.tasks - connections.tasks in TASKS and held.files - connections.files in FILES
+
+        until(rests, lambda: f"{held}, of which the connections {connections}")
         assert max(TASKS) < OURS.tasks
         assert max(FILES) < OURS.files
         assert service.stop() == 0
@@ -52,8 +56,10 @@ def _tcp(stack: ExitStack) -> str:
     return simulator.url
 
 
-def _count(pid: int, what: str) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/{what}").iterdir())
+def _all_are_open(config: Path) -> bool:
+    """Whether each connection is at work."""
+    connections = json.loads(command("status", "--json", "-c", config).out)["connections"].values()
+    return len(connections) == CONNECTIONS and all(each["ready_since"] is not None for each in connections)
 
 
 def _configuration(data: Path, urls: list[str]) -> str:

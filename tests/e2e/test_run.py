@@ -9,8 +9,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -30,8 +29,8 @@ from tests.fakes.command_line import (
 from tests.fakes.damage import damage, leaves_of
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.ports import lasting_port
+from tests.waiting import SOON, until
 
-SOON = 60.0  # s, on a machine that does other things too
 REFUSED = "tcp://127.0.0.1:1"  # nobody listens on the ports below 1024 of a test machine's loopback
 
 HEAD = """
@@ -79,16 +78,6 @@ def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(HEAD.format(data=tmp_path / "data") + text)
     return path
-
-
-def until(condition: Callable[[], object]) -> object:
-    """What the condition at last says; bounded."""
-    end = time.monotonic() + SOON
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come about")
 
 
 def status(config: Path) -> dict:

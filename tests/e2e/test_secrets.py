@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,8 +16,8 @@ from tests.fakes.command_line import command
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.mosquitto import mosquitto
 from tests.fakes.site import KEY, PASSWORD, Site
+from tests.waiting import until
 
-SOON = 60.0  # s, on a machine that does other things too
 LOOKS = (
     ("check",),
     ("status", "--json"),
@@ -74,14 +73,6 @@ def listening(said: str, answer: Callable[[str], Response | None]) -> Iterator[E
 def hall(site: Site) -> dict[str, str]:
     """How the connection to the broker is."""
     return json.loads(command("status", "--json", "-c", site.config).out)["connections"]["hall"]
-
-
-def until(condition: Callable[[], object], words: Callable[[], str]) -> None:
-    """Bounded; `words` say what was there instead."""
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, words()
-        time.sleep(0.05)
 
 
 LET_IN, TURNED_AWAY = (), ("password_file /dev/null", "allow_anonymous false")

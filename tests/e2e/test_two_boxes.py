@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.command_line import command
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.site import Site, served_enerkey
+from tests.waiting import until
 
-SOON = 60.0  # s, on a machine that does other things too
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
 
 
@@ -25,13 +24,6 @@ def enerkey() -> Iterator[EnerkeySimulator]:
     """It knows our meters."""
     with served_enerkey(10001, 10002) as simulator:
         yield simulator
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.05)
 
 
 def box(tmp_path: Path, name: str, enerkey: EnerkeySimulator) -> tuple[Site, GatewayProcess]:
