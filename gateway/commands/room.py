@@ -13,9 +13,7 @@ from gateway.faults import ConfigFaults, Fault, counted
 if TYPE_CHECKING:
     from gateway.config import Config
 
-OURS = Needs(
-    tasks=16, files=32
-)  # of everything else: 6 and 11 at rest; 7 files while a program is asked about the clock
+OURS = Needs(tasks=16, files=32)  # of everything else: 6 and 11 at rest, 18 while a program is asked about the clock
 ACCOUNT = Needs(tasks=1, files=2)  # an account at EnerKey
 UNIT_TASKS = 640  # TasksMax= of systemd/meter-gateway.service
 MOST_FILES = 1024  # select(2), by which paho and pyserial wait, knows no descriptor beyond; LimitNOFILE= of the unit
