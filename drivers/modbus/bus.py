@@ -237,9 +237,9 @@ class PymodbusBus:
             raise BadAnswer(f"an answer and bytes that are none: {heard[:64].hex(' ')}", raw=heard)
 
     def _heard_until_quiet(self, line: Line, gap: float) -> bytes:
-        stray = b""
         with contextlib.suppress(*_WIRE_ERRORS):  # some serial servers hang up now; the next request finds out
-            stray = line.quiet(0.0, gap, MOST_HEARD)
+            line.quiet(0.0, gap, MOST_HEARD)
+        stray = line.stray
         self._unasked(stray)
         heard = bytes(line.heard) + stray
         if len(stray) > MOST_HEARD:

@@ -41,6 +41,7 @@ class Line:
     sent = b""
     heard = bytearray()
     ahead = b""  # heard, and not looked at by pymodbus yet
+    stray = b""  # heard while the line was to be quiet
     transaction_id = 0  # of what was sent, where frames have one
     settled = False  # the last answer was the usual one, nothing was heard behind it
 
@@ -90,18 +91,18 @@ class Line:
     def quiet(self, until: float, gap: float, most: float = math.inf) -> bytes:
         """Wait until `until`, and until nothing was heard for `gap`; not for ever, nor beyond `most` bytes.
 
-        What came meanwhile belongs to nobody; of a flood the end.
+        What came meanwhile belongs to nobody; of a flood the end. It is in `stray` as well, where the line ends meanwhile.
         """
-        stray = b""
+        self.stray = b""
         latest = max(until, monotonic()) + LONGEST_DRAIN + ASCII.answer_of(MOST_REGISTERS) * self.character
-        while monotonic() < latest and len(stray) <= most:
+        while monotonic() < latest and len(self.stray) <= most:
             left = max(until, self.last + gap) - monotonic()
             if left <= 0 and not self.ready():
                 break
             if data := self._take(left):
                 self.last = monotonic()
-                stray = (stray + data)[-MOST_HEARD - CHUNK :]
-        return stray
+                self.stray = (self.stray + data)[-MOST_HEARD - CHUNK :]
+        return self.stray
 
     @property
     def answer(self) -> bytes:

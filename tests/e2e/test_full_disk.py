@@ -80,7 +80,7 @@ def test_a_start_on_a_full_disk_goes_on_and_stores_everything_when_there_is_room
     with gateway:
         before = last_reading(disk, config)
         until(lambda: "is full" in json.dumps(status(disk, config)))
-        assert not (disk.path / BALLAST_NAME).exists()
+        until(lambda: not (disk.path / BALLAST_NAME).exists())
         until(
             lambda: disk.fill() or "could not be stored" in gateway.log.read_text()
         )  # others take the ballast's room, too

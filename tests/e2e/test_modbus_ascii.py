@@ -18,10 +18,11 @@ from gateway.simulator.modbus import SerialSimulator
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
 from tests.fakes.modbus_server import modbus_server
+from tests.fakes.patience import PATIENCE, at_last, missed, patiently
 from tests.fakes.serial_line import meeting, serial_line
+from tests.waiting import until
 
 TIMEOUT = 0.2  # s, where it is to pass
-PATIENCE = 30.0  # s; what answers does so long before, also on a machine that does other things too
 
 
 def connection(url: str, **keys) -> Connection:
@@ -63,28 +64,42 @@ def test_meters_on_an_ascii_line_are_read_with_their_right_values():
 
 def test_a_wrong_lrc_is_a_bad_answer_and_the_next_read_is_right(bus):
     """The frame is shown as it came."""
-    with ascii_line({1: {10: 7}}) as line:
-        wire = bus(line.url)
-        with meeting(line, "corrupt"), pytest.raises(BadAnswer, match="15 bytes that are no answer"):
-            wire.read(in_vain())
-        assert wire.read(asked()).words == (7,)
-        assert line.silences()[0] >= PAUSE
+
+    def live(timeout: float) -> None:
+        with ascii_line({1: {10: 7}}) as line:
+            wire = bus(line.url)
+            with meeting(line, "corrupt"), pytest.raises(BadAnswer, match="15 bytes that are no answer"):
+                wire.read(asked(timeout=timeout))
+            assert wire.read(asked()).words == (7,)
+            assert line.silences()[0] >= PAUSE
+
+    patiently(live, TIMEOUT)
 
 
 def test_a_late_answer_is_never_taken_for_the_next_one(bus):
     """ASCII has no transaction id either: the line rests for the second that a frame may pause, and what comes is thrown away."""
     with ascii_line({1: {10: 1, 20: 2}}) as line:
         wire = bus(line.url)
-        with meeting(line, "late", late=TIMEOUT + PAUSE - 0.2), pytest.raises(NoAnswer):
-            wire.read(in_vain(register=10))
-        assert wire.read(asked(register=20)).words == (2,)
+        with meeting(line, "late", late=TIMEOUT + PAUSE - 0.2):
+            missed(lambda: wire.read(in_vain(register=10)), (1,))
+        assert at_last(lambda: wire.read(asked(register=20))) == (2,)
         assert wire.is_open
 
 
 def test_an_ascii_answer_may_pause_in_the_middle(bus):
     """Longer than the timeout, which is for its beginning; the standard allows a second between two characters."""
-    with ascii_line({1: {10: 7}}) as line, meeting(line, "pause", late=2 * TIMEOUT + 0.1):
-        assert bus(line.url).read(asked(timeout=2 * TIMEOUT)).words == (7,)
+
+    def came() -> bool:
+        """Not where the machine stands still: then it begins too late, or pauses for too long."""
+        with ascii_line({1: {10: 7}}) as line, meeting(line, "pause", late=2 * TIMEOUT + 0.1):
+            try:
+                answer = bus(line.url).read(asked(timeout=2 * TIMEOUT))
+            except (NoAnswer, BadAnswer):
+                return False
+            assert answer.words == (7,)
+            return True
+
+    until(came)
 
 
 def test_an_exception_on_an_ascii_line_keeps_its_code(bus):
@@ -96,16 +111,20 @@ def test_an_exception_on_an_ascii_line_keeps_its_code(bus):
 
 def test_an_adapter_that_hears_its_own_ascii_requests_is_told_and_can_be_used(bus):
     """As on RTU; without an echo the key does no harm."""
-    with ascii_line({1: {10: 7}}) as line:
-        line.echo = True
-        wire = bus(line.url)
-        with pytest.raises(BadAnswer, match="local_echo = true"):
-            wire.read(in_vain(device=5))
-        wire.close()
-        wire = bus(line.url, local_echo=True)
-        assert wire.read(asked()).words == (7,)
-        line.echo = False
-        assert wire.read(asked()).words == (7,)
+
+    def live(timeout: float) -> None:
+        with ascii_line({1: {10: 7}}) as line:
+            line.echo = True
+            wire = bus(line.url)
+            with pytest.raises(BadAnswer, match="local_echo = true"):
+                wire.read(asked(device=5, timeout=timeout))
+            wire.close()
+            wire = bus(line.url, local_echo=True)
+            assert wire.read(asked()).words == (7,)
+            line.echo = False
+            assert wire.read(asked()).words == (7,)
+
+    patiently(live, TIMEOUT)
 
 
 @pytest.mark.parametrize("ascii_", [False, True])
@@ -113,10 +132,14 @@ def test_an_adapter_that_hears_its_own_ascii_requests_is_told_and_can_be_used(bu
 def test_an_echo_that_looks_like_an_answer_is_never_a_value(bus, ascii_, high):
     """R2: the request's own address may be taken for the number of bytes in an answer; its checksum is right."""
     register = high << 8 | 5
-    with serial_line({1: {register: 7}}, ascii=ascii_) as line:
-        line.echo = True
-        with pytest.raises(BadAnswer, match="local_echo = true"):
-            bus(line.url).read(in_vain(device=9, register=register))
+
+    def live(timeout: float) -> None:
+        with serial_line({1: {register: 7}}, ascii=ascii_) as line:
+            line.echo = True
+            with pytest.raises(BadAnswer, match="local_echo = true"):
+                bus(line.url).read(asked(device=9, register=register, timeout=timeout))
+
+    patiently(live, TIMEOUT)
 
 
 @pytest.mark.parametrize("ascii_", [False, True])

@@ -21,6 +21,7 @@ from gateway.simulator.frames import Rtu
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import LONGEST_WAIT, DriverThread
 from tests.fakes.one_client import OneClient
+from tests.waiting import until
 
 PATIENCE = 30.0  # s, on a machine that does other things too
 SILENCE = 0.2  # s, where no answer is to be waited for
@@ -107,7 +108,8 @@ def test_a_gateway_that_stays_one_answer_behind_brings_no_value_of_another_regis
         assert list(values(bus, 1)) == [(ONE, ONE), (OTHER, OTHER)]
         gateway.lost, gateway.says = 1, says
         with pytest.raises(ExceptionAnswer if says else NoAnswer):
-            bus.read(asked(ONE, SILENCE))
+            bus.read(asked(ONE, PATIENCE if says else SILENCE))
+        until(lambda: not gateway.lost)  # it has heard it
         assert all(register == read for register, read in values(bus, 4))
         gateway.forgets = True
         bus.close()
@@ -122,6 +124,7 @@ def test_a_late_answer_that_waits_for_the_next_connection_is_no_value_of_another
         gateway.lost = 1
         with pytest.raises(NoAnswer):
             bus.read(asked(OTHER, SILENCE))
+        until(lambda: not gateway.lost)  # it has heard it
         assert all(register == read for register, read in values(bus, 3))
         assert list(values(bus, 1)) == [(ONE, ONE), (OTHER, OTHER)]
 
@@ -159,6 +162,7 @@ def test_what_a_gateway_has_kept_of_somebody_else_is_never_stored():
         gateway.lost = 1
         with wire(gateway.url, 0.0) as bus, pytest.raises(NoAnswer):
             bus.read(asked(OTHER, SILENCE))
+        until(lambda: not gateway.lost)  # it has heard it, and keeps the answer
         with polled(gateway) as (running, store):
             running.until(lambda: len(store.rejected) >= 2)
             gateway.forgets = True

@@ -27,13 +27,16 @@ from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import BadAnswer, ExceptionAnswer, NoAnswer, Request
 from gateway.clock import SystemClock
 from gateway.simulator.frames import Ascii, Rtu
+from gateway.simulator.modbus import SerialSimulator
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import DriverThread
+from tests.fakes.patience import PATIENCE, at_last, missed, patiently
 from tests.fakes.serial_line import meeting, serial_line
+from tests.waiting import until
 
 TIMEOUT = 0.3  # s, where it is to pass
+ANSWER = 7  # bytes, with a u16
 HASTY = f"{TIMEOUT * 1000:g}ms"
-PATIENCE = 30.0  # s; what answers does so long before, also on a machine that does other things too
 
 
 def connection(url: str, **keys) -> Connection:
@@ -116,16 +119,49 @@ def test_the_line_is_silent_for_three_and_a_half_characters_before_each_request(
 @pytest.mark.parametrize("device", [1, 3, 9])
 def test_what_a_line_without_bias_says_before_an_answer_is_skipped(bus, device, echo, expected):
     """0x00 or 0xFF, when nobody drives it; with id 1 behind it pymodbus sees function 1. Alone it is a silence."""
-    with serial_line({device: {10: 7}}) as line, meeting(line, "unbiased"):
-        line.echo = echo
-        wire = bus(line.url, local_echo=expected)
-        for _ in range(3):
-            assert wire.read(asked(device)).words == (7,)
-        with meeting(line, "unbiased", "silent"), pytest.raises(NoAnswer):
-            wire.read(in_vain(device))
-        with meeting(line, "corrupt"), pytest.raises(BadAnswer) as bad:
-            wire.read(in_vain(device))
-        assert "local_echo" not in str(bad.value) or not expected
+
+    def live(timeout: float) -> None:
+        with serial_line({device: {10: 7}}) as line, meeting(line, "unbiased"):
+            line.echo = echo
+            wire = bus(line.url, local_echo=expected)
+            for _ in range(3):
+                assert wire.read(asked(device)).words == (7,)
+            with meeting(line, "unbiased", "silent"), pytest.raises(NoAnswer):
+                wire.read(in_vain(device))
+            with meeting(line, "corrupt"), pytest.raises(BadAnswer) as bad:
+                wire.read(asked(device, timeout=timeout))
+            assert "local_echo" not in str(bad.value) or not expected
+
+    patiently(live, TIMEOUT)
+
+
+class OtherMaster:
+    """Gets its answer a tenth of a second after `expects`, if the machine lets it."""
+
+    def __init__(self, line: SerialSimulator, answer: bytes) -> None:
+        self.answered = 0.0  # when, on the axis of `monotonic`
+        self._line, self._answer = line, answer
+        self._timer = Timer(0.1, self._gets)
+
+    def expects(self) -> None:
+        self._timer.start()
+
+    def had_it_by(self, end: float) -> bool:
+        """Whether it came while it was waited for: what comes later than that may be taken for ours."""
+        self._timer.join()
+        return self.answered <= end
+
+    def _gets(self) -> None:
+        self._line.send(self._answer)
+        self.answered = time.monotonic()
+
+
+def words_of(wire: PymodbusBus, request: Request) -> tuple[int, ...]:
+    """Of its answer; none of a bad one."""
+    try:
+        return wire.read(request).words
+    except BadAnswer:
+        return ()
 
 
 @pytest.mark.parametrize("ascii_", [False, True])
@@ -133,31 +169,50 @@ def test_the_answer_to_another_masters_request_is_waited_for_and_never_ours(bus,
     """R2: both ask the same device for as many registers, and theirs was first."""
     framing = Ascii() if ascii_ else Rtu()
     theirs = framing.wrap(0, 1, bytes([3, 0, 20, 0, 1]))
-    with serial_line({1: {10: 1, 20: 2}}, ascii=ascii_) as line:
-        wire = bus(line.url)
-        line.send(theirs)
-        Timer(0.1, line.send, [framing.wrap(0, 1, bytes([3, 2, 0, 2]))]).start()
-        with meeting(line, "late", late=0.2):
-            assert wire.read(asked(register=10)).words == (1,)
+
+    def in_time() -> bool:
+        with serial_line({1: {10: 1, 20: 2}}, ascii=ascii_) as line, meeting(line, "late", late=0.2):
+            wire = bus(line.url)
+            other = OtherMaster(line, framing.wrap(0, 1, bytes([3, 2, 0, 2])))
+            asked_at = time.monotonic()
+            line.send(theirs)
+            other.expects()
+            words = words_of(wire, asked(register=10))
+            if not other.had_it_by(asked_at + DRAIN):
+                return False
+            assert words == (1,)
+            return True
+
+    until(in_time)
 
 
 def test_another_masters_request_in_the_gap_behind_an_answer_is_seen_too(bus):
     """R2: the gap is kept before the answer is handed on, so the line is looked at then."""
-    with serial_line({1: {10: 1, 20: 2}}) as line:
 
-        def ask_too() -> None:
-            while not line.ended:
-                time.sleep(0.001)
-            line.send(Rtu.wrap(0, 1, bytes([3, 0, 20, 0, 1])))
+    def in_time() -> bool:
+        with serial_line({1: {10: 1, 20: 2}}) as line, meeting(line, "late", late=0.2):
+            asked_at: list[float] = []
 
-        wire = bus(line.url)
-        other = Thread(target=ask_too)
-        other.start()
-        with meeting(line, "late", late=0.2):
+            def ask_too() -> None:
+                until(lambda: len(wire._line.heard) == ANSWER)
+                asked_at.append(time.monotonic())
+                line.send(Rtu.wrap(0, 1, bytes([3, 0, 20, 0, 1])))
+
+            wire = bus(line.url)
+            other = OtherMaster(line, Rtu.wrap(0, 1, bytes([3, 2, 0, 2])))
+            asks = Thread(target=ask_too)
+            asks.start()
             assert wire.read(asked(register=10, gap=0.5)).words == (1,)
-            other.join()
-            Timer(0.1, line.send, [Rtu.wrap(0, 1, bytes([3, 2, 0, 2]))]).start()
-            assert wire.read(asked(register=10, gap=0.5)).words == (1,)
+            seen = wire._quiet_until
+            asks.join()
+            other.expects()
+            words = words_of(wire, asked(register=10, gap=0.5))
+            if not other.had_it_by(max(seen, asked_at[0] + DRAIN)):
+                return False
+            assert words == (1,)
+            return True
+
+    until(in_time)
 
 
 def test_the_gap_behind_an_answer_is_no_part_of_the_time_that_it_took(bus):
@@ -186,9 +241,9 @@ def test_a_late_answer_is_never_taken_for_the_next_one(bus):
     with serial_line({1: {10: 1, 20: 2}}) as line:
         wire = bus(line.url)
         for late in (TIMEOUT + 0.15, TIMEOUT + 0.3, TIMEOUT + DRAIN - 0.1):
-            with meeting(line, "late", late=late), pytest.raises(NoAnswer):
-                wire.read(in_vain(register=10))
-            assert wire.read(asked(register=20)).words == (2,)
+            with meeting(line, "late", late=late):
+                missed(lambda: wire.read(in_vain(register=10)), (1,))
+            assert at_last(lambda: wire.read(asked(register=20))) == (2,)
             assert wire.is_open
 
 
@@ -207,12 +262,16 @@ def test_a_late_answer_of_a_meter_is_never_the_value_of_another_reading():
 
 def test_a_wrong_checksum_is_a_bad_answer_and_the_next_read_is_right(bus):
     """The line rests first: the rest of a broken frame must not become the beginning of the next."""
-    with serial_line({1: {10: 7}}) as line:
-        wire = bus(line.url)
-        with meeting(line, "corrupt"), pytest.raises(BadAnswer, match="7 bytes"):
-            wire.read(in_vain())
-        assert wire.read(asked()).words == (7,)
-        assert line.silences()[0] >= DRAIN
+
+    def live(timeout: float) -> None:
+        with serial_line({1: {10: 7}}) as line:
+            wire = bus(line.url)
+            with meeting(line, "corrupt"), pytest.raises(BadAnswer, match="7 bytes"):
+                wire.read(asked(timeout=timeout))
+            assert wire.read(asked()).words == (7,)
+            assert line.silences()[0] >= DRAIN
+
+    patiently(live, TIMEOUT)
 
 
 def test_an_answer_that_comes_byte_by_byte_is_one_answer(bus):
@@ -236,44 +295,68 @@ def hasty(url: str) -> PymodbusBus:
     return PymodbusBus(connection(url), address_of(url), drain=0.05)
 
 
-def test_a_late_refusal_is_never_the_next_requests():
+def test_a_late_refusal_is_never_the_next_requests(bus):
     """A value that the device has would not be asked for, and a request that it takes be made smaller for good."""
-    with serial_line({1: {10: 7, 20: 1, 21: 2}}, 38400) as line, closing(hasty(line.url)) as wire:
-        wire.open()
-        with meeting(line, "late", late=TIMEOUT + 0.1), pytest.raises(NoAnswer):
-            wire.read(in_vain(register=11))
+    with serial_line({1: {10: 7, 20: 1, 21: 2}}, 38400) as line:
+        wire = bus(line.url)
+        with meeting(line, "silent"):
+            with pytest.raises(NoAnswer):
+                wire.read(in_vain(register=11))
+            until(lambda: line.line.heard == 1)  # else it would be refused after all
         two = Block("holding", 20, 2, (Place("holding", 20, 2),))
-        assert wire.read(Request(1, two, TIMEOUT, 0.0)).words == (1, 2)
+        with said_before_the_next(line, Rtu.wrap(0, 1, bytes([0x83, 2])), answer=9):
+            assert wire.read(Request(1, two, PATIENCE, 0.0)).words == (1, 2)
         assert line.line.heard == 4, "the late refusal's request, this one, a question, this one again"
         assert wire.read(asked(register=10)).words == (7,)
+
+
+@contextmanager
+def said_before_the_next(line: SerialSimulator, late: bytes, answer: int) -> Iterator[None]:
+    """The bytes come right before the next answer, which has `answer` bytes: late, and after the request, however long all takes."""
+    say, both = line.send, bytearray(late)
+
+    def once(data: bytes) -> None:
+        both.extend(data)
+        if len(both) == len(late) + answer:
+            line.send = say
+            say(bytes(both))
+
+    line.send = once
+    yield
 
 
 def test_a_refusal_after_a_silence_is_believed_when_it_was_asked_for_again():
     """The request before it was lost; what is refused is refused."""
     with serial_line({1: {10: 7}}, 38400) as line, closing(hasty(line.url)) as wire:
         wire.open()
-        with meeting(line, "silent"), pytest.raises(NoAnswer):
-            wire.read(in_vain(register=10))
+        with meeting(line, "silent"):
+            with pytest.raises(NoAnswer):
+                wire.read(in_vain(register=10))
+            until(lambda: line.line.heard == 1)  # else it would be answered after all
         two = Block("holding", 20, 2, (Place("holding", 20, 2),))
         with pytest.raises(ExceptionAnswer) as refused:
-            wire.read(Request(1, two, TIMEOUT, 0.0))
+            wire.read(Request(1, two, PATIENCE, 0.0))
         assert refused.value.code == 0x02
         assert line.line.heard == 4
 
 
 def test_an_adapter_that_hears_its_own_requests_is_told_and_can_be_used(bus):
     """`local_echo` repairs it, and does no harm where there is no echo."""
-    with serial_line({1: {10: 7}}) as line:
-        wire = bus(line.url)
-        with meeting(line, "echo", "silent"), pytest.raises(BadAnswer, match="local_echo = true"):
-            wire.read(in_vain())
-        wire.close()
-        wire = bus(line.url, local_echo=True)
-        with meeting(line, "echo"):
+
+    def live(timeout: float) -> None:
+        with serial_line({1: {10: 7}}) as line:
+            wire = bus(line.url)
+            with meeting(line, "echo", "silent"), pytest.raises(BadAnswer, match="local_echo = true"):
+                wire.read(asked(timeout=timeout))
+            wire.close()
+            wire = bus(line.url, local_echo=True)
+            with meeting(line, "echo"):
+                assert wire.read(asked()).words == (7,)
+            with meeting(line, "echo", "silent"), pytest.raises(NoAnswer):
+                wire.read(in_vain())
             assert wire.read(asked()).words == (7,)
-        with meeting(line, "echo", "silent"), pytest.raises(NoAnswer):
-            wire.read(in_vain())
-        assert wire.read(asked()).words == (7,)
+
+    patiently(live, TIMEOUT)
 
 
 def test_a_port_has_one_master(bus):

@@ -75,7 +75,7 @@ def meter(cert: Path, key: Path, *, clients: Path | None = None) -> Iterator[str
     with suppress(OSError):
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(5)
+    thread.join(PATIENCE)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -17,6 +18,7 @@ from gateway.probing import plan
 from gateway.simulator.enerkey import EnerkeySimulator
 from tests.fakes.command_line import INTERRUPTIBLE, command, environment
 from tests.fakes.site import KEY, Site, served_enerkey
+from tests.waiting import SOON
 
 pytestmark = pytest.mark.timeout(300)  # a machine that does other things too
 METER, REGISTER = 10099, 10098
@@ -72,10 +74,12 @@ def test_a_probe_beside_the_running_service_finds_out_keeps_and_restores(site: S
 def test_ctrl_c_takes_away_what_was_sent(site: Site, enerkey: EnerkeySimulator):
     """And says so; what was found out until then is kept, without a service too."""
     interrupted = []
+    started = Event()
 
     def after_the_second_value(push) -> None:
         if len(enerkey.pushes) == 2 and not interrupted:
             interrupted.append(push)
+            assert started.wait(SOON)
             process.send_signal(signal.SIGINT)
 
     enerkey.on_push = after_the_second_value
@@ -83,6 +87,7 @@ def test_ctrl_c_takes_away_what_was_sent(site: Site, enerkey: EnerkeySimulator):
     process = subprocess.Popen(
         [*INTERRUPTIBLE, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
+    started.set()
     out, err = process.communicate(timeout=280)
     assert (process.returncode, err) == (1, "")
     assert "did not come to its end: interrupted." in out

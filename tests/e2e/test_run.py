@@ -44,6 +44,7 @@ METER = """
 [connections.main]
 driver = "modbus"
 url = "{url}"
+timeout = "30s"
 poll = "60s"
 [[meters]]
 name = "main-electricity"
@@ -231,7 +232,7 @@ def test_a_signal_stops_it_in_order(tmp_path: Path, meters: str, signum: signal.
 def test_a_device_that_never_answers_does_not_hold_up_the_stop(tmp_path: Path) -> None:
     """The stop is bounded although a request is open: a connection that is taken and never served."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        slow = METER.format(url=f"tcp://127.0.0.1:{mute.getsockname()[1]}").replace("poll", 'timeout = "30s"\npoll')
+        slow = METER.format(url=f"tcp://127.0.0.1:{mute.getsockname()[1]}")
         config = written(tmp_path, slow)
         with GatewayProcess(config, tmp_path / "log") as gateway:
             mute.settimeout(SOON)
@@ -246,7 +247,7 @@ def test_a_device_that_never_answers_does_not_hold_up_the_stop(tmp_path: Path) -
 def test_a_second_signal_stops_it_at_once(tmp_path: Path) -> None:
     """An impatient Ctrl-C Ctrl-C: every promise is kept by the disk, not by the stop."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        slow = METER.format(url=f"tcp://127.0.0.1:{mute.getsockname()[1]}").replace("poll", 'timeout = "30s"\npoll')
+        slow = METER.format(url=f"tcp://127.0.0.1:{mute.getsockname()[1]}")
         log = tmp_path / "log"
         with GatewayProcess(written(tmp_path, slow), log) as gateway:
             mute.settimeout(SOON)
@@ -268,7 +269,9 @@ def test_a_worker_that_dies_takes_the_process_down(tmp_path: Path, meters: str) 
             db.execute("DROP TABLE reading")  # no code expects that
         assert gateway.wait() == 1
     log = (tmp_path / "log").read_text()
-    assert "worker modbus tcp, storing died" in log
+    assert re.search("worker (main|modbus tcp, storing) died", log), (
+        "whoever stored next: one that is not lent stores itself"
+    )
     assert "no such table" in log
     assert log.splitlines()[-1].endswith("stopped: a worker died")
 

@@ -156,11 +156,11 @@ class Relay:
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(WITHIN)  # before: whom it has just let in is to be closed, too
         for each in (self._listener, *self._open):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        self._thread.join(WITHIN)
 
     def _accept(self) -> None:
         with suppress(OSError):

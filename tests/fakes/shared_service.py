@@ -97,15 +97,26 @@ class SharedService:
     """See the module."""
 
     def __init__(
-        self, connections: int, scale: float, poll: str, timeout: str = "10s", devices: int = 2, limits: Limits = LIMITS
+        self,
+        connections: int,
+        scale: float,
+        poll: str,
+        timeout: str = "10s",
+        devices: int = 2,
+        limits: Limits = LIMITS,
+        hasty: str | None = None,
     ) -> None:
-        """`scale`: so many times as fast as real time; `devices`: on each connection; the service's `limits` in real seconds."""
+        """`scale`: so many times as fast as real time; `devices`: on each connection; the service's `limits` in real seconds.
+
+        `hasty`: the first connection's timeout, where it is another one.
+        """
         self.clock = ScaledClock(START, scale)
         numbers = [range(n * devices + 1, (n + 1) * devices + 1) for n in range(connections)]
         self.lines = [TellingEnd([TellingMeter(number) for number in each], self.clock) for each in numbers]
         self.meters = [meter for line in self.lines for meter in line.meters]
         self.store = LaterJudge(self.clock, self.meters)
-        self.drivers = [self._driver(n, poll, timeout) for n in range(connections)]
+        timeouts = [hasty or timeout, *[timeout] * (connections - 1)]
+        self.drivers = [self._driver(n, poll, timeouts[n]) for n in range(connections)]
         self.loop, self.storing = share(self.drivers, self.clock, self.store.deliver_together, limits.wait * scale)
         self.service = Service(self.clock, Notifier({}), limits.wait * scale)
         for worker in (*self.drivers, self.loop, self.storing):

@@ -73,4 +73,4 @@ def small_filesystem(directory: Path, size: int) -> Iterator[SmallFilesystem]:
     finally:
         holder.stdin.close()
         holder.stdout.close()
-        holder.wait(30)
+        holder.wait(60)

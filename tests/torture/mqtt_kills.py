@@ -102,7 +102,7 @@ class Database:
 
     def _ask(self, sql: str, *values: int) -> list[tuple]:
         try:
-            with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+            with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=WITHIN)) as db:
                 return db.execute(sql, values).fetchall()
         except sqlite3.OperationalError:  # before the first start
             return [(0,)] if "count" in sql else []
