@@ -104,7 +104,10 @@ class Watermarks:
         mark.fruitless, mark.not_before = 0, -NEVER
 
     def closed(self, meter: int, edge: int | None, *, progress: bool, boottime: float) -> None:
-        """The meter is frozen up to `edge`; without progress it is looked at again after a growing while."""
+        """The meter is frozen up to `edge` by the look at `boottime`; without progress the next one is after a growing while.
+
+        Not where a newer edge rests already, though it was passed during that very look: its own look is due then.
+        """
         with self._lock:
             mark = self._marks.setdefault(meter, _Mark())
             mark.closed = edge
@@ -114,7 +117,7 @@ class Watermarks:
                     mark.before_start = None
             if progress:
                 mark.fruitless, mark.not_before = 0, -NEVER
-            else:
+            elif all(since + self._rest(meter) <= boottime for since, _ in mark.passed):
                 pause = max(self._rest(meter), FIRST_LOOK_AGAIN) * 2.0 ** min(mark.fruitless, 10)
                 mark.fruitless += 1
                 mark.not_before = boottime + min(pause, LONGEST_LOOK_AGAIN)
