@@ -102,6 +102,7 @@ def test_an_edge_that_is_passed_while_a_look_closes_nothing_is_looked_at_when_it
     watermarks.closed(METER, None, progress=False, boottime=1130.0)
     again = watermarks.due(1130.0, FAR).again
     assert again <= 1130.0 + GRACE * (1 + 1 / SLOTS)
+    assert edges(watermarks, again - 0.001) == {}
     assert edges(watermarks, again) == {METER: 12}
 
 
