@@ -104,7 +104,10 @@ class Watermarks:
         mark.fruitless, mark.not_before = 0, -NEVER
 
     def closed(self, meter: int, edge: int | None, *, progress: bool, boottime: float) -> None:
-        """The meter is frozen up to `edge`; without progress it is looked at again after a growing while."""
+        """The meter is frozen up to `edge` by the look at `boottime`; without progress the next one is after a growing while.
+
+        Or when a newer edge has rested that was passed already, be it during that very look.
+        """
         with self._lock:
             mark = self._marks.setdefault(meter, _Mark())
             mark.closed = edge
@@ -112,10 +115,14 @@ class Watermarks:
                 mark.passed = [(slot, passed) for slot, passed in mark.passed if passed > edge]
                 if mark.before_start is not None and mark.before_start <= edge:
                     mark.before_start = None
+            rest = self._rest(meter)
+            rested_at = [since + rest for since, _ in mark.passed if since + rest > boottime]
             if progress:
                 mark.fruitless, mark.not_before = 0, -NEVER
+            elif rested_at:
+                mark.not_before = min(rested_at)
             else:
-                pause = max(self._rest(meter), FIRST_LOOK_AGAIN) * 2.0 ** min(mark.fruitless, 10)
+                pause = max(rest, FIRST_LOOK_AGAIN) * 2.0 ** min(mark.fruitless, 10)
                 mark.fruitless += 1
                 mark.not_before = boottime + min(pause, LONGEST_LOOK_AGAIN)
 

@@ -12,12 +12,14 @@ with OddGateway() as east, OddGateway() as west:
 from __future__ import annotations
 
 import math
+import select
 import socket
 import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum
 from threading import Thread
 from typing import Self
 
@@ -34,7 +36,16 @@ LONGEST_WAIT = 10.0  # s, as in gateway.service
 MOST_STEPS = 20_000  # workers that want to be called again at once, for ever, are a busy loop
 REGISTERS = (10, 100)  # of each meter: one request for each
 SIZE = 4  # bytes of such a value
-Piece = bytes | float | None  # to send; so many seconds of silence; the end of the connection
+
+
+class Silence(Enum):
+    """Longer than the timeout of who has asked, by the wire's time (tests/fakes/wire_time.py)."""
+
+    LASTING = "lasting"
+    BROKEN = "until something else is asked"
+
+
+Piece = bytes | float | Silence | None  # to send; so many seconds without a word; the end of the connection
 Script = Callable[[bytes, bytes], Sequence[Piece]]  # of the request and the good answer
 
 
@@ -48,6 +59,7 @@ class OddGateway:
         self.told: list[int] = []  # by good answers, whatever became of them
         self.script: deque[Script] = deque()
         self.silent = False
+        self.timeout_passes: Callable[[], None] = lambda: None
         self.accepted = 0
         self._clients: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
@@ -95,12 +107,16 @@ class OddGateway:
                         return
                     if isinstance(piece, bytes):
                         client.sendall(piece)
+                    elif isinstance(piece, Silence):
+                        self.timeout_passes()
+                        if piece is Silence.BROKEN:
+                            select.select([client], [], [], WITHIN)
                     else:
                         time.sleep(piece)
 
     def _pieces(self, request: bytes) -> Sequence[Piece]:
         if self.silent:
-            return []
+            return [Silence.LASTING]
         size = 2 * int.from_bytes(request[10:12], "big")
         if size != SIZE:
             return [framed(request, bytes([3, size]) + bytes([0xFF]) * size)]

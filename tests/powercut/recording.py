@@ -27,6 +27,7 @@ from gateway.simulator.http import Request, serve
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.mosquitto import Mosquitto, mosquitto
 from tests.fakes.strace import tracing, wait_for_end
+from tests.waiting import until
 
 KEY = "a-key-that-is-good"
 METERS = {f"consumption-{number}": 100 + number for number in range(4)} | {
@@ -34,11 +35,13 @@ METERS = {f"consumption-{number}": 100 + number for number in range(4)} | {
 }
 EVERY = timedelta(minutes=10)
 POISON = 0.03  # of all messages
+PUSHED = 4  # meters of which EnerKey has something before a life ends: after twenty requests the gateway rests
 PUBLISH_EVERY = 0.004  # s
-ALL_WITHIN = 90.0  # s, on a machine that does other things too, for what was published to be at EnerKey
+AHEAD = 8  # messages that the gateway has not acknowledged: it commits no more at once, however slow the machine
+ALL_WITHIN = 150.0  # s, on a machine that does other things too, for what was published to be at EnerKey
 ROUNDING = 2  # micro: an hour is the difference of two boundaries, each rounded once
-SUBSCRIBED_WITHIN = 60.0  # s
 SAVED = "recording.json"
+ACKNOWLEDGED = "Received PUBACK"  # as the broker says it: of the gateway, nobody else subscribes
 
 CONFIG = """
 [gateway]
@@ -157,11 +160,13 @@ def record(
     lives: int = 3,
     faults: Sequence[str] = (),
     faulty_life: int = 0,
+    ahead: int = AHEAD,
 ) -> Recording:
     """Record the lives of a gateway; the last one ends when EnerKey has all that it can have.
 
     `module`: what is run instead of the gateway. `faults`: what goes wrong with the calls of one life, as
-    `strace -e inject` has it; they are counted for each thread.
+    `strace -e inject` has it; they are counted for each thread; a life that is not the last one dies of it. `ahead`: as
+    `AHEAD`.
     """
     random = Random(seed)
     batch = messages(per_meter, random)
@@ -172,9 +177,13 @@ def record(
             gateway.under = tracing(log, *(faults if life == faulty_life else ()))
             with gateway:
                 wait_until_subscribed(broker)
-                publish(broker, batch[life * len(batch) // lives : (life + 1) * len(batch) // lives])
+                publish(broker, gateway, batch[life * len(batch) // lives : (life + 1) * len(batch) // lives], ahead)
                 if life == lives - 1:
                     wait_for_all(simulator, batch)
+                elif not faults:
+                    until(lambda: sum(bool(simulator.hourly(number)) for number in METERS.values()) >= PUSHED)
+                elif life == faulty_life:
+                    until(lambda: gateway.ended() is not None)
                 if life == lives - 1 or (life and not faults):
                     assert gateway.stop() == 0
                 else:
@@ -189,22 +198,22 @@ def record(
 
 def wait_until_subscribed(broker: Mosquitto) -> None:
     """What is published before the gateway's first subscription is for nobody."""
-    until = time.monotonic() + SUBSCRIBED_WITHIN
-    while "Sending SUBACK" not in broker.log:
-        assert time.monotonic() < until, broker.log[-2000:]
-        time.sleep(0.05)
+    until(lambda: "Sending SUBACK" in broker.log, lambda: broker.log[-2000:])
 
 
-def publish(broker: Mosquitto, batch: Sequence[Message]) -> None:
-    """At QoS 1, evenly; returns when the broker has them all."""
+def publish(broker: Mosquitto, gateway: GatewayProcess, batch: Sequence[Message], ahead: int) -> None:
+    """At QoS 1, evenly, and no more than `ahead` of a gateway that lives; returns when the broker has them all."""
     client = Client(CallbackAPIVersion.VERSION2)
     client.max_inflight_messages_set(1000)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
+    before = broker.log.count(ACKNOWLEDGED)
     began = time.monotonic()
     sent = []
     for number, message in enumerate(batch):
         time.sleep(max(0.0, began + number * PUBLISH_EVERY - time.monotonic()))
+        acknowledged = before + number - ahead
+        until(lambda so_many=acknowledged: broker.log.count(ACKNOWLEDGED) > so_many or gateway.ended() is not None)
         sent.append(client.publish(message.topic, message.payload, qos=1))
     for each in sent:
         each.wait_for_publish(60)
@@ -243,8 +252,8 @@ def _wrong_hours(name: str, batch: Sequence[Message], there: Mapping[int, int]) 
 def wait_for_all(simulator: EnerkeySimulator, batch: Sequence[Message], within: float = ALL_WITHIN) -> None:
     """Until EnerKey has every full hour."""
     wanted = {name: true_hours(_points(name, batch)).keys() for name in METERS}
-    until = time.monotonic() + within
-    while time.monotonic() < until:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
         if all(simulator.hourly(METERS[name]).keys() >= hours for name, hours in wanted.items()):
             return
         time.sleep(0.05)

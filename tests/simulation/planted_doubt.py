@@ -60,6 +60,7 @@ class TrustsAnEmptyDatabase(Plant):
 
     name = "an empty database is trusted"
     kind = "forgetful"
+    seeds = (6,)
 
     def started(self, world: World) -> None:
         if world.memory.anew:

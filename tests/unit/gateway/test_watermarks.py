@@ -93,6 +93,19 @@ def test_a_look_that_closed_nothing_is_repeated_after_a_growing_while_or_with_th
     assert edges(watermarks, now + 2) == {METER: 10}
 
 
+def test_an_edge_that_is_passed_while_a_look_closes_nothing_is_looked_at_when_it_has_rested():
+    """Readings go on arriving while the closer looks: what they bring does not wait for the repetition of that look."""
+    watermarks = marks()
+    watermarks.saw(METER, 10, 1000.0)
+    assert edges(watermarks, 1130.0) == {METER: 10}
+    watermarks.saw(METER, 12, 1130.0)
+    watermarks.closed(METER, None, progress=False, boottime=1130.0)
+    again = watermarks.due(1130.0, FAR).again
+    assert again <= 1130.0 + GRACE * (1 + 1 / SLOTS)
+    assert edges(watermarks, again - 0.001) == {}
+    assert edges(watermarks, again) == {METER: 12}
+
+
 def test_a_year_of_edges_within_a_minute_is_a_handful_of_entries():
     watermarks = marks()
     for edge in range(8760):
