@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import signal
+from _thread import start_new_thread
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
@@ -130,11 +131,21 @@ def checked(path: Path) -> Config:
     return load(path)
 
 
+def set_by_signal(event: Event) -> None:
+    """Set an event in a signal's handler, which runs in the main thread.
+
+    That may be at the beginning of its wait for the event and have the lock that `set` takes: it would wait for itself
+    for ever. So another thread sets it, without the locks that Thread takes.
+    """
+    start_new_thread(event.set, ())
+
+
 @contextmanager
 def until_interrupted() -> Iterator[Event]:
     """An event that Ctrl-C or SIGTERM sets."""
     interrupted = Event()
-    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: set_by_signal(interrupted)) for number in numbers}
     try:
         yield interrupted
     finally:
