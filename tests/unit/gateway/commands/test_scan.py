@@ -525,7 +525,7 @@ def test_a_bar_on_a_terminal_and_lines_in_a_pipe(scan, site: Site, line: ModbusS
 def test_stopped_it_shows_what_it_has_found(line: ModbusSimulator, tmp_path: Path):
     """Ctrl-C after the first device: that one is there, and that it was stopped is said."""
     with subprocess.Popen(
-        [*INTERRUPTIBLE, "scan", line.url, "--ids", "5,20-200"],
+        [*INTERRUPTIBLE, "scan", line.url, "--ids", "5,20-200", "--timeout", PATIENCE],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env=environment(METER_GATEWAY_CONFIG=str(tmp_path / "nowhere.toml")),
     ) as process:  # fmt: skip
