@@ -43,6 +43,7 @@ __all__ = [
 SHOWN = 40  # characters of a word that cannot be meant
 LARGEST_ID = 2**63 - 1
 LONGEST_NUMBER = 20  # digits; int() takes no more than some thousand
+LOOK_EVERY = 0.5  # s between looks whether a signal has come
 
 
 def quoted(text: str) -> str:
@@ -138,6 +139,16 @@ def set_by_signal(event: Event) -> None:
     for ever. So another thread sets it, without the locks that Thread takes.
     """
     start_new_thread(event.set, ())
+
+
+def wait_for(interrupted: Event) -> None:
+    """Wait for a signal, and look now and then.
+
+    The system may hand it to any thread, as after Ctrl-Z and fg; its handler runs in the main thread, which a wait
+    without an end does not wake.
+    """
+    while not interrupted.wait(LOOK_EVERY):
+        pass
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from threading import Event
+from threading import Event, Thread, get_ident
 
 import pytest
 
-from gateway.commands.common import until_interrupted
+from gateway.commands.common import until_interrupted, wait_for
 from gateway.commands.run import _stop_on_signals
 from tests.waiting import SOON
 
@@ -41,3 +41,17 @@ def test_the_service_is_stopped_also_while_it_begins_to_wait_for_that(number: si
     with stopping._cond:  # type: ignore[attr-defined]
         signal.raise_signal(number)
     assert stopping.wait(SOON)
+
+
+def test_a_signal_that_another_thread_is_given_is_noticed():
+    """The system may give it to any."""
+
+    def be_given() -> None:
+        Event().wait(0.2)  # the main thread waits meanwhile
+        signal.pthread_kill(get_ident(), signal.SIGTERM)
+
+    with until_interrupted() as interrupted:
+        other = Thread(target=be_given)
+        other.start()
+        wait_for(interrupted)
+        other.join()
