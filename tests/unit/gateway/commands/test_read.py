@@ -9,21 +9,24 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gateway.clock import SystemClock
+from gateway.clock import ScaledClock
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
 from tests.fakes.command_line import INTERRUPTIBLE, command_bound_by_permissions, environment
 from tests.fakes.site import Site
 
+THEN = datetime(2026, 11, 26, 10, tzinfo=UTC)  # of the meters: what they have counted, and may be, depends on the year
+
 
 @pytest.fixture
 def line() -> Iterator[ModbusSimulator]:
     """A Modbus line with the site's two meters."""
-    simulator = ModbusSimulator(devices_on_the_bus(bus(2, push="off")), SystemClock())
+    simulator = ModbusSimulator(devices_on_the_bus(bus(2, push="off")), ScaledClock(THEN, 1.0))
     yield simulator
     simulator.stop()
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
@@ -18,7 +19,7 @@ from drivers.modbus.address import Serial, address_of
 from drivers.modbus.examine import Suggestion
 from drivers.modbus.scan import Search
 from drivers.modbus.wire import Answer, NoAnswer
-from gateway.clock import SystemClock
+from gateway.clock import ScaledClock
 from gateway.commands.lines import connection_to
 from gateway.commands.outlook import Outlook
 from gateway.commands.progress import Progress
@@ -34,6 +35,7 @@ from tests.fakes.serial_line import meeting, serial_line
 from tests.fakes.site import Site
 from tests.waiting import until
 
+THEN = datetime(2026, 11, 26, 10, tzinfo=UTC)  # of the meters: what they have counted, and may be, depends on the year
 PATIENCE = "30"  # s, where nobody is silent: a busy machine is no silent device
 PACES = (1, 5, 25)  # where somebody is, and has to be waited for: a busy machine takes all of it so many times longer
 WHILE = 0.7  # s, at the usual pace
@@ -79,7 +81,7 @@ source = { connection = "main", device = 2, profile = "carlo-gavazzi-em24-ethern
 @pytest.fixture
 def line() -> Iterator[ModbusSimulator]:
     """Five meters with ids 1 to 5; others are silent."""
-    simulator = ModbusSimulator(devices_on_the_bus(bus(5, push="off")), SystemClock())
+    simulator = ModbusSimulator(devices_on_the_bus(bus(5, push="off")), ScaledClock(THEN, 1.0))
     yield simulator
     simulator.stop()
 
@@ -165,7 +167,7 @@ def test_nobody_is_told_with_what_to_look_at(scan, line: ModbusSimulator):
 
 def test_a_gateway_that_says_device_failure_for_everybody_finds_nobody(scan):
     """0x04 for ids that are not there: listed apart, not as devices."""
-    simulator = ModbusSimulator(devices_on_the_bus(bus(1, push="off")), SystemClock(), missing="0x04")
+    simulator = ModbusSimulator(devices_on_the_bus(bus(1, push="off")), ScaledClock(THEN, 1.0), missing="0x04")
     done = scan(simulator.url, "--ids", "1-4", "--timeout", PATIENCE, "--ids-only")
     simulator.stop()
     assert done.code == 0

@@ -17,7 +17,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from gateway.clock import SystemClock
+from gateway.clock import ScaledClock
 from gateway.commands.watching import WINDOW, Change, Changes, table
 from gateway.simulator.building import bus, devices_on_the_bus
 from gateway.simulator.modbus import ModbusSimulator
@@ -80,7 +80,7 @@ def test_what_is_no_counter_has_no_rate():
 @pytest.fixture
 def line() -> Iterator[ModbusSimulator]:
     """The site's Modbus line."""
-    simulator = ModbusSimulator(devices_on_the_bus(bus(2, push="off")), SystemClock())
+    simulator = ModbusSimulator(devices_on_the_bus(bus(2, push="off")), ScaledClock(START, 1.0))
     yield simulator
     simulator.stop()
 
