@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile(
-    "any machine", deadline=None
-)  # 200 ms for an example are over on one that does other things, too
+# on one that does other things too 200 ms for an example are over, and so are some seconds for making the first ten
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 LIVES = {"fulldisk", "powercut", "simulation"}

@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import signal
+from _thread import start_new_thread
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from gateway.locate import find_config
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
     from gateway.config import Config
 
@@ -42,6 +44,7 @@ __all__ = [
 SHOWN = 40  # characters of a word that cannot be meant
 LARGEST_ID = 2**63 - 1
 LONGEST_NUMBER = 20  # digits; int() takes no more than some thousand
+LOOK_EVERY = 0.5  # s between looks whether a signal has come
 
 
 def quoted(text: str) -> str:
@@ -130,11 +133,45 @@ def checked(path: Path) -> Config:
     return load(path)
 
 
+def set_by_signal(event: Event) -> None:
+    """Set an event in a signal's handler, which runs in the main thread.
+
+    That may be at the beginning of its wait for the event and have the lock that `set` takes: it would wait for itself
+    for ever. So another thread sets it, without the locks that Thread takes.
+    """
+    start_new_thread(event.set, ())
+
+
+def wait_for(interrupted: Event) -> None:
+    """Wait for a signal, and look now and then.
+
+    The system may hand it to any thread, as after Ctrl-Z and fg; its handler runs in the main thread, which a wait
+    without an end does not wake.
+    """
+    while not interrupted.wait(LOOK_EVERY):
+        pass
+
+
+class _Interrupted(Event):
+    """Who looks knows at once that a signal came; who waits is woken a moment later."""
+
+    came = False
+
+    def is_set(self) -> bool:
+        return self.came or super().is_set()
+
+
 @contextmanager
 def until_interrupted() -> Iterator[Event]:
     """An event that Ctrl-C or SIGTERM sets."""
-    interrupted = Event()
-    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupted = _Interrupted()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        interrupted.came = True
+        set_by_signal(interrupted)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupted
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from buffer.store import StoreError
 from gateway import __version__, logs, machine
 from gateway.clock import SystemClock, Trust
-from gateway.commands.common import configuration
+from gateway.commands.common import configuration, set_by_signal
 from gateway.commands.room import insist_on_room
 from gateway.control import ControlServer
 from gateway.credentials import check_credentials
@@ -101,7 +101,7 @@ def _stop_on_signals(stopping: Event) -> None:
     def stop(signum: int, frame: FrameType | None) -> None:
         del frame
         signal.signal(signum, signal.SIG_DFL)
-        stopping.set()
+        set_by_signal(stopping)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)

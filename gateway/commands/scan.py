@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         search_through(search, wire, progress, outlook, None if args.json else _tell)
         worth = [] if args.ids_only else worth_a_look(search)
+        wire.allow(search.timeout)
         for device in look_at_all(worth, wire, progress, outlook, by_name=args.names):
             devices.append(device)  # noqa: PERF402 - what is there when it is stopped counts
     except KeyboardInterrupt:

@@ -84,6 +84,10 @@ class Wire:
             raise failure(error, self.address) from None
         return outcome, bus.discarded > before
 
+    def allow(self, seconds: float) -> None:
+        """So long for an answer from now on, where that is more than usual: a slow device is slow at every question."""
+        self.limits = self.limits._replace(timeout=max(self.limits.timeout, seconds))
+
     def names(self, line: Line, device: int) -> tuple[str, ...]:
         """What a device says it is; nothing where it does not know the question."""
         try:

@@ -20,6 +20,7 @@ from gateway.commands.common import (
     quoted,
     span,
     until_interrupted,
+    wait_for,
     whole,
 )
 from gateway.errors import OK, NoDatabase, WrongUsage
@@ -138,7 +139,7 @@ def _run_enerkey(args: argparse.Namespace) -> int:
         raise cannot_listen(args.host, args.port, error) from None
     with until_interrupted() as interrupted:
         say.listening(server.url, args)
-        interrupted.wait()
+        wait_for(interrupted)
     server.stop()
     say.summary(simulator)
     simulator.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.common import span, until_interrupted
+from gateway.commands.common import span, until_interrupted, wait_for
 from gateway.errors import OK, GatewayError, WrongUsage
 from gateway.faults import cut
 
@@ -65,7 +65,7 @@ def run_mqtt(args: argparse.Namespace) -> int:
         connection = building.hall_connection(args.url, protocol)
         say.listening(f"MQTT devices publish at {args.url}", args.url, meters, connection)
         devices.on_publish = say.published
-        interrupted.wait()
+        wait_for(interrupted)
     say.line(f"{devices.published} messages published", event="summary", messages=devices.published)
     return OK
 

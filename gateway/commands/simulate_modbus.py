@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drivers.modbus.address import BAUDRATES
 from gateway import terminal
 from gateway.clock import SystemClock
-from gateway.commands.common import cannot_listen, host, port, quoted, until_interrupted, whole
+from gateway.commands.common import cannot_listen, host, port, quoted, until_interrupted, wait_for, whole
 from gateway.commands.simulate_field import Voice
 from gateway.errors import OK, GatewayError, WrongUsage
 from gateway.simulator.faults import ALL, BUS, KINDS, NETWORK, NUMBERED, RTU, Fault, fault_of
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     with until_interrupted() as interrupted:
         connection = building.bus_connection(simulator.url, "10s")
         say.listening(f"Modbus simulator listening on {simulator.url}", simulator.url, meters, connection)
-        interrupted.wait()
+        wait_for(interrupted)
     simulator.stop()
     _sum_up(simulator, say, args)
     return OK

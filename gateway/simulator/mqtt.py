@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.simulator.world import Load
 
 KEEPALIVE = 60  # s, real
-STOP_WITHIN = 5.0  # s
+STOP_WITHIN = 30.0  # s, on a machine that does other things too
 
 Voice = Literal["counter", "number", "interval", "power"]
 """How a device speaks.

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from gateway import control
 from tests.fakes.small_gateway import Make, small_gateways
+from tests.waiting import SOON
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _patient() -> Iterator[None]:
+    """A busy machine is no service that hangs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control, "ANSWER_WITHIN", SOON)
+        yield
 
 
 @pytest.fixture

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway import control
 from gateway.control import ControlServer, ask
 
 Serve = Callable[..., Path]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    monkeypatch.setattr(control, "ANSWER_WITHIN", 60.0)  # a busy machine is no service that hangs
+def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[ControlServer] = []
 
     def start(handler: Callable[[dict[str, Any]], Any], path: Path = tmp_path / "control.sock") -> Path:

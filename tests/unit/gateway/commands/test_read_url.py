@@ -322,7 +322,7 @@ def test_watching_a_register_shows_what_counts(server: ModbusServer):
     lines, code = watched(words, 3)
     assert code == 0
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ holding 30 u32 ABCD 700\d", line) for line in lines)
-    assert re.search(r" 7002 \+1 \d+/h$", lines[1])
+    assert re.search(r" 7002 \+1 [\d.]+/h$", lines[1])
 
 
 def test_watching_as_json_brings_a_document_for_each_look(server: ModbusServer):

@@ -13,6 +13,7 @@ from gateway.commands import status
 from tests.fakes.site import Site
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+JUST_THREE_MINUTES, JUST_FIVE_MINUTES = timedelta(seconds=155), timedelta(seconds=275)  # rounded; a minute later, too
 
 
 def test_before_the_first_run_it_says_how_to_start(site: Site, meter_gateway):
@@ -40,7 +41,7 @@ def test_without_a_service_it_shows_what_the_buffer_holds(site: Site, meter_gate
 def test_each_meter_is_told_with_its_reading_and_what_became_of_its_hours(site: Site, meter_gateway):
     """The columns are as wide as their content; numbers stand to the right."""
     site.make()
-    site.read("chiller", "12345.678", datetime.now(UTC) - timedelta(seconds=200))
+    site.read("chiller", "12345.678", datetime.now(UTC) - JUST_THREE_MINUTES)
     site.close_hours("chiller", HOUR - timedelta(hours=9), 3)
     site.close_hours("chiller", HOUR - timedelta(hours=6), 1, state="held")
     with site.running():
@@ -159,7 +160,7 @@ def test_each_account_is_shown_with_its_requests_and_its_keys(site: Site, meter_
     text = site.config.read_text().replace("[connections.main]", ACCOUNT)
     site.config.write_text(text.replace('name = "chiller"', 'name = "chiller"\naccount = "north"'))
     site.make()
-    taken = to_ms(datetime.now(UTC) - timedelta(minutes=5))
+    taken = to_ms(datetime.now(UTC) - JUST_FIVE_MINUTES)
     uses = [KeyUse("values", "env:NORTH_KEY", taken - 60_000), KeyUse("consumption", "env:NORTH_KEY", taken)]
     site.write(lambda db: key_use.remember(db, "north", uses))
     site.write(lambda db: [journal.spend(db, taken, account) for account in ("", "north", "north")])
@@ -237,7 +238,7 @@ def with_meters(site: Site, first: int, last: int) -> None:
 def test_what_a_connection_explains_is_said_once_at_the_connection(site: Site, meter_gateway):
     """A page that does not repeat for each meter what is true of the line; meters with something of their own stay."""
     with_meters(site, 11, 30)
-    site.read("chiller", "12345.678", datetime.now(UTC) - timedelta(seconds=200))
+    site.read("chiller", "12345.678", datetime.now(UTC) - JUST_THREE_MINUTES)
     site.close_hours("floor-30", HOUR - timedelta(hours=9), 3)
     site.write(
         lambda db: readings.reject(db, [Rejection(0, "main", f"floor-{n}", "no answer", "", "") for n in range(11, 31)])

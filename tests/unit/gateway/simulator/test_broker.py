@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.simulator import broker as module
 from gateway.simulator.broker import HOST, NoBroker, find_mosquitto, start_broker
+from tests.fakes.ports import lasting_port
 
 MOSQUITTO = pytest.param("mosquitto", marks=pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto here"))
 AMQTT = pytest.param("amqtt", marks=pytest.mark.skipif(not find_spec("amqtt"), reason="no amqtt here"))
@@ -36,7 +37,7 @@ def accepts(port: int) -> bool:
 
 @pytest.mark.parametrize("kind", [MOSQUITTO, AMQTT])
 def test_it_listens_until_it_is_stopped(kind, tmp_path):
-    broker = start_broker(kind, tmp_path)
+    broker = start_broker(kind, tmp_path, lasting_port())  # nobody else gets it afterwards
     assert (broker.name, broker.protocol) in {("mosquitto", "5"), ("amqtt", "3.1.1")}
     assert accepts(broker.port)
     broker.stop()

@@ -15,6 +15,7 @@ from gateway.simulator.meters import MODELS, ModbusMeter
 from gateway.simulator.modbus import ModbusSimulator, SerialSimulator
 from gateway.simulator.world import SINCE, Load
 from tests.fakes.clock import FakeClock
+from tests.fakes.ports import lasting_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,7 +170,7 @@ def test_pymodbus_own_client_reads_every_family_on_every_kind_of_line(meters, cl
 
 
 def test_a_taken_port_is_an_error_and_a_stopped_one_is_free_again(start, clock, meters):
-    simulator = start()
+    simulator = start(port=lasting_port())  # nobody else gets it as soon as it is free
     with pytest.raises(OSError, match="in use"):
         ModbusSimulator(meters, clock, port=simulator.port)
     simulator.stop()

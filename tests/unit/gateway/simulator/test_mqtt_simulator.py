@@ -18,6 +18,7 @@ from gateway.clock import ScaledClock
 from gateway.simulator.broker import HOST, start_broker
 from gateway.simulator.mqtt import MqttDevice, MqttDevices
 from gateway.simulator.world import Load
+from tests.fakes.ports import lasting_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,8 +121,6 @@ def test_a_message_does_not_wait_for_the_one_before_it_to_be_acknowledged(broker
         devices.stop()
 
 
-def test_without_a_broker_they_say_so_at_once(tmp_path):
-    broker = start_broker("auto", tmp_path)
-    broker.stop()
+def test_without_a_broker_they_say_so_at_once():
     with pytest.raises(OSError, match="refused"):
-        MqttDevices([device("counter")], ScaledClock(TEN, 1), HOST, broker.port)
+        MqttDevices([device("counter")], ScaledClock(TEN, 1), HOST, lasting_port())
