@@ -139,7 +139,10 @@ def set_by_signal(event: Event) -> None:
     That may be at the beginning of its wait for the event and have the lock that `set` takes: it would wait for itself
     for ever. So another thread sets it, without the locks that Thread takes.
     """
-    start_new_thread(event.set, ())
+    try:
+        start_new_thread(event.set, ())
+    except RuntimeError:  # the process may have no thread more: mostly nobody has the lock
+        event.set()
 
 
 def wait_for(interrupted: Event) -> None:
