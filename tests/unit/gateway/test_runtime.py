@@ -12,6 +12,7 @@ from gateway.control import ask
 from gateway.runtime import CHECK_LIMIT, CLOSER_LIMIT, CONNECTION_LIMIT, DELIVERY_LIMIT, answer, service_of
 from gateway.systemd import Notifier
 from tests.fakes.site import KEY, PASSWORD, Site
+from tests.waiting import SOON
 
 HELPERS = ("modbus tcp", "modbus tcp, storing")
 
@@ -60,7 +61,7 @@ def test_a_started_gateway_stops_and_closes_its_wires(site: Site):
     with site.running() as gateway:
         service = service_of(gateway, Notifier({}))
         service.start()
-        assert service.stop()
+        assert service.stop(SOON)
         assert not service.failed
         assert service.at_work() == []
 

@@ -93,7 +93,7 @@ def test_each_worker_steps_when_it_wants_and_closes_in_its_own_thread():
     while fast.steps < 5:
         assert fast.stepped.wait(PATIENCE)
         fast.stepped.clear()
-    assert service.stop()
+    assert service.stop(PATIENCE)
     assert slow.steps == 1
     assert (fast.closed_by, slow.closed_by) == ("fast", "slow")
     assert not service.failed
@@ -106,7 +106,7 @@ def test_a_worker_that_is_woken_steps_at_once():
     worker.stepped.clear()
     worker.wake.set()
     assert worker.stepped.wait(PATIENCE)
-    assert service.stop()
+    assert service.stop(PATIENCE)
 
 
 def test_every_worker_ticks_however_long_it_wants_to_wait():
@@ -115,7 +115,7 @@ def test_every_worker_ticks_however_long_it_wants_to_wait():
     for _ in range(3):
         assert worker.stepped.wait(PATIENCE)
         worker.stepped.clear()
-    assert service.stop()
+    assert service.stop(PATIENCE)
 
 
 def test_a_worker_that_dies_takes_the_service_down(caplog):
@@ -125,7 +125,7 @@ def test_a_worker_that_dies_takes_the_service_down(caplog):
     other = Worker("other", again=1000.0)
     service = running(Worker("mortal", die), other)
     service.supervise()
-    assert service.stop()
+    assert service.stop(PATIENCE)
     assert service.failed
     assert other.closed_by == "other"
     assert "worker mortal died" in caplog.text
@@ -143,7 +143,7 @@ def test_stopping_is_bounded_and_leaves_who_is_still_at_work():
 
 
 def test_a_service_without_workers_stops_at_once():
-    assert running().stop()
+    assert running().stop(PATIENCE)
 
 
 def test_the_watchdog_is_fed_only_while_every_worker_ticks(tmp_path: Path, monkeypatch, caplog):
@@ -174,7 +174,7 @@ def test_the_watchdog_is_fed_only_while_every_worker_ticks(tmp_path: Path, monke
         service.stopping.set()
         supervisor.join(PATIENCE)
         read(manager)  # a full queue would not take what comes now
-        assert service.stop()
+        assert service.stop(PATIENCE)
         assert read(manager) == [b"STOPPING=1"]
     assert [record.getMessage() for record in caplog.records] == [
         "no tick from stuck: the watchdog is not fed",
@@ -187,7 +187,7 @@ def test_the_status_tells_how_long_ago_each_worker_ticked():
     service = running(worker)
     assert worker.stepped.wait(PATIENCE)
     assert 0 <= service.ticks()["worker"] < PATIENCE
-    assert service.stop()
+    assert service.stop(PATIENCE)
 
 
 def test_a_worker_that_only_others_can_wake_is_left_alone_until_then():
@@ -206,4 +206,4 @@ def test_a_worker_that_only_others_can_wake_is_left_alone_until_then():
     asleep.act, asleep.again = lambda: None, 0.005
     never.set()
     assert eventually(lambda: not service.late())
-    assert service.stop()
+    assert service.stop(PATIENCE)
