@@ -20,7 +20,6 @@ from gateway.locate import find_config
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import FrameType
 
     from gateway.config import Config
 
@@ -155,26 +154,12 @@ def wait_for(interrupted: Event) -> None:
         pass
 
 
-class _Interrupted(Event):
-    """Who looks knows at once that a signal came; who waits is woken a moment later."""
-
-    came = False
-
-    def is_set(self) -> bool:
-        return self.came or super().is_set()
-
-
 @contextmanager
 def until_interrupted() -> Iterator[Event]:
     """An event that Ctrl-C or SIGTERM sets."""
-    interrupted = _Interrupted()
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        interrupted.came = True
-        set_by_signal(interrupted)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupted = Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: set_by_signal(interrupted)) for number in numbers}
     try:
         yield interrupted
     finally:
