@@ -68,6 +68,8 @@ class World:
         self.origin: dict[str, int] = {}  # boot -> true ms of its boottime 0
         self._directories = (directory / f"{n}" for n in range(10**9))
         self.saying: list[tuple[int, int, int]] = []  # is being stored at this moment
+        # what the last poll read, while it waits in memory (R27)
+        self._kept: tuple[list[Reading], list[tuple[int, int, int]]] = ([], [])
         self._durable = self._gone = False
         self.wire = Wire(self)
         self._queue: list[tuple[int, int, Callable[[Any], None], Any]] = []
@@ -212,6 +214,7 @@ class World:
         if clean:
             self.gateway.uploader.close()
         there = files or self.plant.files(self)
+        self._kept = ([], [])
         self._gone = True  # what its objects still do when they are closed, they do to files that nobody sees again
         gateway = self.gateway
         self.reader.close()
@@ -239,6 +242,7 @@ class World:
         self.calm = True
         self.plant.at_rest(self)
         self.wire.mend()
+        self._handed_over(*self._kept)  # no later poll brings it
         self.box.synchronise(None)
         end = self.clock.true_ms + (96 if self.scenario.share < 1000 else LONGEST_REST) * HOUR_MS
         while self.clock.true_ms < end:
@@ -307,8 +311,11 @@ class World:
             if not glitch:
                 said.append((meter.number, now, value))
         if self._handed_over(batch, said):  # or the next poll covers it
+            self._kept = ([], [])
             for number, at, value in said:
                 self.registers.read(number, at, value)
+        else:
+            self._kept = (batch, said)
 
     def _lately_good(self, number: int) -> bool:
         """Two glitches in a row would be a new level after the third."""
