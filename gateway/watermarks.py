@@ -106,7 +106,7 @@ class Watermarks:
     def closed(self, meter: int, edge: int | None, *, progress: bool, boottime: float) -> None:
         """The meter is frozen up to `edge` by the look at `boottime`; without progress the next one is after a growing while.
 
-        Or when a newer edge has rested that was passed already, be it during that very look.
+        At the latest when a newer edge has rested, be it one that was passed during that very look.
         """
         with self._lock:
             mark = self._marks.setdefault(meter, _Mark())
@@ -115,16 +115,14 @@ class Watermarks:
                 mark.passed = [(slot, passed) for slot, passed in mark.passed if passed > edge]
                 if mark.before_start is not None and mark.before_start <= edge:
                     mark.before_start = None
-            rest = self._rest(meter)
-            rested_at = [since + rest for since, _ in mark.passed if since + rest > boottime]
             if progress:
                 mark.fruitless, mark.not_before = 0, -NEVER
-            elif rested_at:
-                mark.not_before = min(rested_at)
             else:
+                rest = self._rest(meter)
                 pause = max(rest, FIRST_LOOK_AGAIN) * 2.0 ** min(mark.fruitless, 10)
                 mark.fruitless += 1
-                mark.not_before = boottime + min(pause, LONGEST_LOOK_AGAIN)
+                rested_at = [since + rest for since, _ in mark.passed if since + rest > boottime]
+                mark.not_before = min([boottime + min(pause, LONGEST_LOOK_AGAIN), *rested_at])
 
     def due(self, boottime: float, limit: int) -> Due:
         """What may be closed now. `limit` is the newest edge in the past: hours that end later stay open (R6)."""

@@ -21,9 +21,9 @@ from gateway.simulator.frames import Rtu
 from tests.fakes.driver_ports import FakePorts
 from tests.fakes.driver_thread import LONGEST_WAIT, DriverThread
 from tests.fakes.one_client import OneClient
+from tests.fakes.patience import PATIENCE
 from tests.waiting import until
 
-PATIENCE = 30.0  # s, on a machine that does other things too
 SILENCE = 0.2  # s, where no answer is to be waited for
 ONE, OTHER = 10, 200  # registers of the same device, of which each holds its own number
 

@@ -21,8 +21,8 @@ from drivers.modbus.connection import Connection
 from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import Request
 from tests.fakes.modbus_server import HOST
+from tests.fakes.patience import PATIENCE
 
-PATIENCE = 30.0  # s, on a machine that does other things too
 ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), PATIENCE, 0.0)
 
 

@@ -12,9 +12,9 @@ from drivers.modbus.plan import Block, Place
 from drivers.modbus.wire import BadAnswer, Request
 from gateway.simulator.frames import Ascii, Rtu
 from tests.fakes.one_client import OneClient
+from tests.fakes.patience import PATIENCE
 from tests.waiting import until
 
-PATIENCE = 30.0  # s, on a machine that does other things too
 OURS, THEIRS = 1234, 777  # of the same device, in as many registers
 ASKED = Request(1, Block("holding", 10, 2, (Place("holding", 10, 2),)), PATIENCE, 0.05)
 
